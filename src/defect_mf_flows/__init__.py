@@ -1,0 +1,1 @@
+"""Charged point defects at hybrid accuracy from multi-fidelity machine learning."""

@@ -1,0 +1,1 @@
+"""Science with no workflow and no torch."""

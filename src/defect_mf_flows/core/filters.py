@@ -1,0 +1,104 @@
+"""Which frames are physical enough to learn from; everything dropped is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from ase.data import atomic_numbers, covalent_radii
+from pymatgen.core import Structure
+
+from defect_mf_flows.campaign import FrameSettings
+from defect_mf_flows.schemas.calculation import Failure, FailureReason
+from defect_mf_flows.schemas.frame import Frame
+
+
+def closest_approach(structure: Structure) -> float:
+    """Smallest interatomic distance as a fraction of the sum of covalent radii."""
+    radii = np.array([covalent_radii[atomic_numbers[s.specie.symbol]] for s in structure])
+    ratios = structure.distance_matrix / (radii[:, None] + radii[None, :])
+    np.fill_diagonal(ratios, np.inf)
+    return float(ratios.min())
+
+
+def filter_frames(
+    frames: Iterable[Frame],
+    *,
+    settings: FrameSettings,
+    lattice_of: Structure,
+    floor: float | None = None,
+) -> tuple[list[Frame], list[Failure]]:
+    """Separate physical frames from the others.
+
+    Parameters
+    ----------
+    frames
+        Frames of one fidelity.
+    settings
+        Limits.
+    lattice_of
+        The host's supercell: every frame must have its lattice.
+    floor
+        Lowest energy known of the same defect and charge, eV; None: the lowest given.
+
+    Returns
+    -------
+    kept
+        Frames in their order; of frames with equal content the first.
+    dropped
+        One failure per frame left out, with the reason.
+
+    Notes
+    -----
+    Frames more than 15 eV above the lowest are dropped as in npj Comput. Mater. 10, 121
+    (2024). Energies are compared within one defect and charge, because absolute energies
+    of two charges have no common zero.
+    """
+    frames = list(frames)
+    lowest: dict[tuple[str | None, int], float] = {}
+    for frame in frames:
+        key = (frame.lineage.defect, frame.charge)
+        lowest[key] = min(lowest.get(key, np.inf), frame.energy)
+    kept: list[Frame] = []
+    dropped: list[Failure] = []
+    seen: set[str] = set()
+    for frame in frames:
+        own = lowest[frame.lineage.defect, frame.charge]
+        problem = _problem(frame, own if floor is None else floor, settings, lattice_of)
+        if problem is None and frame.content_hash in seen:
+            problem = (FailureReason.DUPLICATE, "same content as an earlier frame")
+        if problem is None:
+            seen.add(frame.content_hash)
+            kept.append(frame)
+        else:
+            dropped.append(_failure(frame, *problem))
+    return kept, dropped
+
+
+def _problem(
+    frame: Frame, floor: float, settings: FrameSettings, lattice_of: Structure
+) -> tuple[FailureReason, str] | None:
+    if not np.allclose(frame.structure.lattice.matrix, lattice_of.lattice.matrix, atol=1e-4):
+        return FailureReason.EXPLODED, "lattice differs from the host's supercell"
+    excess = frame.energy - floor
+    if excess > settings.max_energy:
+        return FailureReason.UNPHYSICAL_ENERGY, f"{excess:.1f} eV above the lowest"
+    approach = closest_approach(frame.structure)
+    if approach < settings.min_distance:
+        return FailureReason.ATOMS_TOO_CLOSE, f"bond at {approach:.2f} of the covalent radii"
+    force = float(np.linalg.norm(frame.forces, axis=1).max())
+    if force > settings.max_force:
+        return FailureReason.EXPLODED, f"force of {force:.0f} eV/A"
+    return None
+
+
+def _failure(frame: Frame, reason: FailureReason, message: str) -> Failure:
+    return Failure(
+        stage="frames",
+        reason=reason,
+        message=f"step {frame.lineage.step}: {message}",
+        fidelity=frame.fidelity,
+        defect=frame.lineage.defect,
+        charge=frame.charge,
+        start=frame.lineage.start,
+    )

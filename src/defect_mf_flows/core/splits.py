@@ -1,0 +1,71 @@
+"""Splits that put a whole relaxation on one side, with every label that stems from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+
+from defect_mf_flows.campaign import SplitSettings
+from defect_mf_flows.errors import DatasetError
+from defect_mf_flows.schemas.dataset import DatasetEntry, Split
+
+
+def split_relaxations(
+    relaxations: dict[str, str], *, settings: SplitSettings, seed: int
+) -> dict[str, Split]:
+    """Assign relaxations to training, validation and test.
+
+    Parameters
+    ----------
+    relaxations
+        Key of a relaxation -> its stratum (defect and charge), so that every charge is
+        represented on every side.
+    settings
+        Shares.
+    seed
+        Campaign seed.
+
+    Returns
+    -------
+    dict
+        Side of every relaxation. At least one relaxation of each stratum trains, and from
+        three relaxations on one validates and one tests.
+    """
+    strata: dict[str, list[str]] = defaultdict(list)
+    for key, stratum in relaxations.items():
+        strata[stratum].append(key)
+    sides: dict[str, Split] = {}
+    for stratum, keys in strata.items():
+        ordered = sorted(keys, key=lambda key: _rank(seed, stratum, key))
+        room = len(ordered) - 1
+        n_valid = min(max(1, round(settings.valid * len(ordered))), room) if room >= 2 else 0
+        n_test = min(max(1, round(settings.test * len(ordered))), room - n_valid) if room else 0
+        for position, key in enumerate(ordered):
+            if position < n_valid:
+                sides[key] = Split.VALID
+            elif position < n_valid + n_test:
+                sides[key] = Split.TEST
+            else:
+                sides[key] = Split.TRAIN
+    return sides
+
+
+def _rank(seed: int, stratum: str, key: str) -> str:
+    return hashlib.sha256(f"{seed}|{stratum}|{key}".encode()).hexdigest()
+
+
+def check_no_leak(entries: list[DatasetEntry]) -> None:
+    """Refuse a dataset in which one relaxation, or one geometry, is on two sides.
+
+    Raises
+    ------
+    DatasetError
+        Naming the relaxation or the frame.
+    """
+    sides: dict[str, Split] = {}
+    for entry in entries:
+        for key in (f"relaxation {entry.relaxation}", f"frame {entry.frame.content_hash}"):
+            if sides.setdefault(key, entry.split) != entry.split:
+                raise DatasetError(
+                    f"{key} is in {sides[key]} and in {entry.split}; split by relaxation."
+                )

@@ -1,0 +1,212 @@
+"""Start structures: ShakeNBreak distortions, rattles and dimers around a defect."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from pymatgen.core import Structure
+
+from defect_mf_flows.campaign import SearchSettings, StartSettings
+from defect_mf_flows.core.charge import with_charge
+from defect_mf_flows.core.defects import doped_entry, quiet
+from defect_mf_flows.schemas.calculation import Failure, FailureReason
+from defect_mf_flows.schemas.defect import Defect, StartStructure
+
+logger = logging.getLogger(__name__)
+
+
+def derived_seed(seed: int, *parts: object) -> int:
+    """Derive a seed that depends on the campaign's seed and on what it is for.
+
+    Parameters
+    ----------
+    seed
+        Campaign seed.
+    *parts
+        What the seed is for; the same parts give the same seed on every machine.
+
+    Returns
+    -------
+    int
+        Between 1 and 2^31 - 1; ShakeNBreak takes 0 for "no seed".
+    """
+    text = "|".join(str(part) for part in (seed, *parts))
+    return 1 + int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) % (2**31 - 2)
+
+
+class StartMaker:
+    """Makes the start structures of one defect in one charge state.
+
+    Parameters
+    ----------
+    defect
+        The defect, with doped's entry loaded.
+    charge, spin
+        Charge state and unpaired electrons.
+    settings
+        Increments, rattle, dimer length.
+    seed
+        Campaign seed.
+    """
+
+    def __init__(
+        self, defect: Defect, *, charge: int, spin: int | None, settings: StartSettings, seed: int
+    ) -> None:
+        self.defect, self.charge, self.spin = defect, charge, spin
+        self.settings, self.seed = settings, seed
+        self.entry = doped_entry(defect, charge=charge)
+        self.oxidation_states = self._oxidation_states()
+        self.n_neighbours = max(self._excess_neighbours(), settings.min_neighbours)
+        self.failures: list[Failure] = []
+
+    def reference(self) -> list[StartStructure]:
+        """Starts of the low-fidelity search.
+
+        Returns
+        -------
+        list of StartStructure
+            Unperturbed, distortions (0 % is the rattled structure) and the dimer.
+        """
+        starts = [self._start("Unperturbed", self.defect.supercell, None)]
+        for factor in self.settings.distortions:
+            starts += self._snb(f"Bond_Distortion_{100 * factor:.1f}%", 1 + factor)
+        starts += self._snb("Dimer", "Dimer")
+        return starts
+
+    def surrogate(self, search: SearchSettings) -> list[StartStructure]:
+        """Starts of the surrogate search: more than the reference search could afford.
+
+        Parameters
+        ----------
+        search
+            Factors, rattle amplitudes and number of seeds.
+
+        Returns
+        -------
+        list of StartStructure
+            The reference starts with other seeds, every pair of neighbours distorted and
+            every pair as a dimer, and rattles of several amplitudes.
+        """
+        starts = [self._start("Unperturbed", self.defect.supercell, None)]
+        for factor in search.distortions:
+            starts += self._snb(f"Bond_Distortion_{100 * factor:.1f}%", 1 + factor, salt="search")
+        for amplitude in search.rattles:
+            stdev = amplitude * self.defect.neighbour_distance
+            starts += self._snb(f"Rattle_{amplitude:.2f}", 1.0, salt="search", stdev=stdev)
+        for pair in self.neighbour_pairs():
+            label = "-".join(f"{self.defect.supercell[i].specie.symbol}{i}" for i in pair)
+            for factor in search.pair_distortions:
+                starts += self._snb(
+                    f"Pair_{label}_{100 * factor:.1f}%", 1 + factor, salt="search", atoms=pair
+                )
+        return starts
+
+    def neighbour_pairs(self) -> list[tuple[int, int]]:
+        """All pairs of the defect's nearest neighbours, as indices into the cell."""
+        return list(combinations(nearest_neighbours(self.defect), 2))
+
+    # -- ShakeNBreak -------------------------------------------------------------------
+
+    def _oxidation_states(self) -> dict[str, float]:
+        from shakenbreak.input import Distortions
+
+        with quiet():
+            return dict(Distortions([self.entry]).oxidation_states)
+
+    def _excess_neighbours(self) -> int:
+        """Neighbours that ShakeNBreak would distort: one per excess electron or hole."""
+        from shakenbreak.input import Distortions
+
+        with quiet():
+            made = Distortions(
+                [self.entry], bond_distortions=[0.0], oxidation_states=self.oxidation_states
+            ).apply_distortions()[1]
+        charges = next(iter(made["defects"].values()))["charges"]
+        return int(charges[self.charge]["num_nearest_neighbours"])
+
+    def _snb(
+        self,
+        label: str,
+        factor: float | str,
+        *,
+        salt: str = "low",
+        stdev: float | None = None,
+        atoms: tuple[int, ...] | None = None,
+    ) -> list[StartStructure]:
+        """One distortion with its own seed, or an empty list and a recorded failure."""
+        from shakenbreak.input import distort_and_rattle_defect_entry
+
+        seed = derived_seed(self.seed, salt, self.defect.name, self.charge, label)
+        options: dict[str, Any] = {"oxidation_states": self.oxidation_states, "seed": seed}
+        if atoms is not None:
+            options["distorted_atoms"] = list(atoms)
+        if stdev is None and self.settings.rattle is not None:
+            stdev = self.settings.rattle * self.defect.neighbour_distance
+        if factor == "Dimer":
+            options["dimer_bond_length"] = self.settings.dimer_length
+        try:
+            with quiet():
+                made = distort_and_rattle_defect_entry(
+                    self.entry,
+                    num_nearest_neighbours=self.n_neighbours if atoms is None else len(atoms),
+                    distortion_factor=factor,
+                    stdev=stdev,
+                    **options,
+                )
+        except Exception as error:  # one impossible distortion must not lose the others
+            self._fail(label, f"{type(error).__name__}: {error}")
+            return []
+        structure = made["distorted_structure"]
+        if len(structure) != len(self.defect.supercell):
+            self._fail(label, f"{len(structure)} atoms instead of {len(self.defect.supercell)}")
+            return []
+        return [self._start(label, structure, seed)]
+
+    def _start(self, label: str, structure: Structure, seed: int | None) -> StartStructure:
+        return StartStructure(
+            defect=self.defect.name,
+            charge=self.charge,
+            spin=self.spin,
+            label=label,
+            structure=with_charge(structure, self.charge),
+            seed=seed,
+        )
+
+    def _fail(self, label: str, message: str) -> None:
+        logger.warning("%s %+d: no start %s: %s", self.defect.name, self.charge, label, message)
+        self.failures.append(
+            Failure(
+                stage="starts",
+                reason=FailureReason.START,
+                message=message,
+                defect=self.defect.name,
+                charge=self.charge,
+                start=label,
+            )
+        )
+
+
+def nearest_neighbours(defect: Defect, *, tolerance: float = 1.15) -> list[int]:
+    """Atoms of the defect's first shell.
+
+    Parameters
+    ----------
+    defect
+        The defect; for substitutions and interstitials the atom on the site is left out.
+    tolerance
+        Atoms up to this factor times the shortest distance belong to the shell.
+
+    Returns
+    -------
+    list of int
+        Indices into the defect cell, nearest first.
+    """
+    structure = defect.supercell
+    distances = structure.lattice.get_all_distances([defect.site], structure.frac_coords)[0]
+    order = [int(i) for i in np.argsort(distances, kind="stable") if distances[i] > 0.3]
+    shell = distances[order[0]] * tolerance
+    return [i for i in order if distances[i] <= shell]

@@ -1,0 +1,38 @@
+"""Reference engines behind one small interface: a relaxation and a single point."""
+
+from __future__ import annotations
+
+from defect_mf_flows.campaign import FidelitySettings
+from defect_mf_flows.engines.base import ReferenceMaker
+from defect_mf_flows.schemas.calculation import CalculationKind
+
+
+def reference_maker(
+    fidelity: str, settings: FidelitySettings, kind: CalculationKind
+) -> ReferenceMaker:
+    """Make the Maker of one fidelity.
+
+    Parameters
+    ----------
+    fidelity
+        Name of the fidelity.
+    settings
+        Engine and its settings.
+    kind
+        Relaxation or single point.
+
+    Returns
+    -------
+    ReferenceMaker
+        Its ``make`` takes a start structure and returns a ``Calculation``.
+    """
+    from defect_mf_flows.engines.ase import AseReferenceMaker
+    from defect_mf_flows.engines.xtb import XtbReferenceMaker
+
+    makers: dict[str, type[ReferenceMaker]] = {
+        "xtb": XtbReferenceMaker,
+        "ase": AseReferenceMaker,
+    }
+    return makers[settings.engine](
+        name=f"{fidelity} {kind.value}", fidelity=fidelity, kind=kind, settings=settings
+    )

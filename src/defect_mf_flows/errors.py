@@ -1,0 +1,39 @@
+"""Every error this package raises on purpose; each message ends with what to do."""
+
+from __future__ import annotations
+
+
+class DefectMFError(Exception):
+    """Base class of the package's own errors."""
+
+
+class CampaignError(DefectMFError):
+    """A campaign file, or something it names, cannot be used."""
+
+
+class ChargeError(DefectMFError):
+    """A charge or a spin is missing, fractional, contradictory or was never trained."""
+
+
+class FidelityError(DefectMFError):
+    """A fidelity or a model head is missing or unknown."""
+
+
+class EngineError(DefectMFError):
+    """A reference engine cannot be built or does not take the charge."""
+
+
+class DatasetError(DefectMFError):
+    """Frames cannot make a dataset: too few, inconsistent or corrupt."""
+
+
+class TrainingError(DefectMFError):
+    """The training subprocess failed."""
+
+
+class ServiceError(DefectMFError):
+    """A local service (mongod, a worker) could not be started or was lost."""
+
+
+class ResultsError(DefectMFError):
+    """Results were asked for that the store does not hold."""

@@ -1,0 +1,1 @@
+"""Flows: the campaign from host to results."""

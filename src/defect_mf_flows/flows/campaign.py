@@ -1,0 +1,149 @@
+"""The whole campaign as one dynamic flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jobflow import Flow, Maker
+from pymatgen.core import Structure
+
+from defect_mf_flows.campaign import Campaign, campaign_hash
+from defect_mf_flows.engines import reference_maker
+from defect_mf_flows.jobs.common import Stage, staged
+from defect_mf_flows.jobs.dataset import DatasetMaker
+from defect_mf_flows.jobs.defects import DefectsMaker
+from defect_mf_flows.jobs.explore import ExploreMaker
+from defect_mf_flows.jobs.loop import RoundMaker
+from defect_mf_flows.jobs.picks import LabelMaker
+from defect_mf_flows.jobs.results import ResultsMaker
+from defect_mf_flows.jobs.search import SearchMaker
+from defect_mf_flows.jobs.training import TrainMaker
+from defect_mf_flows.jobs.verification import VerifyMaker
+from defect_mf_flows.schemas.calculation import CalculationKind
+
+
+@dataclass
+class CampaignMaker(Maker):
+    """Host -> defects -> low-fidelity search -> picks -> loop -> levels.
+
+    Parameters
+    ----------
+    name
+        Name of the campaign.
+    defects, explore, label, rounds, results
+        Makers of the stages; exchange any of them.
+    """
+
+    name: str = "campaign"
+    defects: DefectsMaker = field(default_factory=DefectsMaker)
+    explore: ExploreMaker = field(default_factory=ExploreMaker)
+    label: LabelMaker = field(default_factory=LabelMaker)
+    rounds: RoundMaker = field(default_factory=RoundMaker)
+    results: ResultsMaker = field(default_factory=ResultsMaker)
+
+    @classmethod
+    def from_campaign(cls, campaign: Campaign) -> CampaignMaker:
+        """Build all Makers from a campaign file's content.
+
+        Parameters
+        ----------
+        campaign
+            A checked campaign.
+
+        Returns
+        -------
+        CampaignMaker
+            Whose ``make`` takes the host's cell.
+        """
+        c, seed = campaign, campaign.seed
+        relax = {
+            name: reference_maker(name, c.fidelities[name], CalculationKind.RELAX)
+            for name in (c.roles.low, c.roles.high)
+        }
+        statics = {
+            name: reference_maker(name, c.fidelities[name], CalculationKind.STATIC)
+            for name in c.heads
+        }
+        return cls(
+            name=c.name,
+            defects=DefectsMaker(host=c.host, defects=c.defects),
+            explore=ExploreMaker(
+                relax=relax[c.roles.low],
+                host_statics=[statics[name] for name in c.heads],
+                starts=c.starts,
+                defects=c.defects,
+                matching=c.matching,
+                seed=seed,
+            ),
+            label=LabelMaker(
+                statics=[statics[name] for name in c.heads[1:]],
+                frames=c.frames,
+                picks=c.picks,
+                seed=seed,
+            ),
+            rounds=RoundMaker(
+                dataset=DatasetMaker(
+                    heads=c.heads,
+                    frames=c.frames,
+                    split=c.split,
+                    verification_frames=c.verification.frames,
+                    seed=seed,
+                ),
+                train=TrainMaker(training=c.training, seed=seed),
+                search=SearchMaker(
+                    search=c.search,
+                    starts=c.starts,
+                    defects=c.defects,
+                    matching=c.matching,
+                    device=c.training.device,
+                    seed=seed,
+                ),
+                verify=VerifyMaker(
+                    relax=relax[c.roles.high], verification=c.verification, matching=c.matching
+                ),
+                loop=c.loop,
+            ),
+            results=ResultsMaker(campaign=c),
+        )
+
+    def make(self, structure: Structure) -> Flow:
+        """Make the flow.
+
+        Parameters
+        ----------
+        structure
+            The host's cell.
+
+        Returns
+        -------
+        Flow
+            Its output is the ``Results`` document. Dynamic jobs inherit the campaign's
+            metadata, but no manager configuration: routing goes by stage.
+        """
+        defects = staged(self.defects.make(structure), Stage.DEFECTS)
+        explored = staged(self.explore.make(defects.output), Stage.LOW, "spawn relaxations")
+        labels = staged(
+            self.label.make(defects.output, explored.output), Stage.PICKS, "choose frames"
+        )
+        loop = staged(
+            self.rounds.make(defects.output, explored.output, labels.output),
+            Stage.TRAINING,
+            "round 1",
+        )
+        results = staged(
+            self.results.make(defects.output, explored.output, loop.output),
+            Stage.LEVELS,
+            "levels and results",
+        )
+        flow = Flow(
+            [defects, explored, labels, loop, results], output=results.output, name=self.name
+        )
+        metadata = {"campaign": self.name}
+        if self.results.campaign is not None:
+            metadata["campaign_hash"] = campaign_hash(self.results.campaign, structure)
+        flow.update_metadata(metadata, dynamic=True)
+        # Only this attribute: a whole new configuration would take the store from jobs that read it.
+        flow.update_config(
+            {"pass_manager_config": False}, attributes=["pass_manager_config"], dynamic=True
+        )
+        return flow

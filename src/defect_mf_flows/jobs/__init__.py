@@ -1,0 +1,1 @@
+"""Jobs and Makers, one module per step of the campaign."""

@@ -1,0 +1,117 @@
+"""What the jobs share: stages, and reading documents from the store of the running job."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from jobflow import CURRENT_JOB, Job, JobConfig, JobStore
+from monty.json import MontyDecoder
+
+from defect_mf_flows.errors import ResultsError
+from defect_mf_flows.schemas.base import Document
+from defect_mf_flows.schemas.calculation import Calculation
+
+D = TypeVar("D", bound=Document)
+
+#: Configuration of jobs that read the store themselves.
+WITH_STORE = JobConfig(expose_store=True)
+
+
+class Stage(StrEnum):
+    """Stages of a campaign, in the order in which data flows."""
+
+    DEFECTS = "defects"
+    LOW = "low fidelity"
+    PICKS = "frames and picks"
+    HIGH = "high fidelity"
+    TRAINING = "training"
+    SEARCH = "search"
+    VERIFICATION = "verification"
+    LEVELS = "levels"
+
+
+def staged(job: Job, stage: Stage, name: str | None = None, **metadata: Any) -> Job:
+    """Mark a job with its stage, which status, costs and routing go by.
+
+    Parameters
+    ----------
+    job
+        The job.
+    stage
+        Its stage.
+    name
+        New name, for people who watch.
+    **metadata
+        Further keys, for example defect and charge.
+
+    Returns
+    -------
+    Job
+        The same job.
+    """
+    # Not dynamic: the jobs that replace this one belong to stages of their own.
+    job.update_metadata({"stage": stage.value, **metadata}, dynamic=False)
+    if name is not None:
+        job.name = name
+    return job
+
+
+def read_output(store: JobStore, uuid: str, kind: type[D], *, load: bool) -> D:
+    """Read one job's output as a document.
+
+    Parameters
+    ----------
+    store
+        A connected job store.
+    uuid
+        Of the job.
+    kind
+        Class the output must have.
+    load
+        Also load what lies in the additional store ``data``.
+
+    Returns
+    -------
+    Document
+        Checked on reading.
+
+    Raises
+    ------
+    ResultsError
+        If it is missing or of another class.
+    """
+    try:
+        content = store.get_output(uuid, load=load)
+    except ValueError as error:
+        raise ResultsError(
+            f"the store holds no output of job {uuid}: {error}; check that this is the "
+            "campaign's database and that the job has finished."
+        ) from None
+    document = MontyDecoder().process_decoded(content if load else _without_blobs(content))
+    if not isinstance(document, kind):
+        raise ResultsError(f"job {uuid} is a {type(document).__name__}, not a {kind.__name__}.")
+    return document
+
+
+def _without_blobs(content: Any) -> Any:
+    """Leave out what was not loaded, so that the document takes its defaults."""
+    if isinstance(content, dict):
+        return {k: _without_blobs(v) for k, v in content.items() if not _is_blob(v)}
+    if isinstance(content, list):
+        return [_without_blobs(item) for item in content]
+    return content
+
+
+def _is_blob(value: Any) -> bool:
+    return isinstance(value, dict) and "blob_uuid" in value
+
+
+def job_store() -> JobStore:
+    """Store of the running job (which must be configured ``WITH_STORE``)."""
+    return CURRENT_JOB.store
+
+
+def calculations(uuids: list[str], *, frames: bool = True) -> list[Calculation]:
+    """Read calculations from the store of the running job, in the order of their uuids."""
+    return [read_output(job_store(), uuid, Calculation, load=frames) for uuid in uuids]

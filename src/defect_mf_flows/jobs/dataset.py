@@ -1,0 +1,182 @@
+"""Assemble a dataset from every label the campaign has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from jobflow import Maker, Response, job
+
+from defect_mf_flows.campaign import FrameSettings, SplitSettings
+from defect_mf_flows.core.filters import filter_frames
+from defect_mf_flows.core.sampling import evenly_spaced
+from defect_mf_flows.core.splits import check_no_leak, split_relaxations
+from defect_mf_flows.errors import DatasetError
+from defect_mf_flows.jobs.common import WITH_STORE, calculations
+from defect_mf_flows.jobs.picks import (
+    dataset_frames,
+    frame_reference,
+    lowest_energies,
+    relaxation_key,
+)
+from defect_mf_flows.schemas.calculation import Calculation, Failure
+from defect_mf_flows.schemas.dataset import Dataset, DatasetEntry, Split
+from defect_mf_flows.schemas.defect import DefectSet
+from defect_mf_flows.schemas.frame import Frame, content_hash
+from defect_mf_flows.schemas.loop import LoopState
+
+
+@dataclass
+class DatasetMaker(Maker):
+    """Collects labels, filters them and splits them by relaxation.
+
+    Parameters
+    ----------
+    name
+        Job name.
+    heads
+        Fidelities, the highest last.
+    frames, split
+        Settings.
+    verification_frames
+        Frames taken from each verification relaxation.
+    seed
+        Campaign seed.
+    """
+
+    name: str = "dataset"
+    heads: list[str] = field(default_factory=list)
+    frames: FrameSettings = field(default_factory=FrameSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+    verification_frames: int = 8
+    seed: int = 1
+
+    @job(data=["entries"], config=WITH_STORE, output_schema=Dataset)
+    def make(self, defects: DefectSet, state: LoopState) -> Response:
+        """Assemble the dataset of a round.
+
+        Parameters
+        ----------
+        defects
+            Host and defects.
+        state
+            Names every calculation with labels.
+
+        Returns
+        -------
+        Dataset
+            References to frames, not the frames.
+        """
+        low = calculations(state.low)
+        sides = self._sides(low)
+        entries: list[DatasetEntry] = []
+        excluded: list[Failure] = [c.failure for c in low if c.failure is not None]
+        floors = lowest_energies(low)
+        for calculation in low:
+            floor = floors[calculation.defect, calculation.charge, calculation.fidelity]
+            frames, dropped = dataset_frames(calculation, defects, self.frames, floor)
+            key = relaxation_key(calculation)
+            entries += [_entry(frame, key, sides[key]) for frame in frames]
+            excluded += dropped
+        for calculation in calculations(state.labels):
+            origin = state.origins.get(calculation.uuid)
+            frames, dropped = self._labels(calculation, defects, verified=origin is None)
+            # A verification relaxes from a new geometry; it is the model's own blind spot.
+            key = origin or f"{relaxation_key(calculation)}|{calculation.uuid}"
+            side = sides[origin] if origin else Split.TRAIN
+            entries += [_entry(frame, key, side) for frame in frames]
+            excluded += dropped
+            if calculation.failure is not None:
+                excluded.append(calculation.failure)
+        entries = _without_duplicates(entries)
+        check_no_leak(entries)
+        return Response(output=self._document(entries, excluded))
+
+    def _sides(self, low: list[Calculation]) -> dict[str, Split]:
+        with_frames = {relaxation_key(c): f"{c.defect}|{c.charge:+d}" for c in low if c.frames}
+        sides = split_relaxations(with_frames, settings=self.split, seed=self.seed)
+        return {**{relaxation_key(c): Split.TRAIN for c in low}, **sides}
+
+    def _labels(
+        self, calculation: Calculation, defects: DefectSet, *, verified: bool
+    ) -> tuple[list[Frame], list[Failure]]:
+        kept, dropped = filter_frames(
+            calculation.frames, settings=self.frames, lattice_of=defects.host.supercell
+        )
+        wanted = self.verification_frames if verified else len(kept)
+        return [kept[i] for i in evenly_spaced(len(kept), wanted)], dropped
+
+    def _document(self, entries: list[DatasetEntry], excluded: list[Failure]) -> Dataset:
+        counts = Counter(f"{e.fidelity}|{e.charge:+d}|{e.split.value}" for e in entries)
+        missing = [h for h in self.heads if not any(e.fidelity == h for e in entries)]
+        if missing:
+            raise DatasetError(
+                f"no usable label of {missing}: every calculation failed or was filtered out; "
+                "see `defect-mf results` for the reasons."
+            )
+        # Labels are identified by content, so that the same data give the same training.
+        key = [
+            self.heads,
+            [[e.frame.content_hash, e.fidelity, e.split.value] for e in entries],
+        ]
+        return Dataset(
+            dataset_hash=content_hash(key),
+            heads=self.heads,
+            entries=entries,
+            counts=dict(sorted(counts.items())),
+            excluded=excluded,
+        )
+
+
+def _entry(frame: Frame, relaxation: str, side: Split) -> DatasetEntry:
+    return DatasetEntry(
+        frame=frame_reference(frame),
+        fidelity=frame.fidelity,
+        charge=frame.charge,
+        defect=frame.lineage.defect,
+        relaxation=relaxation,
+        split=side,
+    )
+
+
+def _without_duplicates(entries: list[DatasetEntry]) -> list[DatasetEntry]:
+    """Keep the first of labels with equal content."""
+    unique: dict[str, DatasetEntry] = {}
+    for entry in entries:
+        unique.setdefault(entry.frame.content_hash, entry)
+    return list(unique.values())
+
+
+def read_frames(dataset: Dataset) -> list[Frame]:
+    """Frames of a dataset, from the store of the running job, in the order of its entries.
+
+    Parameters
+    ----------
+    dataset
+        With its entries loaded.
+
+    Returns
+    -------
+    list of Frame
+        One per entry.
+
+    Raises
+    ------
+    DatasetError
+        If a frame's hash, charge or fidelity is not what the entry says.
+    """
+    uuids = list(dict.fromkeys(entry.frame.calculation for entry in dataset.entries))
+    frames = {
+        (c.uuid, frame.lineage.step): frame for c in calculations(uuids) for frame in c.frames
+    }
+    chosen = []
+    for entry in dataset.entries:
+        frame = frames[entry.frame.calculation, entry.frame.step]
+        expected = (entry.frame.content_hash, entry.charge, entry.fidelity)
+        if (frame.content_hash, frame.charge, frame.fidelity) != expected:
+            raise DatasetError(
+                f"frame {entry.frame.step} of calculation {entry.frame.calculation} is not the "
+                "one the dataset names (hash, charge or fidelity differ); assemble it again."
+            )
+        chosen.append(frame)
+    return chosen

@@ -1,0 +1,211 @@
+"""The low-fidelity search: one relaxation job per start structure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jobflow import Flow, Maker, Response, job
+
+from defect_mf_flows.campaign import DefectSettings, MatchSettings, StartSettings
+from defect_mf_flows.core.charge import with_charge
+from defect_mf_flows.core.matching import SameMinimum, soap_vectors, unique_minima
+from defect_mf_flows.core.starts import StartMaker
+from defect_mf_flows.engines.base import ReferenceMaker
+from defect_mf_flows.jobs.common import WITH_STORE, Stage, calculations, staged
+from defect_mf_flows.schemas.calculation import Calculation, Failure
+from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
+from defect_mf_flows.schemas.search import Exploration, Minimum, Search, SearchPoint
+
+
+@dataclass
+class ExploreMaker(Maker):
+    """Relaxes every start of every charge state at low fidelity.
+
+    Parameters
+    ----------
+    name
+        Job name.
+    relax
+        Low-fidelity relaxation.
+    host_statics
+        Single points of the pristine host, one per fidelity.
+    starts, defects, matching
+        Settings.
+    seed
+        Campaign seed.
+    """
+
+    name: str = "low-fidelity search"
+    relax: ReferenceMaker = field(default_factory=ReferenceMaker)
+    host_statics: list[ReferenceMaker] = field(default_factory=list)
+    starts: StartSettings = field(default_factory=StartSettings)
+    defects: DefectSettings = field(default_factory=DefectSettings)
+    matching: MatchSettings = field(default_factory=MatchSettings)
+    seed: int = 1
+
+    @job
+    def make(self, defects: DefectSet) -> Response:
+        """Spawn one relaxation per start and gather them.
+
+        Parameters
+        ----------
+        defects
+            Host and defects.
+
+        Returns
+        -------
+        Exploration
+            Through the gathering job that replaces this one.
+        """
+        starts, failures = self._starts(defects)
+        relaxations = [
+            staged(
+                self.relax.make(start),
+                Stage.LOW,
+                f"{start.defect} {start.charge:+d} | {start.label} | {self.relax.fidelity} relax",
+                defect=start.defect,
+                charge=start.charge,
+                fidelity=self.relax.fidelity,
+            )
+            for start in starts
+        ]
+        hosts = [self._host(maker, defects) for maker in self.host_statics]
+        gather = gather_exploration(
+            defects,
+            [item.output.uuid for item in relaxations],
+            [item.output.uuid for item in hosts],
+            failures,
+            self.matching,
+        )
+        staged(gather, Stage.LOW, "gather low-fidelity search")
+        return Response(replace=Flow([*hosts, *relaxations, gather], output=gather.output))
+
+    def _starts(self, defects: DefectSet) -> tuple[list[StartStructure], list[Failure]]:
+        starts: list[StartStructure] = []
+        failures: list[Failure] = []
+        for defect in defects.defects:
+            for charge in defect.charges:
+                maker = StartMaker(
+                    defect,
+                    charge=charge,
+                    spin=self.defects.spin.get(defect.name, {}).get(charge),
+                    settings=self.starts,
+                    seed=self.seed,
+                )
+                starts += maker.reference()
+                failures += maker.failures
+        return starts, failures
+
+    def _host(self, maker: ReferenceMaker, defects: DefectSet) -> object:
+        start = StartStructure(
+            defect=None,
+            charge=0,
+            label="host",
+            structure=with_charge(defects.host.supercell, 0),
+        )
+        name = f"host | {maker.fidelity} static"
+        return staged(maker.make(start), Stage.LOW, name, fidelity=maker.fidelity)
+
+
+@job(data=["minima"], config=WITH_STORE, output_schema=Exploration)
+def gather_exploration(
+    defects: DefectSet,
+    relaxations: list[str],
+    hosts: list[str],
+    failures: list[Failure],
+    matching: MatchSettings,
+) -> Exploration:
+    """Find the unique low-fidelity minima of every charge state.
+
+    Parameters
+    ----------
+    defects
+        Host and defects.
+    relaxations, hosts
+        uuids of the calculations.
+    failures
+        Starts that could not be made.
+    matching
+        When two minima are the same.
+
+    Returns
+    -------
+    Exploration
+        Relaxations that failed are counted and excluded.
+    """
+    done = calculations(relaxations, frames=False)
+    searches = [
+        search_of(
+            defect,
+            charge,
+            [c for c in done if (c.defect, c.charge) == (defect.name, charge)],
+            matching,
+        )
+        for defect in defects.defects
+        for charge in defect.charges
+    ]
+    return Exploration(
+        calculations=relaxations,
+        hosts={c.fidelity: c.uuid for c in calculations(hosts, frames=False)},
+        searches=searches,
+        failures=[*failures, *(c.failure for c in done if c.failure is not None)],
+    )
+
+
+def search_of(
+    defect: Defect, charge: int, done: list[Calculation], matching: MatchSettings
+) -> Search:
+    """Unique minima among the reference relaxations of one charge state.
+
+    Parameters
+    ----------
+    defect, charge
+        Which charge state.
+    done
+        Its relaxations; those that failed are left out.
+    matching
+        When two minima are the same.
+
+    Returns
+    -------
+    Search
+        Lowest minimum first.
+    """
+    good = [c for c in done if c.failure is None]
+    structures = [c.final_structure for c in good if c.final_structure is not None]
+    energies = [float(c.final_energy) for c in good if c.final_energy is not None]
+    minima: list[Minimum] = []
+    labels: list[int] = []
+    if good:
+        vectors = soap_vectors(structures, defect.site)
+        same = SameMinimum(soap=matching.soap, energy=matching.energy)
+        representatives, labels = unique_minima(energies, vectors, same=same)
+        for number, index in enumerate(representatives):
+            members = sorted(
+                (i for i, label in enumerate(labels) if label == number),
+                key=lambda i: energies[i],
+            )
+            minima.append(
+                Minimum(
+                    structure=structures[index],
+                    energy=energies[index],
+                    starts=[good[i].start for i in members],
+                    soap=vectors[index],
+                )
+            )
+    points = [
+        SearchPoint(
+            start=c.start, energy=energies[i], converged=True, steps=c.n_calls, minimum=labels[i]
+        )
+        for i, c in enumerate(good)
+    ]
+    return Search(
+        defect=defect.name,
+        charge=charge,
+        source=done[0].fidelity if done else "unknown",
+        minima=minima,
+        points=points,
+        failures=[c.failure for c in done if c.failure is not None],
+        n_calls=sum(c.n_calls for c in done),
+        seconds=sum(c.seconds for c in done),
+    )

@@ -1,0 +1,210 @@
+"""Frames, picks, and their high-fidelity single points."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from jobflow import Flow, Maker, Response, job
+
+from defect_mf_flows.campaign import FrameSettings, PickSettings
+from defect_mf_flows.core.filters import filter_frames
+from defect_mf_flows.core.sampling import Candidate, evenly_spaced, pick_stratified
+from defect_mf_flows.core.starts import derived_seed
+from defect_mf_flows.engines.base import ReferenceMaker
+from defect_mf_flows.jobs.common import WITH_STORE, Stage, calculations, staged
+from defect_mf_flows.schemas.calculation import Calculation, Failure
+from defect_mf_flows.schemas.dataset import FrameReference, Picks
+from defect_mf_flows.schemas.defect import DefectSet, StartStructure
+from defect_mf_flows.schemas.frame import Frame
+from defect_mf_flows.schemas.loop import LoopState
+from defect_mf_flows.schemas.search import Exploration
+
+
+def relaxation_key(calculation: Calculation) -> str:
+    """Key of a relaxation: no two sides of a split may share it."""
+    return f"{calculation.defect}|{calculation.charge:+d}|{calculation.start}"
+
+
+def frame_reference(frame: Frame) -> FrameReference:
+    """Reference to a frame by calculation, step and hash."""
+    return FrameReference(
+        calculation=frame.lineage.calculation,
+        step=frame.lineage.step,
+        content_hash=frame.content_hash,
+    )
+
+
+def dataset_frames(
+    calculation: Calculation, defects: DefectSet, settings: FrameSettings, floor: float | None
+) -> tuple[list[Frame], list[Failure]]:
+    """Evenly spaced physical frames of one relaxation.
+
+    Parameters
+    ----------
+    calculation
+        With its frames.
+    defects
+        For the host's lattice.
+    settings
+        Limits and number of frames.
+    floor
+        Lowest energy of the same defect, charge and fidelity, eV; None: of this relaxation.
+
+    Returns
+    -------
+    frames, dropped
+        What is kept, and one failure per frame that is not.
+    """
+    kept, dropped = filter_frames(
+        calculation.frames, settings=settings, lattice_of=defects.host.supercell, floor=floor
+    )
+    return [kept[i] for i in evenly_spaced(len(kept), settings.per_relaxation)], dropped
+
+
+@dataclass
+class LabelMaker(Maker):
+    """Chooses frames and labels them at higher fidelity.
+
+    Parameters
+    ----------
+    name
+        Job name.
+    statics
+        Single points, one Maker per higher fidelity, the highest last.
+    frames, picks
+        Settings.
+    seed
+        Campaign seed.
+    """
+
+    name: str = "choose frames"
+    statics: list[ReferenceMaker] = field(default_factory=list)
+    frames: FrameSettings = field(default_factory=FrameSettings)
+    picks: PickSettings = field(default_factory=PickSettings)
+    seed: int = 1
+
+    @job(config=WITH_STORE)
+    def make(self, defects: DefectSet, exploration: Exploration) -> Response:
+        """Choose frames and spawn their single points.
+
+        Parameters
+        ----------
+        defects
+            Host and defects.
+        exploration
+            The low-fidelity search.
+
+        Returns
+        -------
+        LoopState
+            Through the gathering job that replaces this one.
+        """
+        candidates = self._candidates(defects, exploration)
+        chosen, strata = pick_stratified(
+            candidates, settings=self.picks, seed=derived_seed(self.seed, "picks")
+        )
+        frames = [candidates[i].frame for i in chosen]
+        picks = Picks(
+            frames=[frame_reference(frame) for frame in frames],
+            n_candidates=len(candidates),
+            strata=strata,
+        )
+        jobs, origins = [], []
+        for maker in self.statics:
+            for frame in frames:
+                jobs.append(_single_point(maker, frame))
+                lineage = frame.lineage
+                origins.append(f"{lineage.defect}|{lineage.charge:+d}|{lineage.start}")
+        gather = gather_labels(
+            exploration.calculations, [item.output.uuid for item in jobs], origins, picks
+        )
+        staged(gather, Stage.HIGH, "gather labels")
+        return Response(replace=Flow([*jobs, gather], output=gather.output))
+
+    def _candidates(self, defects: DefectSet, exploration: Exploration) -> list[Candidate]:
+        done = calculations(exploration.calculations)
+        floors = lowest_energies(done)
+        candidates: list[Candidate] = []
+        for calculation in done:
+            search = exploration.get(str(calculation.defect), calculation.charge)
+            minimum = next(
+                (p.minimum for p in search.points if p.start == calculation.start), -1
+            )
+            best = minimum >= 0 and search.minima[minimum].starts[0] == calculation.start
+            floor = floors[calculation.defect, calculation.charge, calculation.fidelity]
+            frames, _ = dataset_frames(calculation, defects, self.frames, floor)
+            last = max(calculation.n_frames - 1, 1)
+            for frame in frames:
+                candidates.append(
+                    Candidate(
+                        frame=frame,
+                        basin=minimum,
+                        progress=frame.lineage.step / last,
+                        is_end=best and frame is frames[-1],
+                    )
+                )
+        return candidates
+
+
+def lowest_energies(done: list[Calculation]) -> dict[tuple[str | None, int, str], float]:
+    """Lowest frame energy per (defect, charge, fidelity), eV per cell."""
+    floors: dict[tuple[str | None, int, str], float] = {}
+    for calculation in done:
+        key = (calculation.defect, calculation.charge, calculation.fidelity)
+        for frame in calculation.frames:
+            floors[key] = min(floors.get(key, float("inf")), frame.energy)
+        floors.setdefault(key, float("inf"))
+    return floors
+
+
+def _single_point(maker: ReferenceMaker, frame: Frame) -> object:
+    lineage = frame.lineage
+    start = StartStructure(
+        defect=lineage.defect,
+        charge=frame.charge,
+        spin=frame.spin,
+        label=f"{lineage.start}@{lineage.step}",
+        structure=frame.structure,
+    )
+    name = f"{lineage.defect} {frame.charge:+d} | {start.label} | {maker.fidelity} static"
+    return staged(
+        maker.make(start),
+        Stage.HIGH,
+        name,
+        defect=lineage.defect,
+        charge=frame.charge,
+        fidelity=maker.fidelity,
+    )
+
+
+@job(data=["frames"], config=WITH_STORE, output_schema=LoopState)
+def gather_labels(
+    low: list[str], labels: list[str], origins: list[str], picks: Picks
+) -> LoopState:
+    """Start the loop's state with every label computed so far.
+
+    Parameters
+    ----------
+    low, labels
+        uuids of the low-fidelity relaxations and of the single points.
+    origins
+        Key of the relaxation behind each single point.
+    picks
+        What was chosen, kept for the record.
+
+    Returns
+    -------
+    LoopState
+        Failed single points stay listed; the dataset counts and excludes them.
+    """
+    done = calculations(labels, frames=False)
+    counted = Counter(c.fidelity for c in done)
+    return LoopState(
+        low=low,
+        labels=labels,
+        origins=dict(zip(labels, origins, strict=True)),
+        picks=picks,
+        label_counts=dict(counted),
+        high_calls=sum(c.n_calls for c in done),
+    )

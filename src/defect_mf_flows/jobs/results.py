@@ -1,0 +1,361 @@
+"""Levels and results: everything the report and ``results.json`` show."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections import Counter
+from dataclasses import dataclass
+
+from jobflow import Maker, Response, job
+
+from defect_mf_flows.campaign import Campaign, campaign_hash
+from defect_mf_flows.core.levels import Level, transition_levels
+from defect_mf_flows.core.matching import (
+    deviation,
+    shortest_bonds,
+    symmetric_deviation,
+)
+from defect_mf_flows.core.starts import derived_seed, nearest_neighbours
+from defect_mf_flows.core.verdicts import own_basin_energy
+from defect_mf_flows.errors import ResultsError
+from defect_mf_flows.jobs.common import (
+    WITH_STORE,
+    Stage,
+    calculations,
+    job_store,
+    read_output,
+)
+from defect_mf_flows.schemas.calculation import BandEdges, Calculation
+from defect_mf_flows.schemas.dataset import Dataset
+from defect_mf_flows.schemas.defect import Defect, DefectSet
+from defect_mf_flows.schemas.loop import LoopState, StopVerdict
+from defect_mf_flows.schemas.model import Model
+from defect_mf_flows.schemas.results import (
+    GroundState,
+    PesPoint,
+    Results,
+    StageCost,
+    TransitionLevel,
+)
+from defect_mf_flows.schemas.search import (
+    Exploration,
+    SearchSet,
+    Verification,
+    VerificationSet,
+)
+
+UNCORRECTED = "none (uncorrected for the finite cell)"
+PACKAGES = ("defect-mf-flows", "jobflow", "mace-torch", "torch", "doped", "shakenbreak", "ase")
+
+
+@dataclass
+class ResultsMaker(Maker):
+    """Computes transition levels and gathers what the campaign found.
+
+    Parameters
+    ----------
+    name
+        Job name.
+    campaign
+        The campaign.
+    """
+
+    name: str = "levels and results"
+    campaign: Campaign | None = None
+
+    @job(data=["parity", "structure"], config=WITH_STORE, output_schema=Results)
+    def make(self, defects: DefectSet, exploration: Exploration, state: LoopState) -> Response:
+        """Gather results from the documents of the finished loop.
+
+        Parameters
+        ----------
+        defects, exploration
+            Outputs of the first stages.
+        state
+            The finished loop.
+
+        Returns
+        -------
+        Results
+            Checked document.
+        """
+        assert self.campaign is not None
+        return Response(output=Gathering(self.campaign, defects, exploration, state).results())
+
+
+class Gathering:
+    """Reads a finished campaign's documents and condenses them.
+
+    Parameters
+    ----------
+    campaign, defects, exploration, state
+        The campaign and its documents.
+    """
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        defects: DefectSet,
+        exploration: Exploration,
+        state: LoopState,
+    ) -> None:
+        self.campaign, self.defects = campaign, defects
+        self.exploration, self.state = exploration, state
+        store, last = job_store(), state.rounds[-1]
+        self.model = read_output(store, last.model, Model, load=True)
+        self.dataset = read_output(store, last.dataset, Dataset, load=True)
+        self.searches = read_output(store, last.searches, SearchSet, load=True)
+        self.verdicts = read_output(store, last.verifications, VerificationSet, load=True)
+        self.low = calculations(exploration.calculations, frames=False)
+        self.labels = calculations(state.labels, frames=False)
+        self.hosts = {
+            fidelity: read_output(store, uuid, Calculation, load=False)
+            for fidelity, uuid in exploration.hosts.items()
+        }
+        self.models = [read_output(store, r.model, Model, load=False) for r in state.rounds]
+        self.all_searches = [
+            read_output(store, r.searches, SearchSet, load=False) for r in state.rounds
+        ]
+
+    def results(self) -> Results:
+        """Condense everything into one document."""
+        c = self.campaign
+        grounds = [self._ground_state(v) for v in self.verdicts.verifications]
+        edges = self.band_edges(c.roles.high)
+        return Results(
+            campaign=c.name,
+            campaign_hash=campaign_hash(c, self.defects.host.primitive),
+            disclaimer=c.disclaimer,
+            host={
+                "formula": self.defects.host.formula,
+                "n_atoms": len(self.defects.host.supercell),
+                "cell": self.defects.host.supercell.lattice.matrix.tolist(),
+            },
+            fidelities={"low": c.roles.low, "high": c.roles.high},
+            engines={k: v.model_dump(mode="json") for k, v in c.fidelities.items()},
+            stop=self.state.stop or StopVerdict.BUDGET,
+            stop_reason=self.state.stop_reason,
+            ground_states=grounds,
+            transition_levels=self._levels(grounds),
+            correction=UNCORRECTED,
+            band_edges=edges,
+            metrics=self.model.metrics,
+            parity=self.model.parity,
+            history=self.model.history,
+            rounds=self.state.rounds,
+            counts=self._counts(),
+            failures=self._failures(),
+            cost=self._cost(),
+            pes=self._pes(),
+            seeds={
+                "campaign": c.seed,
+                "picks": derived_seed(c.seed, "picks"),
+                "training": self.model.seed,
+            },
+            versions=_versions(),
+        )
+
+    # -- ground states -------------------------------------------------------------------
+
+    def _ground_state(self, verification: Verification) -> GroundState:
+        defect = self.defects.get(verification.defect)
+        candidates = verification.candidates
+        model, best = candidates[0], candidates[verification.ground_state]
+        low = next((c for c in candidates if c.origin == "low"), None)
+        search = self.searches.get(verification.defect, verification.charge)
+        if best.energy_relaxed is None or best.relaxed is None:
+            raise ResultsError(
+                f"{verification.defect} {verification.charge:+d}: every high-fidelity "
+                "relaxation failed; see the failures of stage 'verification'."
+            )
+        moved = (
+            model.deviation
+            if best is model
+            else symmetric_deviation(model.structure, best.relaxed, defect.site)
+        )
+        low_energy = own_basin_energy(low, self.campaign.verification) if low else None
+        return GroundState(
+            defect=verification.defect,
+            charge=verification.charge,
+            verdict=verification.verdict,
+            reason=verification.reason,
+            energy_model=model.energy_model,
+            energy_hf=best.energy_relaxed,
+            energy_error=verification.energy_error,
+            rmsd=moved.rmsd if moved else None,
+            local_rmsd=moved.local_rmsd if moved else None,
+            max_displacement=moved.max_displacement if moved else None,
+            start=best.start,
+            found_by=best.origin,
+            starts=search.minima[0].starts if search.minima else [],
+            n_minima=len(search.minima),
+            low_start=low.start if low else "",
+            low_is_ground_state=bool(low and low.kept and low.basin == best.basin),
+            low_excess=None if low_energy is None else low_energy - best.energy_relaxed,
+            low_deviation=low.deviation if low else None,
+            shortest_bonds={
+                "verified": shortest_bonds(best.relaxed, nearest_neighbours(defect))[0],
+                **(
+                    {"low": shortest_bonds(low.structure, nearest_neighbours(defect))[0]}
+                    if low
+                    else {}
+                ),
+            },
+            structure=best.relaxed.as_dict(),
+        )
+
+    # -- levels --------------------------------------------------------------------------
+
+    def band_edges(self, fidelity: str) -> BandEdges | None:
+        """The campaign's band edges, or those of the host's calculation."""
+        given, found = self.campaign.levels, self.hosts[fidelity].band_edges
+        vbm = given.vbm if given.vbm is not None else (found.vbm if found else None)
+        gap = given.band_gap if given.band_gap is not None else (found.gap if found else None)
+        return None if vbm is None or gap is None else BandEdges(vbm=vbm, cbm=vbm + gap)
+
+    def _levels(self, grounds: list[GroundState]) -> list[TransitionLevel]:
+        roles, levels = self.campaign.roles, []
+        for defect in self.defects.defects:
+            mine = [g for g in grounds if g.defect == defect.name]
+            high = self._of(defect, {g.charge: g.energy_hf for g in mine}, roles.high)
+            model = self._of(defect, {g.charge: g.energy_model for g in mine}, roles.high)
+            low = self._of(
+                defect,
+                {
+                    s.charge: s.minima[0].energy
+                    for s in self.exploration.searches
+                    if s.defect == defect.name and s.minima
+                },
+                roles.low,
+            )
+            for pair in sorted({*high, *model}, reverse=True):
+                levels.append(
+                    TransitionLevel(
+                        defect=defect.name,
+                        from_charge=pair[0],
+                        to_charge=pair[1],
+                        model=model[pair].energy if pair in model else None,
+                        hf=high[pair].energy if pair in high else None,
+                        low=low[pair].energy if pair in low else None,
+                        thermodynamic=pair in high and high[pair].thermodynamic,
+                    )
+                )
+        return levels
+
+    def _of(
+        self, defect: Defect, energies: dict[int, float], fidelity: str
+    ) -> dict[tuple[int, int], Level]:
+        edges, host = self.band_edges(fidelity), self.hosts[fidelity]
+        if edges is None or host.final_energy is None or len(energies) < 2:
+            return {}
+        levels = transition_levels(
+            defect,
+            self.defects.host,
+            energies=energies,
+            host_energy=host.final_energy,
+            edges=edges,
+        )
+        return {(level.from_charge, level.to_charge): level for level in levels}
+
+    # -- accounts ------------------------------------------------------------------------
+
+    def _counts(self) -> dict[str, object]:
+        reasons = Counter(f.reason.value for f in self._failures())
+        frames = Counter[str]()
+        for c in [*self.low, *self.labels]:
+            frames[c.fidelity] += c.n_frames
+        labels = Counter[str]()
+        for key, number in self.dataset.counts.items():
+            labels[key.split("|")[0]] += number
+        return {
+            "frames": dict(frames),
+            "labels": dict(labels),
+            "labels_by_split": self.dataset.counts,
+            "picked": len(self.state.picks.frames),
+            "pick_candidates": self.state.picks.n_candidates,
+            "failures": dict(reasons),
+        }
+
+    def _failures(self) -> list:
+        searched = [f for s in self.searches.searches for f in s.failures]
+        known = [*self.exploration.failures, *self.dataset.excluded, *searched]
+        unique = {f.model_dump_json(): f for f in known}
+        return list(unique.values())
+
+    def _cost(self) -> list[StageCost]:
+        first = len(self.state.origins)
+        costs = [
+            _stage_cost(Stage.LOW, self.low),
+            *(_stage_cost(Stage.LOW, [c], name="host") for c in self.hosts.values()),
+        ]
+        for fidelity in sorted({c.fidelity for c in self.labels[:first]}):
+            done = [c for c in self.labels[:first] if c.fidelity == fidelity]
+            costs.append(_stage_cost(Stage.HIGH, done))
+        costs.append(
+            StageCost(
+                stage=Stage.TRAINING.value,
+                fidelity=None,
+                jobs=len(self.models),
+                calls=0,
+                seconds=sum(m.seconds for m in self.models),
+            )
+        )
+        every = [s for found in self.all_searches for s in found.searches]
+        costs.append(
+            StageCost(
+                stage=Stage.SEARCH.value,
+                fidelity=None,
+                jobs=sum(len(s.points) for s in every),
+                calls=sum(s.n_calls for s in every),
+                seconds=sum(s.seconds for s in every),
+            )
+        )
+        costs.append(_stage_cost(Stage.VERIFICATION, self.labels[first:]))
+        return costs
+
+    def _pes(self) -> list[PesPoint]:
+        points = []
+        for v in self.verdicts.verifications:
+            defect = self.defects.get(v.defect)
+            truth = v.candidates[v.ground_state].relaxed
+            if truth is None:
+                continue
+            sources = {
+                "low": self.exploration.get(v.defect, v.charge),
+                "model": self.searches.get(v.defect, v.charge),
+            }
+            for source, search in sources.items():
+                moved = [deviation(m.structure, truth, defect.site) for m in search.minima]
+                for p in search.points:
+                    points.append(
+                        PesPoint(
+                            defect=v.defect,
+                            charge=v.charge,
+                            source=source,
+                            start=p.start,
+                            energy=p.energy - search.minima[0].energy,
+                            rmsd=moved[p.minimum].local_rmsd,
+                        )
+                    )
+        return points
+
+
+def _stage_cost(stage: Stage, done: list[Calculation], name: str | None = None) -> StageCost:
+    return StageCost(
+        stage=stage.value if name is None else f"{stage.value} ({name})",
+        fidelity=done[0].fidelity if done else None,
+        jobs=len(done),
+        calls=sum(c.n_calls for c in done),
+        seconds=sum(c.seconds for c in done),
+    )
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

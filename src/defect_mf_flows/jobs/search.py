@@ -1,0 +1,266 @@
+"""The surrogate search on the high-fidelity head."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from jobflow import Flow, Maker, Response, job
+
+from defect_mf_flows.campaign import (
+    DefectSettings,
+    MatchSettings,
+    SearchSettings,
+    StartSettings,
+)
+from defect_mf_flows.core.charge import with_charge
+from defect_mf_flows.core.matching import SameMinimum, soap_vectors, unique_minima
+from defect_mf_flows.core.starts import StartMaker
+from defect_mf_flows.jobs.common import Stage, staged
+from defect_mf_flows.schemas.calculation import Failure, FailureReason
+from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
+from defect_mf_flows.schemas.model import Model
+from defect_mf_flows.schemas.search import (
+    Exploration,
+    Minimum,
+    RelaxationBatch,
+    Search,
+    SearchPoint,
+    SearchSet,
+)
+
+
+@dataclass
+class SearchMaker(Maker):
+    """Relaxes many starts of every charge state on the model's high head.
+
+    Parameters
+    ----------
+    name
+        Job name.
+    search, starts, defects, matching
+        Settings.
+    device
+        torch device.
+    seed
+        Campaign seed.
+    """
+
+    name: str = "surrogate search"
+    search: SearchSettings = field(default_factory=SearchSettings)
+    starts: StartSettings = field(default_factory=StartSettings)
+    defects: DefectSettings = field(default_factory=DefectSettings)
+    matching: MatchSettings = field(default_factory=MatchSettings)
+    device: str = "cpu"
+    seed: int = 1
+
+    @job
+    def make(self, defects: DefectSet, exploration: Exploration, model: Model) -> Response:
+        """Spawn batches of relaxations and gather their minima.
+
+        Parameters
+        ----------
+        defects
+            Host and defects.
+        exploration
+            The low-fidelity search, whose minima are starts too.
+        model
+            The trained model.
+
+        Returns
+        -------
+        SearchSet
+            Through the gathering job that replaces this one.
+        """
+        jobs, failures = [], []
+        for defect in defects.defects:
+            for charge in defect.charges:
+                starts, failed = self._starts(defect, charge, exploration)
+                failures += failed
+                for first in range(0, len(starts), self.search.batch):
+                    chunk = starts[first : first + self.search.batch]
+                    item = relax_batch(chunk, model, self.search, self.device)
+                    name = f"{defect.name} {charge:+d} | search {first + 1}-{first + len(chunk)}"
+                    staged(item, Stage.SEARCH, name, defect=defect.name, charge=charge)
+                    jobs.append(item)
+        gather = gather_search(
+            defects, [item.output for item in jobs], failures, model.heads[-1], self.matching
+        )
+        staged(gather, Stage.SEARCH, "gather minima")
+        return Response(replace=Flow([*jobs, gather], output=gather.output))
+
+    def _starts(
+        self, defect: Defect, charge: int, exploration: Exploration
+    ) -> tuple[list[StartStructure], list[Failure]]:
+        spin = self.defects.spin.get(defect.name, {}).get(charge)
+        maker = StartMaker(
+            defect, charge=charge, spin=spin, settings=self.starts, seed=self.seed
+        )
+        starts = maker.surrogate(self.search)
+        if self.search.from_low:
+            starts += [
+                StartStructure(
+                    defect=defect.name,
+                    charge=charge,
+                    spin=spin,
+                    label=f"Low_{found.charge:+d}_{number}",
+                    structure=with_charge(minimum.structure, charge),
+                )
+                for found in exploration.searches
+                if found.defect == defect.name
+                for number, minimum in enumerate(found.minima)
+            ]
+        return starts, maker.failures
+
+
+@job(data=["structures"], output_schema=RelaxationBatch)
+def relax_batch(
+    starts: list[StartStructure], model: Model, search: SearchSettings, device: str
+) -> RelaxationBatch:
+    """Relax a batch of starts on the model's high head.
+
+    Parameters
+    ----------
+    starts
+        Start structures.
+    model
+        With its file.
+    search
+        Force threshold and step limit.
+    device
+        torch device.
+
+    Returns
+    -------
+    RelaxationBatch
+        In the order of the starts.
+    """
+    from defect_mf_flows.learning.potential import Potential
+    from defect_mf_flows.learning.relaxation import relax
+
+    began = time.monotonic()
+    potential = Potential(model, head=model.heads[-1], device=device)
+    ends = relax(
+        [s.structure for s in starts], potential, fmax=search.fmax, steps=search.steps
+    )
+    return RelaxationBatch(
+        defect=str(starts[0].defect),
+        charge=starts[0].charge,
+        starts=[s.label for s in starts],
+        energies=[None if e.exploded else e.energy for e in ends],
+        converged=[e.converged for e in ends],
+        steps=[e.steps for e in ends],
+        structures=[e.structure for e in ends],
+        seconds=time.monotonic() - began,
+    )
+
+
+@job(data=["minima"], output_schema=SearchSet)
+def gather_search(
+    defects: DefectSet,
+    batches: list[RelaxationBatch],
+    failures: list[Failure],
+    head: str,
+    matching: MatchSettings,
+) -> SearchSet:
+    """Merge the ends of all relaxations into unique minima.
+
+    Parameters
+    ----------
+    defects
+        For the defect sites.
+    batches
+        All batches.
+    failures
+        Starts that could not be made.
+    head
+        Head that was searched.
+    matching
+        When two minima are the same.
+
+    Returns
+    -------
+    SearchSet
+        One search per defect and charge.
+    """
+    same = SameMinimum(soap=matching.soap, energy=matching.energy)
+    searches = []
+    for defect in defects.defects:
+        for charge in defect.charges:
+            mine = [b for b in batches if (b.defect, b.charge) == (defect.name, charge)]
+            own = [f for f in failures if (f.defect, f.charge) == (defect.name, charge)]
+            searches.append(merge_batches(defect, charge, mine, own, head, same))
+    return SearchSet(searches=searches)
+
+
+def merge_batches(
+    defect: Defect,
+    charge: int,
+    batches: list[RelaxationBatch],
+    failures: list[Failure],
+    head: str,
+    same: SameMinimum,
+) -> Search:
+    """Unique minima of one charge state; relaxations that exploded are counted as failures.
+
+    Unconverged ends stay: FIRE on a flat surface can run out of steps within a basin.
+    """
+    ends = [
+        (label, energy, done, steps, structure)
+        for b in batches
+        for label, energy, done, steps, structure in zip(
+            b.starts, b.energies, b.converged, b.steps, b.structures, strict=True
+        )
+    ]
+    good = [end for end in ends if end[1] is not None]
+    failed = [
+        Failure(
+            stage=Stage.SEARCH.value,
+            reason=FailureReason.EXPLODED,
+            message="relaxation on the model exploded",
+            fidelity=head,
+            defect=defect.name,
+            charge=charge,
+            start=end[0],
+        )
+        for end in ends
+        if end[1] is None
+    ]
+    minima: list[Minimum] = []
+    labels: list[int] = []
+    if good:
+        energies = [float(end[1]) for end in good if end[1] is not None]
+        vectors = soap_vectors([end[4] for end in good], defect.site)
+        representatives, labels = unique_minima(energies, vectors, same=same)
+        for number, index in enumerate(representatives):
+            members = sorted(
+                (i for i, label in enumerate(labels) if label == number),
+                key=lambda i: energies[i],
+            )
+            minima.append(
+                Minimum(
+                    structure=good[index][4],
+                    energy=energies[index],
+                    starts=[good[i][0] for i in members],
+                    soap=vectors[index],
+                )
+            )
+    return Search(
+        defect=defect.name,
+        charge=charge,
+        source=head,
+        minima=minima,
+        points=[
+            SearchPoint(
+                start=end[0],
+                energy=float(end[1] or 0.0),
+                converged=end[2],
+                steps=end[3],
+                minimum=labels[i],
+            )
+            for i, end in enumerate(good)
+        ],
+        failures=[*failures, *failed],
+        n_calls=sum(end[3] for end in ends),
+        seconds=sum(b.seconds for b in batches),
+    )

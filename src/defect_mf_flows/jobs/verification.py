@@ -1,0 +1,299 @@
+"""High-fidelity verification of the lowest minima."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jobflow import Flow, Maker, Response, job
+
+from defect_mf_flows.campaign import MatchSettings, VerifySettings
+from defect_mf_flows.core.matching import (
+    SameMinimum,
+    deviation,
+    soap_vectors,
+    unique_minima,
+)
+from defect_mf_flows.core.verdicts import in_own_basin, judge, lowest, model_error
+from defect_mf_flows.engines.base import ReferenceMaker
+from defect_mf_flows.jobs.common import WITH_STORE, Stage, calculations, job_store, read_output
+from defect_mf_flows.jobs.common import staged
+from defect_mf_flows.schemas.calculation import Calculation
+from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
+from defect_mf_flows.schemas.loop import LoopState
+from defect_mf_flows.schemas.model import Model
+from defect_mf_flows.schemas.search import (
+    Candidate,
+    Exploration,
+    SearchSet,
+    Verification,
+    VerificationSet,
+)
+
+
+@dataclass
+class VerifyMaker(Maker):
+    """Relaxes the lowest model minima, and the low-fidelity ground state, at high fidelity.
+
+    The first step of each relaxation is the high-fidelity single point.
+
+    Parameters
+    ----------
+    name
+        Job name.
+    relax
+        High-fidelity relaxation.
+    verification, matching
+        Settings.
+    """
+
+    name: str = "verification"
+    relax: ReferenceMaker = field(default_factory=ReferenceMaker)
+    verification: VerifySettings = field(default_factory=VerifySettings)
+    matching: MatchSettings = field(default_factory=MatchSettings)
+
+    @job(config=WITH_STORE)
+    def make(
+        self,
+        defects: DefectSet,
+        exploration: Exploration,
+        model: Model,
+        searches: SearchSet,
+        state: LoopState,
+    ) -> Response:
+        """Spawn the relaxations of a round and judge them.
+
+        Parameters
+        ----------
+        defects, exploration, model, searches
+            Outputs of the earlier steps.
+        state
+            Its earlier rounds' candidates are judged along and not computed again.
+
+        Returns
+        -------
+        VerificationSet
+            Through the gathering job that replaces this one.
+        """
+        number = len(state.rounds) + 1
+        new: list[Candidate] = []
+        owners: list[tuple[str, int]] = []
+        jobs = []
+        for defect in defects.defects:
+            for charge in defect.charges:
+                known = earlier_candidates(state, defect.name, charge)
+                chosen = self._candidates(defect.name, charge, searches, exploration, known)
+                for candidate in self._with_energies(chosen, model):
+                    jobs.append(self._relax(defect.name, charge, candidate, number))
+                    new.append(candidate)
+                    owners.append((defect.name, charge))
+        gather = judge_round(
+            defects,
+            state,
+            new,
+            owners,
+            [item.output.uuid for item in jobs],
+            self.verification,
+            self.matching,
+        )
+        staged(gather, Stage.VERIFICATION, f"verdicts of round {number}")
+        return Response(replace=Flow([*jobs, gather], output=gather.output))
+
+    def _candidates(
+        self,
+        defect: str,
+        charge: int,
+        searches: SearchSet,
+        exploration: Exploration,
+        known: list[Candidate],
+    ) -> list[Candidate]:
+        found = searches.get(defect, charge)
+        chosen = [
+            Candidate(
+                origin="model",
+                rank=rank,
+                start=minimum.starts[0],
+                energy_model=minimum.energy,
+                structure=minimum.structure,
+            )
+            for rank, minimum in enumerate(found.minima[: self.verification.minima])
+        ]
+        low = exploration.get(defect, charge).minima
+        if low and not any(c.origin == "low" for c in known):
+            chosen.append(
+                Candidate(
+                    origin="low",
+                    rank=0,
+                    start=low[0].starts[0],
+                    energy_model=0.0,
+                    energy_low=low[0].energy,
+                    structure=low[0].structure,
+                )
+            )
+        return chosen
+
+    def _with_energies(self, candidates: list[Candidate], model: Model) -> list[Candidate]:
+        """Model energies of the candidates that the model did not relax itself."""
+        from defect_mf_flows.learning.potential import Potential
+
+        potential = Potential(model, head=model.heads[-1])
+        return [
+            c
+            if c.origin == "model"
+            else c.model_copy(
+                update={"energy_model": potential.predict([c.structure])[0][0]}
+            )
+            for c in candidates
+        ]
+
+    def _relax(self, defect: str, charge: int, candidate: Candidate, number: int) -> object:
+        start = StartStructure(
+            defect=defect,
+            charge=charge,
+            label=f"round{number}_{candidate.origin}{candidate.rank}_{candidate.start}",
+            structure=candidate.structure,
+        )
+        name = f"{defect} {charge:+d} | {start.label} | {self.relax.fidelity} relax"
+        return staged(
+            self.relax.make(start),
+            Stage.VERIFICATION,
+            name,
+            defect=defect,
+            charge=charge,
+            fidelity=self.relax.fidelity,
+        )
+
+
+def earlier_candidates(state: LoopState, defect: str, charge: int) -> list[Candidate]:
+    """Candidates of the last finished round, which hold those of all rounds before it."""
+    if not state.rounds:
+        return []
+    last = read_output(
+        job_store(), state.rounds[-1].verifications, VerificationSet, load=True
+    )
+    return next(
+        v.candidates for v in last.verifications if (v.defect, v.charge) == (defect, charge)
+    )
+
+
+@job(data=["candidates"], config=WITH_STORE, output_schema=VerificationSet)
+def judge_round(
+    defects: DefectSet,
+    state: LoopState,
+    new: list[Candidate],
+    owners: list[tuple[str, int]],
+    relaxations: list[str],
+    verification: VerifySettings,
+    matching: MatchSettings,
+) -> VerificationSet:
+    """Attach the high-fidelity relaxations to their candidates and judge every charge.
+
+    Parameters
+    ----------
+    defects
+        Host and defects.
+    state
+        Holds the earlier rounds.
+    new, owners, relaxations
+        The round's candidates, their (defect, charge) and their calculations' uuids.
+    verification, matching
+        Settings.
+
+    Returns
+    -------
+    VerificationSet
+        One verification per defect and charge.
+    """
+    done = calculations(relaxations)
+    number = len(state.rounds) + 1
+    verifications = []
+    for defect in defects.defects:
+        for charge in defect.charges:
+            fresh = [
+                _finish(candidate, calculation, defect, verification)
+                for candidate, owner, calculation in zip(new, owners, done, strict=True)
+                if tuple(owner) == (defect.name, charge)
+            ]
+            candidates = [*fresh, *earlier_candidates(state, defect.name, charge)]
+            verifications.append(
+                verify(defect, charge, candidates, number, verification, matching)
+            )
+    return VerificationSet(
+        verifications=verifications,
+        calculations=relaxations,
+        high_calls=sum(c.n_calls for c in done),
+    )
+
+
+def _finish(
+    candidate: Candidate, calculation: Calculation, defect: Defect, settings: VerifySettings
+) -> Candidate:
+    """Read single point, relaxed energy and deviation off the relaxation."""
+    update: dict[str, object] = {"calculations": [calculation.uuid]}
+    if calculation.frames:
+        update["energy_single_point"] = calculation.frames[0].energy
+    if calculation.failure is None and calculation.final_structure is not None:
+        moved = deviation(candidate.structure, calculation.final_structure, defect.site)
+        update |= {
+            "energy_relaxed": calculation.final_energy,
+            "relaxed": calculation.final_structure,
+            "deviation": moved,
+        }
+    finished = candidate.model_copy(update=update)
+    return finished.model_copy(update={"kept": in_own_basin(finished, settings)})
+
+
+def verify(
+    defect: Defect,
+    charge: int,
+    candidates: list[Candidate],
+    number: int,
+    settings: VerifySettings,
+    matching: MatchSettings,
+) -> Verification:
+    """Judge one charge state.
+
+    Parameters
+    ----------
+    defect, charge
+        Which charge state.
+    candidates
+        This round's first, the model's ground state at their head.
+    number
+        Round.
+    settings, matching
+        Tolerances.
+
+    Returns
+    -------
+    Verification
+        With the verdict and its reason.
+    """
+    candidates = _with_basins(defect, candidates, matching)
+    # A candidate of the low-fidelity search can be the only one: every model start exploded.
+    ground = 0
+    verdict, reason = judge(candidates, ground, settings=settings)
+    best = lowest(candidates)
+    return Verification(
+        defect=defect.name,
+        charge=charge,
+        round=number,
+        verdict=verdict,
+        reason=reason,
+        ground_state=ground if best is None else best,
+        energy_error=model_error(candidates[ground]),
+        candidates=candidates,
+    )
+
+
+def _with_basins(
+    defect: Defect, candidates: list[Candidate], matching: MatchSettings
+) -> list[Candidate]:
+    relaxed = [i for i, c in enumerate(candidates) if c.relaxed is not None]
+    if not relaxed:
+        return candidates
+    vectors = soap_vectors([candidates[i].relaxed for i in relaxed], defect.site)  # type: ignore[misc]
+    energies = [float(candidates[i].energy_relaxed or 0.0) for i in relaxed]
+    same = SameMinimum(soap=matching.soap, energy=matching.energy)
+    _, labels = unique_minima(energies, vectors, same=same)
+    basins = dict(zip(relaxed, labels, strict=True))
+    return [c.model_copy(update={"basin": basins.get(i)}) for i, c in enumerate(candidates)]

@@ -1,0 +1,1 @@
+"""MACE: data, training in a subprocess, and the trained potential. Heavy imports are lazy."""

@@ -1,0 +1,96 @@
+"""Frames to MACE batches, with charge and head checked on the other side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from defect_mf_flows.core.charge import (
+    ENERGY,
+    FORCES,
+    TOTAL_CHARGE,
+    atoms_charge,
+    whole_charge,
+)
+from defect_mf_flows.errors import ChargeError, FidelityError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def to_atomic_data(
+    atoms: Atoms,
+    *,
+    head: str,
+    heads: list[str],
+    atomic_numbers: list[int],
+    cutoff: float,
+    weight: float = 1.0,
+) -> Any:
+    """Convert atoms to mace's ``AtomicData`` for one head.
+
+    Parameters
+    ----------
+    atoms
+        Atoms with charge; labels are optional.
+    head, heads
+        The head to compute and all heads of the model, in order.
+    atomic_numbers
+        Elements the model knows.
+    cutoff
+        Angstrom.
+    weight
+        Weight of the frame in the loss.
+
+    Returns
+    -------
+    mace.data.AtomicData
+        Whose ``total_charge`` and ``head`` were compared with what went in.
+
+    Raises
+    ------
+    ChargeError
+        If the charge did not arrive.
+    FidelityError
+        If the head is unknown or did not arrive. mace itself would fall back to the last
+        head, and evaluate a frame without a charge as neutral.
+    """
+    import mace  # noqa: F401
+    from mace import data
+    from mace.tools import AtomicNumberTable
+
+    if head not in heads:
+        raise FidelityError(f"unknown head {head!r}; the model has {heads}.")
+    charge = atoms_charge(atoms)
+    keys = data.KeySpecification(
+        info_keys={"energy": ENERGY, "total_charge": TOTAL_CHARGE},
+        arrays_keys={"forces": FORCES},
+    )
+    configuration = data.config_from_atoms(atoms, key_specification=keys, head_name=head)
+    configuration.weight = weight
+    item = data.AtomicData.from_config(
+        configuration, z_table=AtomicNumberTable(atomic_numbers), cutoff=cutoff, heads=heads
+    )
+    arrived = item.total_charge
+    if arrived is None or whole_charge(float(arrived), where="batch") != charge:
+        raise ChargeError(f"charge {charge:+d} reached the batch as {arrived}.")
+    if int(item.head) != heads.index(head):
+        raise FidelityError(f"head {head!r} reached the batch as number {int(item.head)}.")
+    return item
+
+
+def collate(items: list[Any]) -> Any:
+    """Join atomic data into one batch.
+
+    Parameters
+    ----------
+    items
+        From ``to_atomic_data``.
+
+    Returns
+    -------
+    Batch
+        mace's batch; ``total_charge`` and ``head`` have one entry per structure.
+    """
+    from mace.tools.torch_geometric import Batch
+
+    return Batch.from_data_list(items)

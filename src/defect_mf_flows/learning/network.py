@@ -1,0 +1,108 @@
+"""The network: mace's ScaleShiftMACE with one readout per head and a charge embedding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from defect_mf_flows.core.charge import TOTAL_CHARGE
+
+if TYPE_CHECKING:
+    import torch
+
+
+def charge_embedding(charges: list[int], *, width: int) -> dict[str, Any]:
+    """Describe the total-charge embedding for mace.
+
+    Parameters
+    ----------
+    charges
+        Every charge of the training set, of any head.
+    width
+        Length of the learnable vector.
+
+    Returns
+    -------
+    dict
+        mace's ``embedding_specs``. The offset maps the lowest charge to class 0; without
+        it a negative charge is an index error.
+
+    Notes
+    -----
+    arXiv:2603.05238: the total charge becomes a learnable vector that is added to the
+    species embedding and is also read out directly.
+    """
+    low, high = min(charges), max(charges)
+    spec = {
+        "type": "categorical",
+        "per": "graph",
+        "in_dim": 1,
+        "num_classes": high - low + 1,
+        "offset": -low,
+        "emb_dim": width,
+    }
+    return {TOTAL_CHARGE: spec}
+
+
+def build_network(
+    settings: dict[str, Any],
+    *,
+    heads: list[str],
+    charges: list[int],
+    atomic_numbers: list[int],
+    neighbours: float,
+    scale: list[float],
+) -> torch.nn.Module:
+    """Build an untrained multi-head, charge-aware MACE.
+
+    Parameters
+    ----------
+    settings
+        ``campaign.TrainingSettings`` as a dictionary.
+    heads
+        Head names, highest fidelity last.
+    charges
+        Charges of the training set.
+    atomic_numbers
+        Elements, ascending.
+    neighbours
+        Mean number of neighbours within the cutoff.
+    scale
+        Per head: factor of the interaction energy (root mean square force, eV/Angstrom).
+
+    Returns
+    -------
+    torch.nn.Module
+        ``mace.modules.ScaleShiftMACE``. Class ``MACE`` would ignore the head in the
+        embedding readout. Energies per atom start from 0, because reference energies were
+        taken out of the labels.
+    """
+    import mace  # noqa: F401  (before e3nn: the other order crashes on torch 2.13)
+    import numpy as np
+    import torch
+    from e3nn import o3
+    from mace import modules
+
+    return modules.ScaleShiftMACE(
+        atomic_inter_scale=scale,
+        atomic_inter_shift=[0.0] * len(heads),
+        r_max=settings["r_max"],
+        num_bessel=settings["num_radial_basis"],
+        num_polynomial_cutoff=5,
+        max_ell=settings["max_ell"],
+        interaction_cls=modules.interaction_classes["RealAgnosticResidualInteractionBlock"],
+        interaction_cls_first=modules.interaction_classes["RealAgnosticResidualInteractionBlock"],
+        num_interactions=settings["num_interactions"],
+        num_elements=len(atomic_numbers),
+        hidden_irreps=o3.Irreps(settings["hidden_irreps"]),
+        MLP_irreps=o3.Irreps("16x0e"),
+        gate=torch.nn.functional.silu,
+        atomic_energies=np.zeros((len(heads), len(atomic_numbers))),
+        avg_num_neighbors=neighbours,
+        atomic_numbers=atomic_numbers,
+        correlation=settings["correlation"],
+        radial_MLP=[64, 64, 64],
+        radial_type="bessel",
+        heads=heads,
+        embedding_specs=charge_embedding(charges, width=settings["charge_embedding_width"]),
+        use_embedding_readout=True,
+    )

@@ -1,0 +1,188 @@
+"""A trained model as a potential: refuses unknown heads and untrained charges."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pymatgen.core import Structure
+
+from defect_mf_flows.core.charge import MACE_INFO_KEYS, atoms_charge, charge_of, to_atoms
+from defect_mf_flows.core.references import composition_key
+from defect_mf_flows.errors import ChargeError, FidelityError, TrainingError
+from defect_mf_flows.learning.batches import collate, to_atomic_data
+from defect_mf_flows.schemas.model import Model
+
+if TYPE_CHECKING:
+    import torch
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+
+class Potential:
+    """Energies and forces of a trained model on one of its heads.
+
+    Parameters
+    ----------
+    model
+        Model document with its blob loaded.
+    head
+        Head to compute; must be one of the model's.
+    device
+        torch device.
+
+    Raises
+    ------
+    FidelityError
+        If the model has no such head.
+    TrainingError
+        If the blob is missing or does not match its hash.
+    """
+
+    def __init__(self, model: Model, *, head: str, device: str = "cpu") -> None:
+        if head not in model.heads:
+            raise FidelityError(f"model has no head {head!r}; choose one of {model.heads}.")
+        self.document, self.head, self.device = model, head, device
+        self.network = load_network(model.blob, model.model_hash, device)
+        self.numbers = [int(z) for z in self.network.atomic_numbers]
+        self.cutoff = float(self.network.r_max)
+        if list(self.network.heads) != model.heads:
+            raise FidelityError(
+                f"model file has heads {self.network.heads}, its document {model.heads}."
+            )
+
+    def predict(
+        self, structures: list[Structure], *, batch: int = 4
+    ) -> list[tuple[float, np.ndarray]]:
+        """Energies (eV per cell, reference energy included) and forces (eV/A).
+
+        Parameters
+        ----------
+        structures
+            Charged structures.
+        batch
+            Structures per call; more than four lose on a CPU.
+
+        Returns
+        -------
+        list of (float, numpy.ndarray)
+            Forces have shape (n_atoms, 3).
+
+        Raises
+        ------
+        ChargeError
+            If a structure has a charge on which the head was not trained.
+        """
+        results: list[tuple[float, np.ndarray]] = []
+        for start in range(0, len(structures), batch):
+            chunk = structures[start : start + batch]
+            offsets = [self.offset(charge_of(s), s) for s in chunk]
+            with default_dtype(self.network):
+                data = collate([self._data(to_atoms(s)) for s in chunk]).to(self.device)
+            output = self.network(data.to_dict(), training=False, compute_force=True)
+            energies = output["energy"].detach().cpu().numpy()
+            forces = output["forces"].detach().cpu().numpy()
+            for k, offset in enumerate(offsets):
+                low, high = int(data.ptr[k]), int(data.ptr[k + 1])
+                results.append((float(energies[k]) + offset, forces[low:high].astype(float)))
+        return results
+
+    def offset(self, charge: int, structure: Structure) -> float:
+        """Reference energy of a cell, eV; refuses what was not trained."""
+        self.document.check(head=self.head, charge=charge)
+        return self.document.reference(
+            head=self.head, charge=charge, composition=composition_key(structure)
+        )
+
+    def calculator(self, structure: Structure) -> Calculator:
+        """ASE calculator for cells of one charge and composition.
+
+        Parameters
+        ----------
+        structure
+            A charged structure of that kind.
+
+        Returns
+        -------
+        Calculator
+            mace's calculator plus the reference energy; it refuses atoms of another charge.
+        """
+        charge = charge_of(structure)
+        return build_calculator(self, charge, self.offset(charge, structure))
+
+    def _data(self, atoms: Atoms) -> Any:
+        return to_atomic_data(
+            atoms,
+            head=self.head,
+            heads=self.document.heads,
+            atomic_numbers=self.numbers,
+            cutoff=self.cutoff,
+        )
+
+
+@lru_cache(maxsize=4)
+def load_network(blob: str, expected_hash: str, device: str) -> torch.nn.Module:
+    """Load a network from its base64 text after checking its hash.
+
+    Raises
+    ------
+    TrainingError
+        If the bytes are missing or altered.
+    """
+    import mace  # noqa: F401  (before e3nn)
+    import torch
+
+    content = base64.b64decode(blob)
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected_hash:
+        raise TrainingError(
+            f"model file has hash {found[:12]}, expected {expected_hash[:12]}: its blob was not "
+            "loaded or was altered; read the document with load=True."
+        )
+    network = torch.load(io.BytesIO(content), map_location=device, weights_only=False)
+    for parameter in network.parameters():
+        parameter.requires_grad = False
+    return network.eval()
+
+
+def default_dtype(network: torch.nn.Module) -> Any:
+    """Context in which mace makes tensors of the network's precision."""
+    from mace.tools import torch_tools
+
+    name = str(next(network.parameters()).dtype).removeprefix("torch.")
+    return torch_tools.default_dtype(name)
+
+
+def build_calculator(potential: Potential, charge: int, offset: float) -> Calculator:
+    """MACECalculator that checks head and charge and adds the reference energy."""
+    from mace.calculators import MACECalculator
+
+    class ChargedMACECalculator(MACECalculator):
+        """MACECalculator bound to one head, charge and composition."""
+
+        def calculate(self, atoms: Any = None, *arguments: Any, **options: Any) -> None:
+            if atoms_charge(atoms) != charge:
+                raise ChargeError(
+                    f"calculator is for charge {charge:+d}, atoms carry "
+                    f"{atoms_charge(atoms):+d}; build one with Potential.calculator()."
+                )
+            super().calculate(atoms, *arguments, **options)
+            for key in ("energy", "free_energy"):
+                if key in self.results:
+                    self.results[key] = float(self.results[key]) + offset
+
+    dtype = str(next(potential.network.parameters()).dtype).removeprefix("torch.")
+    calculator = ChargedMACECalculator(
+        models=[potential.network],
+        device=potential.device,
+        default_dtype=dtype,
+        head=potential.head,
+        info_keys=dict(MACE_INFO_KEYS),
+    )
+    if calculator.head != potential.head:
+        raise FidelityError(f"mace chose head {calculator.head!r}, not {potential.head!r}.")
+    return calculator

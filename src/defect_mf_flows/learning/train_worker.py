@@ -1,0 +1,274 @@
+"""The training subprocess: ``python -m defect_mf_flows.learning.train_worker FOLDER``.
+
+Reads ``training.json`` and ``frames.xyz`` from FOLDER, writes ``history.jsonl``,
+``checkpoint.pt`` after every few epochs and, at the end, ``model.pt`` and ``done.json``.
+Model, losses and optimiser step are mace's; the loop is ours, because mace's own restart
+loses the average weights and the best epoch, judges by the last head alone and shuffles
+differently after a restart. Here a checkpoint holds everything, so a run that was killed
+ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import mace  # noqa: F401  (before e3nn)
+import numpy as np
+import torch
+from mace.modules import WeightedEnergyForcesLoss, compute_avg_num_neighbors
+from mace.tools.train import take_step
+from torch_ema import ExponentialMovingAverage
+
+from defect_mf_flows.core.charge import FORCES, atoms_charge, atoms_fidelity, read_extxyz
+from defect_mf_flows.learning.batches import collate, to_atomic_data
+from defect_mf_flows.learning.network import build_network
+
+logger = logging.getLogger(__name__)
+
+OUTPUTS = {"forces": True, "virials": False, "stress": False}
+
+
+class Trainer:
+    """One training run in one folder.
+
+    Parameters
+    ----------
+    folder
+        Holds ``training.json`` and ``frames.xyz``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.task: dict[str, Any] = json.loads((folder / "training.json").read_text())
+        self.settings: dict[str, Any] = self.task["settings"]
+        self.heads: list[str] = self.task["heads"]
+        torch.set_default_dtype(getattr(torch, self.settings["dtype"]))
+        self.device = torch.device(self.settings["device"])
+        torch.manual_seed(self.task["seed"])
+        np.random.seed(self.task["seed"] % 2**32)  # noqa: NPY002 (e3nn draws from it)
+        self._read_frames()
+        self._build()
+
+    def _read_frames(self) -> None:
+        images = read_extxyz(self.folder / "frames.xyz")
+        self.charges = sorted({atoms_charge(atoms) for atoms in images})
+        self.numbers = sorted({int(z) for atoms in images for z in atoms.numbers})
+        sides: dict[str, list[Any]] = {"train": [], "valid": []}
+        forces: dict[str, list[np.ndarray]] = {head: [] for head in self.heads}
+        for atoms in images:
+            head, side = atoms_fidelity(atoms), atoms.info["split"]
+            if side not in sides:
+                continue
+            item = to_atomic_data(
+                atoms,
+                head=head,
+                heads=self.heads,
+                atomic_numbers=self.numbers,
+                cutoff=self.settings["r_max"],
+                weight=self.task["head_weights"][head],
+            )
+            sides[side].append(item)
+            if side == "train":
+                forces[head].append(atoms.arrays[FORCES].ravel())
+        self.train, self.valid = sides["train"], sides["valid"]
+        self.scale = [
+            float(np.sqrt(np.mean(np.concatenate(forces[head]) ** 2))) for head in self.heads
+        ]
+
+    def _build(self) -> None:
+        settings = self.settings
+        loader = [collate([item]) for item in self.train]
+        self.model = build_network(
+            settings,
+            heads=self.heads,
+            charges=self.charges,
+            atomic_numbers=self.numbers,
+            neighbours=float(compute_avg_num_neighbors(loader)),
+            scale=self.scale,
+        ).to(self.device)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=settings["learning_rate"], amsgrad=True
+        )
+        self.ema = ExponentialMovingAverage(self.model.parameters(), decay=settings["ema_decay"])
+        self.epoch, self.seconds = 0, 0.0
+        self.best: dict[str, Any] = {"loss": math.inf, "epoch": -1, "state": None}
+        self.history: list[dict[str, Any]] = []
+
+    # -- one epoch ---------------------------------------------------------------------
+
+    def _rate(self) -> float:
+        """Cosine decay to 1 % of the initial rate, after a short warm-up."""
+        total, start = self.settings["max_epochs"], self.settings["learning_rate"]
+        warm = max(1, total // 50)
+        if self.epoch < warm:
+            return start * (self.epoch + 1) / (warm + 1)
+        progress = (self.epoch - warm) / max(1, total - warm)
+        return start * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * progress)))
+
+    def _loss(self) -> WeightedEnergyForcesLoss:
+        """Forces first, then energies: the weights change over at ``energy_stage``."""
+        late = self.epoch >= self.settings["energy_stage"] * self.settings["max_epochs"]
+        energy = self.settings["energy_weight_late" if late else "energy_weight"]
+        return WeightedEnergyForcesLoss(energy, self.settings["forces_weight"]).to(self.device)
+
+    def _train_epoch(self) -> float:
+        # Seeded by epoch, so that a resumed run sees the same batches.
+        order = np.random.default_rng([self.task["seed"], self.epoch]).permutation(len(self.train))
+        size, loss_function, losses = self.settings["batch_size"], self._loss(), []
+        for start in range(0, len(order), size):
+            batch = collate([self.train[i] for i in order[start : start + size]])
+            loss, _ = take_step(
+                model=self.model,
+                loss_fn=loss_function,
+                batch=batch,
+                optimizer=self.optimizer,
+                ema=self.ema,
+                output_args=OUTPUTS,
+                max_grad_norm=self.settings["max_grad_norm"],
+                device=self.device,
+            )
+            losses.append(float(loss))
+        return float(np.mean(losses))
+
+    def _validate(self) -> dict[str, dict[str, float]]:
+        """Per head: RMSE of energies (meV/atom) and forces (meV/Angstrom), average weights."""
+        errors: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {h: [] for h in self.heads}
+        with self.ema.average_parameters():
+            for start in range(0, len(self.valid), self.settings["batch_size"]):
+                batch = collate(self.valid[start : start + self.settings["batch_size"]])
+                batch = batch.to(self.device)
+                output = self.model(batch.to_dict(), training=False, compute_force=True)
+                sizes = (batch.ptr[1:] - batch.ptr[:-1]).cpu().numpy()
+                energy = (output["energy"].detach() - batch.energy).cpu().numpy() / sizes
+                force = (output["forces"].detach() - batch.forces).cpu().numpy()
+                for k, head in enumerate(batch.head.tolist()):
+                    low, high = int(batch.ptr[k]), int(batch.ptr[k + 1])
+                    errors[self.heads[head]].append((energy[k : k + 1], force[low:high].ravel()))
+        return {head: _summary(items) for head, items in errors.items() if items}
+
+    def _score(self, valid: dict[str, dict[str, float]]) -> float:
+        """Figure by which the best epoch is chosen: all heads count, the last one double."""
+        weights = {head: 2.0 if head == self.heads[-1] else 1.0 for head in valid}
+        total = sum(
+            weights[head] * (item["energy_rmse"] / 1.0 + item["force_rmse"] / 50.0)
+            for head, item in valid.items()
+        )
+        return total / sum(weights.values())
+
+    # -- the run -----------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train to the end, or to early stopping, from wherever the last run got."""
+        self._resume()
+        last = self.settings["max_epochs"]
+        while self.epoch < last and not self._exhausted():
+            started = time.monotonic()
+            rate = self._rate()
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            train_loss = self._train_epoch()
+            self.epoch += 1
+            if self.epoch % self.settings["validate_every"] == 0 or self.epoch == last:
+                self._record(train_loss, rate)
+            self.seconds += time.monotonic() - started
+            if self.epoch % self.settings["checkpoint_every"] == 0 or self.epoch == last:
+                self._checkpoint()
+        self._finish()
+
+    def _exhausted(self) -> bool:
+        patience = self.settings["patience"]
+        # Counted only once energies carry their full weight: the first stage may look flat.
+        stage = self.settings["energy_stage"] * self.settings["max_epochs"]
+        since = self.epoch - max(self.best["epoch"], int(stage))
+        return bool(patience) and since > patience
+
+    def _record(self, train_loss: float, rate: float) -> None:
+        valid = self._validate()
+        record = {
+            "epoch": self.epoch - 1,
+            "train_loss": train_loss,
+            "valid": valid,
+            "learning_rate": rate,
+        }
+        self.history.append(record)
+        with (self.folder / "history.jsonl").open("a") as stream:
+            stream.write(json.dumps(record) + "\n")
+        score = self._score(valid) if valid else train_loss
+        if not math.isfinite(score):
+            raise FloatingPointError(f"loss is not finite in epoch {self.epoch - 1}")
+        if score < self.best["loss"]:
+            with self.ema.average_parameters():
+                state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            self.best = {"loss": score, "epoch": self.epoch - 1, "state": state}
+        logger.info("epoch %d %s", self.epoch - 1, json.dumps(valid))
+
+    def _checkpoint(self) -> None:
+        state = {
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict(),
+            "best": self.best,
+            "history": self.history,
+        }
+        _save(state, self.folder / "checkpoint.pt")
+
+    def _resume(self) -> None:
+        path = self.folder / "checkpoint.pt"
+        if path.is_file():
+            state = torch.load(path, map_location=self.device, weights_only=False)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.ema.load_state_dict(state["ema"])
+            self.epoch, self.seconds = state["epoch"], state["seconds"]
+            self.best, self.history = state["best"], state["history"]
+            logger.info("resumed after epoch %d", self.epoch - 1)
+        lines = "".join(json.dumps(record) + "\n" for record in self.history)
+        (self.folder / "history.jsonl").write_text(lines)
+
+    def _finish(self) -> None:
+        self.model.load_state_dict(self.best["state"])
+        _save(self.model.to("cpu"), self.folder / "model.pt")
+        done = {
+            "best_epoch": self.best["epoch"],
+            "seconds": self.seconds,
+            "history": self.history,
+            "versions": {"torch": torch.__version__, "mace-torch": mace.__version__},
+        }
+        temporary = self.folder / "done.tmp"
+        temporary.write_text(json.dumps(done))
+        temporary.replace(self.folder / "done.json")
+
+
+def _summary(items: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    energies = np.concatenate([energy for energy, _ in items])
+    forces = np.concatenate([force for _, force in items])
+    return {
+        "energy_rmse": float(1000 * np.sqrt(np.mean(energies**2))),
+        "force_rmse": float(1000 * np.sqrt(np.mean(forces**2))),
+    }
+
+
+def _save(content: Any, path: Path) -> None:
+    """Write beside the target and rename: a kill leaves the old file or the new one."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(content, temporary)
+    os.replace(temporary, path)  # noqa: PTH105
+
+
+def main() -> None:
+    """Run the training of the folder named on the command line."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    Trainer(Path(sys.argv[1])).run()
+
+
+if __name__ == "__main__":
+    main()

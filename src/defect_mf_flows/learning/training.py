@@ -1,0 +1,177 @@
+"""Train a model on a dataset, in a subprocess that continues where a killed one stopped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from defect_mf_flows.campaign import TrainingSettings
+from defect_mf_flows.core.charge import ENERGY, frame_to_atoms, write_extxyz
+from defect_mf_flows.core.references import Label, composition_key, fit_references
+from defect_mf_flows.errors import DatasetError, TrainingError
+from defect_mf_flows.schemas.dataset import Dataset, ReferenceEnergy, Split
+from defect_mf_flows.schemas.frame import Frame, content_hash
+from defect_mf_flows.schemas.model import EpochRecord, Model
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    frames: list[Frame],
+    dataset: Dataset,
+    *,
+    settings: TrainingSettings,
+    seed: int,
+    scratch: Path,
+    threads: int,
+) -> Model:
+    """Train on a dataset, or take the finished model of the same training.
+
+    Parameters
+    ----------
+    frames
+        One per entry of the dataset, in its order.
+    dataset
+        Splits and heads.
+    settings
+        Hyperparameters.
+    seed
+        Of weights and batches.
+    scratch
+        The run's folder is made here, named after dataset, settings and seed.
+    threads
+        Threads of the subprocess.
+
+    Returns
+    -------
+    Model
+        With errors per head, charge and split.
+
+    Raises
+    ------
+    DatasetError
+        If a head lacks training labels.
+    TrainingError
+        If the subprocess fails; the message ends with its last lines.
+    """
+    references = _references(frames, dataset)
+    task = {
+        "settings": settings.model_dump(mode="json"),
+        "heads": dataset.heads,
+        "seed": seed,
+        "head_weights": {
+            head: settings.high_weight if head == dataset.heads[-1] else 1.0
+            for head in dataset.heads
+        },
+    }
+    key = content_hash([dataset.dataset_hash, task])
+    folder = scratch / "training" / key[:20]
+    if not (folder / "done.json").is_file():
+        _prepare(folder, task, frames, dataset, references)
+        _run(folder, threads=threads)
+    done = json.loads((folder / "done.json").read_text())
+    blob = (folder / "model.pt").read_bytes()
+    return _document(frames, dataset, references, task, done, blob)
+
+
+def _references(frames: list[Frame], dataset: Dataset) -> list[ReferenceEnergy]:
+    pairs = list(zip(frames, dataset.entries, strict=True))
+    labels = [
+        Label(head=f.fidelity, charge=f.charge, structure=f.structure, energy=f.energy)
+        for f, entry in pairs
+        if entry.split is Split.TRAIN
+    ]
+    counts = Counter(label.head for label in labels)
+    poor = [head for head in dataset.heads if counts[head] < 2]
+    if poor:
+        raise DatasetError(
+            f"heads {poor} have fewer than two training labels; label more frames "
+            "(picks.fraction) or relax more starts."
+        )
+    return fit_references(labels, heads=dataset.heads)
+
+
+def _prepare(
+    folder: Path,
+    task: dict[str, Any],
+    frames: list[Frame],
+    dataset: Dataset,
+    references: list[ReferenceEnergy],
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    energies = {(r.head, r.charge, r.composition): r.energy for r in references}
+    images = []
+    for frame, entry in zip(frames, dataset.entries, strict=True):
+        group = (frame.fidelity, frame.charge, composition_key(frame.structure))
+        if group not in energies:
+            logger.warning("no training label for %s: its frames only count as unseen", group)
+            continue
+        atoms = frame_to_atoms(frame)
+        atoms.info[ENERGY] = frame.energy - energies[group]
+        atoms.info["split"] = entry.split.value
+        images.append(atoms)
+    write_extxyz(folder / "frames.xyz", images)
+    (folder / "training.json").write_text(json.dumps(task))
+
+
+def _run(folder: Path, *, threads: int) -> None:
+    """Run the subprocess: mace and torch set global state that no worker should inherit."""
+    environment = {**os.environ}
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        environment[name] = str(threads)
+    command = [sys.executable, "-m", "defect_mf_flows.learning.train_worker", str(folder)]
+    with (folder / "log.txt").open("a") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        try:
+            code = process.wait()
+        finally:
+            # A worker that is stopped takes its training with it; the checkpoint stays.
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    if code != 0 or not (folder / "done.json").is_file():
+        tail = "\n".join((folder / "log.txt").read_text().splitlines()[-15:])
+        raise TrainingError(
+            f"training in {folder} ended with exit code {code}; the same command continues "
+            f"from its last checkpoint. Last lines of log.txt:\n{tail}"
+        )
+
+
+def _document(
+    frames: list[Frame],
+    dataset: Dataset,
+    references: list[ReferenceEnergy],
+    task: dict[str, Any],
+    done: dict[str, Any],
+    blob: bytes,
+) -> Model:
+    from defect_mf_flows.learning.evaluation import evaluate
+
+    charges: dict[str, set[int]] = defaultdict(set)
+    for entry in dataset.entries:
+        if entry.split is Split.TRAIN:
+            charges[entry.fidelity].add(entry.charge)
+    model = Model(
+        model_hash=hashlib.sha256(blob).hexdigest(),
+        dataset_hash=dataset.dataset_hash,
+        heads=dataset.heads,
+        charges={head: sorted(charges[head]) for head in dataset.heads},
+        references=references,
+        settings=task["settings"],
+        seed=task["seed"],
+        best_epoch=done["best_epoch"],
+        seconds=done["seconds"],
+        versions=done["versions"],
+        history=[EpochRecord(**record) for record in done["history"]],
+        blob=base64.b64encode(blob).decode(),
+    )
+    metrics, parity = evaluate(model, frames, dataset)
+    return model.model_copy(update={"metrics": metrics, "parity": parity})

@@ -1,0 +1,1 @@
+"""Campaigns on one machine: a private server, workers, progress."""

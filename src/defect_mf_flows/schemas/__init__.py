@@ -1,0 +1,1 @@
+"""Pydantic documents: what the jobs exchange and the database keeps."""

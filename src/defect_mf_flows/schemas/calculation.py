@@ -1,0 +1,148 @@
+"""Reference calculations: a relaxation or a single point, with its frames or its failure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field, StrictInt
+from pymatgen.core import Structure
+
+from defect_mf_flows.schemas.base import Document
+from defect_mf_flows.schemas.frame import Frame
+
+
+class CalculationKind(StrEnum):
+    """What a reference calculation does."""
+
+    RELAX = "relax"
+    STATIC = "static"
+
+
+class FailureReason(StrEnum):
+    """Why a calculation, or one of its frames, was left out."""
+
+    SCF = "scf_not_converged"
+    EXPLODED = "exploded"
+    NOT_FINITE = "not_finite"
+    UNPHYSICAL_ENERGY = "unphysical_energy"
+    ATOMS_TOO_CLOSE = "atoms_too_close"
+    DUPLICATE = "duplicate"
+    STEPS = "steps_exhausted"
+    START = "start_structure"
+    OTHER = "other"
+
+
+class Failure(Document):
+    """A failure is a document too: recorded, excluded and counted.
+
+    Attributes
+    ----------
+    stage
+        Stage of the campaign in which it happened.
+    reason
+        One of the counted reasons.
+    message
+        What was seen, in one line.
+    fidelity, defect, charge, start
+        What it happened to.
+    """
+
+    stage: str
+    reason: FailureReason
+    message: str
+    fidelity: str | None = None
+    defect: str | None = None
+    charge: StrictInt
+    start: str
+
+
+class BandEdges(Document):
+    """Band edges of the pristine host, eV on the engine's own energy scale.
+
+    Attributes
+    ----------
+    vbm, cbm
+        Valence-band maximum and conduction-band minimum.
+    """
+
+    vbm: float
+    cbm: float
+
+    @property
+    def gap(self) -> float:
+        """Band gap, eV."""
+        return self.cbm - self.vbm
+
+
+class EngineRecord(Document):
+    """Which program computed a label, with which settings.
+
+    Attributes
+    ----------
+    name
+        Program or calculator.
+    version
+        Its version.
+    settings
+        Everything passed to it, the charge included.
+    """
+
+    name: str
+    version: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class Calculation(Document):
+    """One finished reference calculation.
+
+    Attributes
+    ----------
+    uuid
+        The job's uuid; other documents refer to it.
+    kind, fidelity
+        What was done, with which method.
+    defect, charge, spin, start
+        To what it was done; ``defect`` is None for the host.
+    n_atoms
+        Number of atoms of the cell.
+    converged
+        Forces below the threshold (always True for a single point that ended).
+    failure
+        Why it stopped early, or None. Frames up to the failure are kept.
+    n_calls
+        Energy-and-force evaluations spent.
+    seconds
+        Wall time spent.
+    engine
+        Program, version, settings.
+    band_edges
+        Only where the engine gives them.
+    final_energy
+        eV per cell of the last frame, or None.
+    final_structure
+        Last geometry, charge attached, or None.
+    n_frames
+        Number of frames.
+    frames
+        Every ionic step; kept in the additional store ``data``.
+    """
+
+    uuid: str
+    kind: CalculationKind
+    fidelity: str
+    defect: str | None
+    charge: StrictInt
+    spin: StrictInt | None = None
+    start: str
+    n_atoms: int
+    converged: bool
+    failure: Failure | None = None
+    n_calls: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    engine: EngineRecord
+    band_edges: BandEdges | None = None
+    final_energy: float | None = None
+    final_structure: Structure | None = None
+    n_frames: int
+    frames: list[Frame] = Field(default_factory=list)

@@ -1,0 +1,126 @@
+"""Datasets: which frames train, validate and test a model, and what was left out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field, StrictInt
+
+from defect_mf_flows.schemas.base import Document
+from defect_mf_flows.schemas.calculation import Failure
+
+
+class Split(StrEnum):
+    """Side of the split on which a whole relaxation lies."""
+
+    TRAIN = "train"
+    VALID = "valid"
+    TEST = "test"
+
+
+class FrameReference(Document):
+    """Points to one frame of one calculation.
+
+    Attributes
+    ----------
+    calculation
+        uuid of the calculation that holds the frame.
+    step
+        Index of the frame in that calculation.
+    content_hash
+        SHA-256 of the frame; checked when it is read.
+    """
+
+    calculation: str
+    step: int
+    content_hash: str
+
+
+class DatasetEntry(Document):
+    """One labelled frame of a dataset.
+
+    Attributes
+    ----------
+    frame
+        Where the frame is.
+    fidelity, charge, defect
+        Copied from the frame for counting; checked against it when read.
+    relaxation
+        Key of the relaxation the geometry comes from. A single point belongs to the
+        relaxation that made its geometry, so that no relaxation is on both sides.
+    split
+        Training, validation or test.
+    """
+
+    frame: FrameReference
+    fidelity: str
+    charge: StrictInt
+    defect: str | None
+    relaxation: str
+    split: Split
+
+
+class ReferenceEnergy(Document):
+    """Energy taken out of the labels of one (head, defect composition, charge) before training.
+
+    Attributes
+    ----------
+    head
+        Fidelity, and model head, to which it belongs.
+    charge
+        Charge state.
+    composition
+        Reduced key of the cell's composition, for example ``"S16 Zn15"``.
+    energy
+        eV per CELL: the least-squares constant over the training labels of this group.
+    n_labels
+        Number of training labels it was fitted to.
+    """
+
+    head: str
+    charge: StrictInt
+    composition: str
+    energy: float
+    n_labels: int
+
+
+class Dataset(Document):
+    """A set of labelled frames with its split.
+
+    Attributes
+    ----------
+    dataset_hash
+        SHA-256 over frames, splits and heads; the model's training folder is named after it.
+    heads
+        Fidelities in the order of the model's heads, the highest last.
+    entries
+        The labelled frames (kept in the additional store ``data``).
+    counts
+        Labels per ``"fidelity|charge|split"``.
+    excluded
+        What was left out, and why.
+    """
+
+    dataset_hash: str
+    heads: list[str] = Field(min_length=1)
+    entries: list[DatasetEntry]
+    counts: dict[str, int]
+    excluded: list[Failure] = Field(default_factory=list)
+
+
+class Picks(Document):
+    """Frames chosen for a higher fidelity.
+
+    Attributes
+    ----------
+    frames
+        The chosen frames.
+    n_candidates
+        Low-fidelity frames from which they were chosen.
+    strata
+        Number of picks per stratum ``"charge|basin|energy bin|step bin"``.
+    """
+
+    frames: list[FrameReference]
+    n_candidates: int
+    strata: dict[str, int]

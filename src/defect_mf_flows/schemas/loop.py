@@ -1,0 +1,89 @@
+"""The state that the active-learning loop carries from round to round."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from defect_mf_flows.schemas.base import Document
+from defect_mf_flows.schemas.dataset import Picks
+from defect_mf_flows.schemas.search import Verdict
+
+
+class StopVerdict(StrEnum):
+    """Why the loop ended."""
+
+    CONVERGED = "converged"
+    BUDGET = "budget"
+    STALLED = "stalled"
+
+
+class RoundSummary(Document):
+    """What one round did.
+
+    Attributes
+    ----------
+    round
+        From 1.
+    model
+        uuid of the training job.
+    dataset
+        uuid of the dataset job.
+    searches, verifications
+        uuids of the gathering jobs.
+    verdicts
+        Per ``"defect|charge"``.
+    ground_energies
+        Lowest high-fidelity energy known per ``"defect|charge"``, eV per cell.
+    energy_errors
+        Absolute model error at the model's ground state per ``"defect|charge"``, eV per cell.
+    new_labels
+        High-fidelity labels gained by the verification.
+    """
+
+    round: int
+    model: str
+    dataset: str
+    searches: str
+    verifications: str
+    verdicts: dict[str, Verdict]
+    ground_energies: dict[str, float]
+    energy_errors: dict[str, float]
+    new_labels: int
+
+
+class LoopState(Document):
+    """The one document the loop carries; its configuration stays on the Maker.
+
+    Attributes
+    ----------
+    low
+        uuids of the low-fidelity relaxations.
+    labels
+        uuids of all higher-fidelity calculations, in the order in which they were made.
+    origins
+        For a single point on a picked frame: its uuid -> key of the relaxation of the frame.
+    picks
+        Frames chosen for the first labels.
+    label_counts
+        Number of first labels per fidelity.
+    rounds
+        One summary per finished round.
+    high_calls
+        High-fidelity force calls spent so far.
+    stop
+        Set when the loop has ended.
+    stop_reason
+        The numbers behind it.
+    """
+
+    low: list[str]
+    labels: list[str]
+    origins: dict[str, str]
+    picks: Picks
+    label_counts: dict[str, int] = Field(default_factory=dict)
+    rounds: list[RoundSummary] = Field(default_factory=list)
+    high_calls: int = 0
+    stop: StopVerdict | None = None
+    stop_reason: str = ""

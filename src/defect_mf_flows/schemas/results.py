@@ -1,0 +1,211 @@
+"""The campaign's result: what ``results.json`` holds and the report shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, StrictInt
+
+from defect_mf_flows.schemas.base import Document
+from defect_mf_flows.schemas.calculation import BandEdges, Failure
+from defect_mf_flows.schemas.loop import RoundSummary, StopVerdict
+from defect_mf_flows.schemas.model import EpochRecord, HeadMetrics, ParityPoint
+from defect_mf_flows.schemas.search import Deviation, Verdict
+
+
+class GroundState(Document):
+    """The verified ground state of one charge state.
+
+    Attributes
+    ----------
+    defect, charge
+        Which defect.
+    verdict, reason
+        What high fidelity says of the model's ground state, with its numbers.
+    energy_model
+        Model energy of the model's ground state, high head, eV per cell.
+    energy_hf
+        Lowest verified high-fidelity energy, eV per cell.
+    energy_error
+        Model minus high fidelity at the model's ground state, eV per cell.
+    rmsd, local_rmsd, max_displacement
+        Model's ground state against the verified one, Angstrom; None if it failed.
+    start
+        Start structure that found the verified ground state.
+    found_by
+        ``"model"`` or ``"low"``: whose search found it.
+    starts
+        Every start of the surrogate search that ended in the model's ground state.
+    n_minima
+        Unique minima of the surrogate search.
+    low_start
+        Start that found the low-fidelity search's ground state.
+    low_is_ground_state
+        True if the low-fidelity search's ground state survives high fidelity as the lowest.
+    low_excess
+        High-fidelity energy of the low-fidelity ground state's geometry above the verified
+        ground state, eV per cell; None if it failed.
+    low_deviation
+        Low-fidelity ground state against its own high-fidelity relaxation.
+    shortest_bonds
+        The shortest distances between the defect's neighbours in the verified ground state
+        and in the low-fidelity ground state, Angstrom.
+    structure
+        Verified geometry as a dictionary.
+    """
+
+    defect: str
+    charge: StrictInt
+    verdict: Verdict
+    reason: str
+    energy_model: float
+    energy_hf: float
+    energy_error: float | None
+    rmsd: float | None
+    local_rmsd: float | None
+    max_displacement: float | None
+    start: str
+    found_by: str
+    starts: list[str]
+    n_minima: int
+    low_start: str
+    low_is_ground_state: bool
+    low_excess: float | None
+    low_deviation: Deviation | None
+    shortest_bonds: dict[str, float]
+    structure: dict[str, Any]
+
+
+class TransitionLevel(Document):
+    """A charge transition level, from the model's and from the verified energies.
+
+    Attributes
+    ----------
+    defect, from_charge, to_charge
+        ``from_charge`` is stable below the level, ``to_charge`` above it.
+    model, hf, low
+        eV above the valence-band maximum; ``low`` is the low-fidelity search alone.
+    thermodynamic
+        True if both charges are stable on either side of it (high fidelity), False for a
+        level between charge states one of which is never the most stable.
+    """
+
+    defect: str
+    from_charge: StrictInt
+    to_charge: StrictInt
+    model: float | None
+    hf: float | None
+    low: float | None = None
+    thermodynamic: bool
+
+
+class StageCost(Document):
+    """What one stage cost.
+
+    Attributes
+    ----------
+    stage
+        Stage of the campaign.
+    fidelity
+        Fidelity computed, or None for stages without reference calls.
+    jobs
+        Number of calculations.
+    calls
+        Energy-and-force evaluations of the reference method, or of the model in the search.
+    seconds
+        Sum of the wall times of its calculations.
+    """
+
+    stage: str
+    fidelity: str | None
+    jobs: int
+    calls: int
+    seconds: float
+
+
+class PesPoint(Document):
+    """End of one relaxation, for energy-against-distortion figures.
+
+    Attributes
+    ----------
+    defect, charge
+        Which defect.
+    source
+        ``"low"`` or ``"model"``.
+    start
+        Start structure.
+    energy
+        eV per cell above the lowest of its source and charge.
+    rmsd
+        Local RMSD to the verified ground state, Angstrom.
+    """
+
+    defect: str
+    charge: StrictInt
+    source: str
+    start: str
+    energy: float
+    rmsd: float
+
+
+class Results(Document):
+    """Everything a campaign found.
+
+    Attributes
+    ----------
+    campaign
+        Name of the campaign.
+    campaign_hash
+        SHA-256 of what it computes.
+    disclaimer
+        What these numbers must not be taken for, or None.
+    host
+        Formula, number of atoms and cell of the pristine supercell.
+    fidelities
+        Role -> fidelity name; engines and settings under ``engines``.
+    stop, stop_reason
+        Why the loop ended.
+    ground_states, transition_levels
+        The science.
+    correction
+        Which finite-size correction the levels carry.
+    band_edges
+        Of the host at high fidelity; None if the engine gives none.
+    metrics, parity, history
+        The last model's errors, parity points and learning curve.
+    rounds
+        One summary per round.
+    counts
+        Frames and labels per fidelity, failures by reason.
+    failures
+        Each failure.
+    cost
+        Per stage.
+    pes
+        Relaxation end points.
+    seeds, versions
+        What makes the campaign repeatable.
+    """
+
+    campaign: str
+    campaign_hash: str
+    disclaimer: str | None
+    host: dict[str, Any]
+    fidelities: dict[str, str]
+    engines: dict[str, Any]
+    stop: StopVerdict
+    stop_reason: str
+    ground_states: list[GroundState]
+    transition_levels: list[TransitionLevel]
+    correction: str
+    band_edges: BandEdges | None
+    metrics: list[HeadMetrics]
+    parity: list[ParityPoint]
+    history: list[EpochRecord]
+    rounds: list[RoundSummary]
+    counts: dict[str, Any]
+    failures: list[Failure]
+    cost: list[StageCost]
+    pes: list[PesPoint]
+    seeds: dict[str, int]
+    versions: dict[str, str] = Field(default_factory=dict)

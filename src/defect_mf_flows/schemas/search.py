@@ -1,0 +1,276 @@
+"""Results of the surrogate search and of its verification."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field, StrictInt
+from pymatgen.core import Structure
+
+from defect_mf_flows.schemas.base import Document, Vector
+from defect_mf_flows.schemas.calculation import Failure
+
+
+class Minimum(Document):
+    """One unique minimum.
+
+    Attributes
+    ----------
+    structure
+        Relaxed geometry, charge attached.
+    energy
+        eV per cell on ``source``'s energy scale.
+    starts
+        Labels of every start that ended here, the lowest first.
+    soap
+        SOAP vector at the defect site (kept in the additional store ``data``).
+    """
+
+    structure: Structure
+    energy: float
+    starts: list[str] = Field(min_length=1)
+    soap: Vector = Field(default_factory=list)
+
+
+class SearchPoint(Document):
+    """What became of one start.
+
+    Attributes
+    ----------
+    start
+        Label of the start structure.
+    energy
+        eV per cell after relaxation.
+    converged
+        Forces below the threshold.
+    steps
+        Force calls.
+    minimum
+        Index into the search's minima.
+    """
+
+    start: str
+    energy: float
+    converged: bool
+    steps: int
+    minimum: int
+
+
+class Search(Document):
+    """All minima that one potential, or one fidelity, found for a charge state.
+
+    Attributes
+    ----------
+    defect, charge
+        What was searched.
+    source
+        Fidelity whose energy surface was searched (the head of a model, or an engine).
+    minima
+        Unique minima, lowest energy first (kept in the additional store ``data``).
+    points
+        One per start.
+    failures
+        Starts that exploded or did not converge.
+    n_calls, seconds
+        Force calls and wall time.
+    """
+
+    defect: str
+    charge: StrictInt
+    source: str
+    minima: list[Minimum]
+    points: list[SearchPoint]
+    failures: list[Failure] = Field(default_factory=list)
+    n_calls: int = 0
+    seconds: float = 0.0
+
+
+class Verdict(StrEnum):
+    """What high fidelity says of the model's ground state."""
+
+    CONFIRMED = "confirmed"
+    LOWER = "lower"
+    WRONG = "wrong"
+
+
+class Deviation(Document):
+    """Distance between two geometries of one cell, Angstrom.
+
+    Attributes
+    ----------
+    rmsd
+        Root mean square displacement over all atoms.
+    local_rmsd
+        The same within 5 Angstrom of the defect site.
+    max_displacement
+        Largest displacement of one atom.
+    """
+
+    rmsd: float
+    local_rmsd: float
+    max_displacement: float
+
+
+class Candidate(Document):
+    """A minimum and what a high-fidelity relaxation made of it.
+
+    Attributes
+    ----------
+    origin
+        ``"model"`` or ``"low"`` (the ground state of the low-fidelity search).
+    rank
+        Position in its search, from 0.
+    start
+        Start structure that found it.
+    energy_model
+        Model energy on the high head, eV per cell.
+    energy_low
+        Low-fidelity energy, eV per cell, for candidates of the low-fidelity search.
+    energy_single_point
+        High-fidelity energy at the candidate's geometry, eV per cell; None if it failed.
+    energy_relaxed
+        High-fidelity energy after relaxation, eV per cell; None if it failed.
+    deviation
+        Between the candidate and its high-fidelity relaxation.
+    kept
+        True if the relaxation stayed in the candidate's basin.
+    basin
+        Index of the high-fidelity basin in which it ended, lowest first.
+    structure
+        The candidate before the high-fidelity relaxation.
+    relaxed
+        High-fidelity relaxed geometry, or None.
+    calculations
+        uuids of the high-fidelity calculations.
+    """
+
+    origin: str
+    rank: int
+    start: str
+    energy_model: float
+    energy_low: float | None = None
+    energy_single_point: float | None = None
+    energy_relaxed: float | None = None
+    deviation: Deviation | None = None
+    kept: bool = False
+    basin: int | None = None
+    structure: Structure
+    relaxed: Structure | None = None
+    calculations: list[str] = Field(default_factory=list)
+
+
+class Verification(Document):
+    """The verdict on one charge state.
+
+    Attributes
+    ----------
+    defect, charge, round
+        What was verified, in which round of the loop.
+    verdict
+        Confirmed, lower than the low-fidelity search's ground state, or wrong.
+    reason
+        The numbers behind the verdict, in one sentence.
+    ground_state
+        Index of the candidate with the lowest high-fidelity energy.
+    energy_error
+        Model minus high fidelity at the model's ground state, eV per cell.
+    candidates
+        All candidates (kept in the additional store ``data``).
+    """
+
+    defect: str
+    charge: StrictInt
+    round: int
+    verdict: Verdict
+    reason: str
+    ground_state: int
+    energy_error: float | None
+    candidates: list[Candidate]
+
+
+class Exploration(Document):
+    """The low-fidelity search as a whole.
+
+    Attributes
+    ----------
+    calculations
+        uuids of the relaxations, in the order of the start structures.
+    hosts
+        Fidelity -> uuid of the pristine host's single point.
+    searches
+        One per defect and charge (kept in the additional store ``data``).
+    failures
+        Start structures that could not be made and relaxations that failed.
+    """
+
+    calculations: list[str]
+    hosts: dict[str, str]
+    searches: list[Search]
+    failures: list[Failure] = Field(default_factory=list)
+
+    def get(self, defect: str, charge: int) -> Search:
+        """Return the search of one defect and charge."""
+        return next(s for s in self.searches if (s.defect, s.charge) == (defect, charge))
+
+
+class RelaxationBatch(Document):
+    """Ends of a batch of relaxations on a model.
+
+    Attributes
+    ----------
+    defect, charge
+        What was relaxed.
+    starts
+        Labels of the starts.
+    energies
+        eV per cell; None where the relaxation exploded.
+    converged, steps
+        Per start.
+    structures
+        Final geometries (kept in the additional store ``data``).
+    seconds
+        Wall time of the batch.
+    """
+
+    defect: str
+    charge: StrictInt
+    starts: list[str]
+    energies: list[float | None]
+    converged: list[bool]
+    steps: list[int]
+    structures: list[Structure]
+    seconds: float
+
+
+class SearchSet(Document):
+    """The surrogate searches of one round.
+
+    Attributes
+    ----------
+    searches
+        One per defect and charge.
+    """
+
+    searches: list[Search]
+
+    def get(self, defect: str, charge: int) -> Search:
+        """Return the search of one defect and charge."""
+        return next(s for s in self.searches if (s.defect, s.charge) == (defect, charge))
+
+
+class VerificationSet(Document):
+    """The verdicts of one round.
+
+    Attributes
+    ----------
+    verifications
+        One per defect and charge.
+    calculations
+        uuids of the high-fidelity relaxations made in this round.
+    high_calls
+        Force calls they took.
+    """
+
+    verifications: list[Verification]
+    calculations: list[str]
+    high_calls: int

@@ -1,0 +1,72 @@
+"""This machine: folders, threads, devices. From DEFECT_MF_* variables or a YAML file."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from defect_mf_flows.errors import CampaignError
+
+CONFIG_VARIABLE = "DEFECT_MF_CONFIG_FILE"
+
+
+class Settings(BaseSettings):
+    """Settings of one machine.
+
+    Attributes
+    ----------
+    scratch
+        Folder for training runs and model files; a killed training continues from here.
+    mongod
+        mongod to start for ``defect-mf run``; None: the one on PATH, else the wheel's.
+    workers
+        Worker processes of ``defect-mf run``; None: one per core.
+    training_threads
+        Threads of a training run; None: all cores.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="DEFECT_MF_", extra="ignore")
+
+    scratch: Path = Field(default_factory=lambda: Path.cwd() / "defect-mf-scratch")
+    mongod: str | None = None
+    workers: int | None = Field(default=None, ge=1)
+    training_threads: int | None = Field(default=None, ge=1)
+
+    @property
+    def threads(self) -> int:
+        """Threads of a training run."""
+        return self.training_threads or available_cores()
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Settings from the environment, over those of the YAML file it names.
+
+    Raises
+    ------
+    CampaignError
+        If the file is missing or has an unknown key.
+    """
+    content: dict[str, Any] = {}
+    if name := os.environ.get(CONFIG_VARIABLE):
+        path = Path(name)
+        if not path.is_file():
+            raise CampaignError(f"{CONFIG_VARIABLE}={name}: no such file; unset or correct it.")
+        content = yaml.safe_load(path.read_text()) or {}
+        unknown = sorted(set(content) - set(Settings.model_fields))
+        if unknown:
+            known = sorted(Settings.model_fields)
+            raise CampaignError(f"{name}: unknown keys {unknown}; known are {known}.")
+    given = {key: content[key] for key in content if f"DEFECT_MF_{key.upper()}" not in os.environ}
+    return Settings(**given)
