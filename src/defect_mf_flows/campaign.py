@@ -5,25 +5,46 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import textwrap
 import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
-from pymatgen.core import Element, Structure
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
+from pymatgen.core import Element, Lattice, Structure
 
 from defect_mf_flows.errors import CampaignError
 from defect_mf_flows.schemas.frame import content_hash, structure_key
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Repeat = Annotated[StrictInt, Field(ge=-100, le=100)]
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what a database cannot keep: dates, sets, references to itself."""
+    try:
+        json.dumps(settings, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"settings must be numbers, text, lists and mappings: {error}") from None
+    return settings
 
 
 class Section(BaseModel):
     """A frozen part of the campaign file that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     def as_dict(self) -> dict[str, Any]:
         """Serialise for monty, which turns a bare pydantic field of a Maker into text."""
@@ -48,8 +69,11 @@ class HostSettings(Section):
     )
     supercell: (
         Literal["auto"]
-        | Annotated[list[StrictInt], Field(min_length=3, max_length=3)]
-        | Annotated[list[list[StrictInt]], Field(min_length=3, max_length=3)]
+        | Annotated[list[Repeat], Field(min_length=3, max_length=3)]
+        | Annotated[
+            list[Annotated[list[Repeat], Field(min_length=3, max_length=3)]],
+            Field(min_length=3, max_length=3),
+        ]
     ) = Field(
         "auto",
         description="Three repeats, a 3x3 matrix, or 'auto': doped finds the smallest cell "
@@ -78,6 +102,10 @@ class DefectSettings(Section):
         default_factory=dict,
         description="Unpaired electrons per defect and charge; elsewhere the engine decides.",
     )
+
+    def spin_of(self, defect: str, charge: int) -> int | None:
+        """Unpaired electrons of one charge state, or None to leave them to the engine."""
+        return self.spin.get(defect, {}).get(charge)
 
 
 class StartSettings(Section):
@@ -112,7 +140,7 @@ class FidelitySettings(Section):
     engine: Literal["xtb", "ase"] = Field(
         description="'xtb' (tblite), or 'ase' for any ASE calculator by dotted path."
     )
-    settings: dict[str, Any] = Field(
+    settings: Annotated[dict[str, Any], AfterValidator(_plain)] = Field(
         default_factory=dict,
         description="For 'xtb': method and any keyword of tblite's calculator. For 'ase': "
         "calculator (dotted path), kwargs, and charge_keyword or charge_info, which say how "
@@ -356,7 +384,7 @@ def load_campaign(path: Path) -> tuple[Campaign, Structure]:
         raise CampaignError(f"{path}: no such campaign file; give the path of a YAML file.")
     try:
         content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # PyYAML raises ValueError and worse on odd dates and tags
         raise CampaignError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(content, dict):
         raise CampaignError(f"{path}: must be a mapping of sections; see `validate --schema`.")
@@ -379,7 +407,11 @@ def read_host(path: Path, campaign: Campaign) -> Structure:
     """
     source = path.parent / campaign.host.structure
     where = f"{path}: host.structure"
-    if not source.is_file():
+    try:
+        found = source.is_file()
+    except OSError:  # a name that no file can have
+        found = False
+    if not found:
         raise CampaignError(f"{where}: {source} does not exist; paths are relative to the file.")
     try:
         with warnings.catch_warnings():
@@ -405,7 +437,9 @@ def campaign_hash(campaign: Campaign, structure: Structure) -> str:
 
 # -- physics that can be checked without computing anything ----------------------------
 
-DEFECT_NAME = re.compile(r"^(?:v_(?P<removed>[A-Z][a-z]?)|(?P<new>[A-Z][a-z]?)_(?P<site>\w+))")
+DEFECT_NAME = re.compile(
+    r"^(?:v_(?P<removed>[A-Z][a-z]?)(?:_[\w.]+)?|(?P<new>[A-Z][a-z]?)_(?P<site>[\w.]+))$"
+)
 
 
 def check_physics(path: Path, campaign: Campaign, structure: Structure) -> None:
@@ -418,12 +452,17 @@ def check_physics(path: Path, campaign: Campaign, structure: Structure) -> None:
         that do not say how the charge is passed.
     """
     elements = {element.symbol for element in structure.composition.elements}
+    _check_cell(f"{path}: host.supercell", structure, campaign)
+    for symbol in campaign.defects.extrinsic:
+        if not Element.is_valid_symbol(symbol):
+            raise CampaignError(
+                f"{path}: defects.extrinsic: {symbol!r} is no element; write symbols such as Mg."
+            )
     for field in ("include", "charges", "spin"):
         for name in getattr(campaign.defects, field):
             _check_defect_name(f"{path}: defects.{field}", name, elements, campaign)
     for name, charges in campaign.defects.charges.items():
         _check_charges(f"{path}: defects.charges.{name}", charges, structure, campaign)
-    _check_cell(f"{path}: host.supercell", structure, campaign)
     for name, fidelity in campaign.fidelities.items():
         _check_fidelity(f"{path}: fidelities.{name}", fidelity, elements)
 
@@ -444,9 +483,9 @@ def _check_defect_name(where: str, name: str, elements: set[str], campaign: Camp
                 f"{where}: {name!r} names {symbol}, but the host has {sorted(elements)}; "
                 "list dopants in defects.extrinsic."
             )
-    if name in campaign.defects.charges and campaign.defects.include:
-        if name not in campaign.defects.include:
-            raise CampaignError(f"{where}: {name!r} is not in defects.include; add it there.")
+    chosen = campaign.defects.include
+    if chosen and name not in chosen:
+        raise CampaignError(f"{where}: {name!r} is not in defects.include; add it there.")
 
 
 def _check_charges(
@@ -482,15 +521,42 @@ def _check_cell(where: str, structure: Structure, campaign: Campaign) -> None:
         shortest = campaign.host.min_image_distance
     else:
         if _n_cells(campaign) < 1:
-            raise CampaignError(f"{where}: {campaign.host.supercell} has no volume.")
-        cell = structure.copy()
-        cell.make_supercell(campaign.host.supercell)
-        shortest = min(cell.lattice.get_lll_reduced_lattice().abc)
+            raise CampaignError(
+                f"{where}: {campaign.host.supercell} has no volume; give three repeats of at "
+                "least 1, or a 3x3 matrix."
+            )
+        repeats = np.array(campaign.host.supercell)
+        matrix = np.diag(repeats) if repeats.ndim == 1 else repeats
+        # The lattice alone: the atoms of an absurdly large cell would fill the memory.
+        lattice = Lattice(matrix @ structure.lattice.matrix)
+        shortest = min(lattice.get_lll_reduced_lattice().abc)
     if shortest <= campaign.training.r_max:
         raise CampaignError(
             f"{where}: images of the defect are {shortest:.2f} A apart, within the model's "
             f"cutoff training.r_max = {campaign.training.r_max} A; enlarge the supercell."
         )
+
+
+#: Keywords of tblite's ASE calculator but for charge and multiplicity, which the defect decides.
+#: tblite itself takes any keyword and ignores those that it does not know.
+XTB_KEYS = {
+    "method",
+    "accuracy",
+    "guess",
+    "max_iterations",
+    "mixer",
+    "mixer_memory",
+    "mixer_damping",
+    "annealing",
+    "electric_field",
+    "spin_polarization",
+    "solvation",
+    "electronic_temperature",
+    "cache_api",
+    "verbosity",
+    "xtb_config",
+    *(f"{m}_solvation" for m in ("alpb", "gbsa", "cosmo", "cpcm", "pcm", "gbe", "gb")),
+}
 
 
 def _check_fidelity(where: str, fidelity: FidelitySettings, elements: set[str]) -> None:
@@ -506,6 +572,12 @@ def _check_fidelity(where: str, fidelity: FidelitySettings, elements: set[str]) 
             raise CampaignError(f"{where}: xTB knows elements up to Rn, not {heavy}.")
         if "charge" in settings:
             raise CampaignError(f"{where}.settings.charge: set per defect, in defects.charges.")
+        unknown = sorted(set(settings) - XTB_KEYS)
+        if unknown:
+            raise CampaignError(
+                f"{where}.settings: unknown {unknown}, which tblite would ignore; known are "
+                f"{sorted(XTB_KEYS)}."
+            )
         return
     path = settings.get("calculator")
     if not isinstance(path, str) or "." not in path:
@@ -533,7 +605,9 @@ def _explain(path: Path, error: ValidationError) -> str:
             lines.append(f"{path}: {location}: unknown key{_nearest(item['loc'])}.")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            given = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r})"
+            given = (
+                "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r})"
+            )
             lines.append(f"{path}: {location}: {message}{given}.")
     return "\n".join(lines)
 
@@ -551,3 +625,70 @@ def _nearest(location: tuple[int | str, ...]) -> str:
     fields = list(getattr(model, "model_fields", {}))
     near = difflib.get_close_matches(str(location[-1]), fields, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; valid keys: {', '.join(fields)}"
+
+
+# -- for people ------------------------------------------------------------------------
+
+
+def summary(campaign: Campaign, structure: Structure) -> list[str]:
+    """Describe a checked campaign in a few lines.
+
+    Parameters
+    ----------
+    campaign, structure
+        From :func:`load_campaign`.
+
+    Returns
+    -------
+    list of str
+        Lines for a terminal.
+    """
+    c = campaign
+    defects = ", ".join(c.defects.include) or "all that doped generates"
+    n_atoms = f"{_n_cells(c) * len(structure)} atoms" if c.host.supercell != "auto" else "auto"
+    lines = [
+        f"campaign    {c.name}: valid",
+        f"host        {structure.composition.reduced_formula}, supercell of {n_atoms}",
+        f"defects     {defects}",
+    ]
+    for name, charges in c.defects.charges.items():
+        lines.append(f"charges     {name}: {', '.join(f'{q:+d}' if q else '0' for q in charges)}")
+    for role, name in (("low", c.roles.low), ("high", c.roles.high)):
+        fidelity = c.fidelities[name]
+        lines.append(f"{role:<11} {name}: {fidelity.engine} {fidelity.settings}")
+    lines.append(f"starts      {len(c.starts.distortions) + 2} per charge state")
+    return lines
+
+
+def describe_fields() -> list[str]:
+    """Every field of a campaign file with its default and meaning, as commented YAML."""
+    lines = ["# Fields of a campaign file. (required) has no default.", ""]
+    lines += _describe(Campaign, indent=0)
+    return lines
+
+
+def _describe(model: type[BaseModel], *, indent: int) -> list[str]:
+    lines: list[str] = []
+    pad = "  " * indent
+    for name, field in model.model_fields.items():
+        section = _section_of(field.annotation)
+        text = field.description or (section.__doc__ or "").split("\n")[0] if section else ""
+        text = text or field.description or ""
+        lines += [f"{pad}# {line}" for line in textwrap.wrap(text, 96 - 2 * indent)]
+        if section is not None and name == "fidelities":
+            lines += [f"{pad}{name}:", f"{pad}  NAME:", *_describe(section, indent=indent + 2)]
+        elif section is not None:
+            lines += [f"{pad}{name}:", *_describe(section, indent=indent + 1)]
+        else:
+            default = field.get_default(call_default_factory=True)
+            shown = "(required)" if field.is_required() else json.dumps(default, default=str)
+            lines.append(f"{pad}{name}: {shown}")
+        if indent == 0:
+            lines.append("")
+    return lines
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """Section class behind an annotation, also of ``dict[str, Section]``."""
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return next((a for a in candidates if isinstance(a, type) and issubclass(a, Section)), None)

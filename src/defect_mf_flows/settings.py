@@ -1,4 +1,4 @@
-"""This machine: folders, threads, devices. From DEFECT_MF_* variables or a YAML file."""
+"""Settings of one machine: folders, threads, devices. From DEFECT_MF_* variables or a YAML file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from defect_mf_flows.errors import CampaignError
@@ -56,17 +56,29 @@ def get_settings() -> Settings:
     Raises
     ------
     CampaignError
-        If the file is missing or has an unknown key.
+        If the file is missing, unreadable, or has an unknown key or an unusable value.
     """
     content: dict[str, Any] = {}
     if name := os.environ.get(CONFIG_VARIABLE):
         path = Path(name)
         if not path.is_file():
             raise CampaignError(f"{CONFIG_VARIABLE}={name}: no such file; unset or correct it.")
-        content = yaml.safe_load(path.read_text()) or {}
+        try:
+            content = yaml.safe_load(path.read_text()) or {}
+        except Exception as error:
+            raise CampaignError(f"{name}: not readable as YAML: {error}") from None
+        if not isinstance(content, dict):
+            raise CampaignError(f"{name}: must be a mapping of settings to values.")
         unknown = sorted(set(content) - set(Settings.model_fields))
         if unknown:
             known = sorted(Settings.model_fields)
             raise CampaignError(f"{name}: unknown keys {unknown}; known are {known}.")
     given = {key: content[key] for key in content if f"DEFECT_MF_{key.upper()}" not in os.environ}
-    return Settings(**given)
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']} (got {item['input']!r})"
+            for item in error.errors()
+        )
+        raise CampaignError(f"settings of this machine: {faults}; correct them.") from None

@@ -15,6 +15,7 @@ MACECalculator         ``atoms.info["charge"]`` (pass ``MACE_INFO_KEYS`` instead
 
 from __future__ import annotations
 
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,9 @@ def whole_charge(value: Any, *, where: str) -> int:
     """
     if value is None:
         raise ChargeError(f"{where} carries no charge; attach it with with_charge().")
-    if isinstance(value, bool | np.bool_) or not np.isscalar(value) or isinstance(value, str):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise ChargeError(f"{where}: charge {value!r} is not a number; give a whole number.")
-    number = float(value)  # type: ignore[arg-type]
+    number = float(value)
     if not np.isfinite(number) or number != round(number):
         raise ChargeError(f"{where}: charge {value!r} is not whole; give a whole number.")
     return round(number)

@@ -102,23 +102,24 @@ def generate_defects(
     )
     chosen = [
         _defect(name, entries, supercell=supercell, charges=defects.charges.get(name))
-        for name, entries in _choose(generator.defect_entries, defects.include).items()
+        for name, entries in _choose(generator.defect_entries, defects).items()
     ]
     return DefectSet(host=description, defects=chosen)
 
 
-def _choose(entries: dict[str, Any], include: list[str]) -> dict[str, list[Any]]:
+def _choose(entries: dict[str, Any], wanted: DefectSettings) -> dict[str, list[Any]]:
     """Group doped's entries (one per charge) by defect and keep those that are asked for."""
     groups: dict[str, list[Any]] = {}
     for key, entry in entries.items():
         groups.setdefault(key.rsplit("_", 1)[0], []).append(entry)
-    missing = [name for name in include if name not in groups]
-    if missing:
-        raise CampaignError(
-            f"defects.include: doped generates no {', '.join(missing)} in this host; "
-            f"choose from {', '.join(sorted(groups))}."
-        )
-    return {name: groups[name] for name in (include or groups)}
+    for field in ("include", "charges", "spin"):
+        missing = [name for name in getattr(wanted, field) if name not in groups]
+        if missing:
+            raise CampaignError(
+                f"defects.{field}: doped generates no {', '.join(missing)} in this host; "
+                f"choose from {', '.join(sorted(groups))}."
+            )
+    return {name: groups[name] for name in (wanted.include or groups)}
 
 
 def _defect(

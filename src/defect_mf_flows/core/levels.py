@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from defect_mf_flows.core.defects import doped_entry, quiet
@@ -64,10 +65,9 @@ def transition_levels(
         for energy, charges in levels.items()
     }
     charges = sorted(energies, reverse=True)
-    pairs = {pair: energies[pair[1]] - energies[pair[0]] for pair in zip(charges, charges[1:])}
+    pairs = {pair: energies[pair[1]] - energies[pair[0]] for pair in pairwise(charges)}
     levels = {
-        pair: difference / (pair[0] - pair[1]) - edges.vbm
-        for pair, difference in pairs.items()
+        pair: difference / (pair[0] - pair[1]) - edges.vbm for pair, difference in pairs.items()
     }
     return [
         Level(

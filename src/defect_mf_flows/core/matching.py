@@ -39,9 +39,7 @@ def soap_vectors(structures: list[Structure], site: list[float]) -> np.ndarray:
     from dscribe.descriptors import SOAP
 
     species = sorted({site_.specie.symbol for item in structures for site_ in item})
-    soap = SOAP(
-        species=species, r_cut=LOCAL_RADIUS, n_max=10, l_max=10, sigma=1.0, periodic=True
-    )
+    soap = SOAP(species=species, r_cut=LOCAL_RADIUS, n_max=10, l_max=10, sigma=1.0, periodic=True)
     rows = []
     for item in structures:
         atoms = Atoms(

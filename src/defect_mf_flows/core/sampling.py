@@ -115,8 +115,6 @@ def _strata(candidates: list[Candidate], settings: PickSettings) -> dict[str, li
         ranks = energies.argsort(kind="stable").argsort(kind="stable")
         for i, rank in zip(members, ranks, strict=True):
             energy_bin = int(rank * settings.energy_bins / len(members))
-            step_bin = min(
-                int(candidates[i].progress * settings.step_bins), settings.step_bins - 1
-            )
+            step_bin = min(int(candidates[i].progress * settings.step_bins), settings.step_bins - 1)
             strata[f"{defect}|{charge:+d}|b{basin}|e{energy_bin}|s{step_bin}"].append(i)
     return strata

@@ -38,7 +38,7 @@ def split_relaxations(
     for stratum, keys in strata.items():
         ordered = sorted(keys, key=lambda key: _rank(seed, stratum, key))
         room = len(ordered) - 1
-        n_valid = min(max(1, round(settings.valid * len(ordered))), room) if room >= 2 else 0
+        n_valid = min(max(1, round(settings.valid * len(ordered))), room - 1) if room >= 2 else 0
         n_test = min(max(1, round(settings.test * len(ordered))), room - n_valid) if room else 0
         for position, key in enumerate(ordered):
             if position < n_valid:

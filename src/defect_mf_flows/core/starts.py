@@ -115,7 +115,7 @@ class StartMaker:
         from shakenbreak.input import Distortions
 
         with quiet():
-            return dict(Distortions([self.entry]).oxidation_states)
+            return dict(Distortions([self.entry]).oxidation_states or {})
 
     def _excess_neighbours(self) -> int:
         """Neighbours that ShakeNBreak would distort: one per excess electron or hole."""

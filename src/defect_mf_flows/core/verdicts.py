@@ -142,9 +142,7 @@ def stop_verdict(
     return None, f"{names} wrong in round {last.round}"
 
 
-def _stalled(
-    before: RoundSummary, last: RoundSummary, wrong: list[str], tolerance: float
-) -> bool:
+def _stalled(before: RoundSummary, last: RoundSummary, wrong: list[str], tolerance: float) -> bool:
     """Same wrong verdicts, no lower ground state, errors not a tenth smaller."""
     for key in wrong:
         if before.verdicts[key] is not Verdict.WRONG:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,7 +143,7 @@ class AseReferenceMaker(ReferenceMaker):
             track.failure = (_reason(error), f"{type(error).__name__}: {error}"[:500])
         final = track.frames[-1] if track.frames else None
         return Calculation(
-            uuid=uuid,
+            job_uuid=uuid,
             kind=self.kind,
             fidelity=self.fidelity,
             defect=start.defect,
@@ -172,7 +173,7 @@ class AseReferenceMaker(ReferenceMaker):
         assert self.settings is not None
         # Rattled starts are far from quadratic: the softer Hessian guess and longer steps
         # need a third fewer force calls than ASE's defaults (measured on 31 atoms of ZnS).
-        optimizer = LBFGS(atoms, logfile=None, alpha=30.0, maxstep=0.3)
+        optimizer = LBFGS(atoms, logfile=os.devnull, alpha=30.0, maxstep=0.3)
         for converged in optimizer.irun(fmax=self.settings.fmax, steps=self.settings.steps):
             self._observe(atoms, start, uuid, track)
             track.converged = bool(converged)

@@ -99,7 +99,10 @@ class CampaignMaker(Maker):
                     seed=seed,
                 ),
                 verify=VerifyMaker(
-                    relax=relax[c.roles.high], verification=c.verification, matching=c.matching
+                    relax=relax[c.roles.high],
+                    defects=c.defects,
+                    verification=c.verification,
+                    matching=c.matching,
                 ),
                 loop=c.loop,
             ),
@@ -121,20 +124,15 @@ class CampaignMaker(Maker):
             metadata, but no manager configuration: routing goes by stage.
         """
         defects = staged(self.defects.make(structure), Stage.DEFECTS)
-        explored = staged(self.explore.make(defects.output), Stage.LOW, "spawn relaxations")
-        labels = staged(
-            self.label.make(defects.output, explored.output), Stage.PICKS, "choose frames"
-        )
-        loop = staged(
-            self.rounds.make(defects.output, explored.output, labels.output),
-            Stage.TRAINING,
-            "round 1",
-        )
-        results = staged(
-            self.results.make(defects.output, explored.output, loop.output),
-            Stage.LEVELS,
-            "levels and results",
-        )
+        host_and_defects = defects.output.job_uuid
+        explored = self.explore.make(host_and_defects)
+        staged(explored, Stage.LOW, "spawn relaxations")
+        search = explored.output.job_uuid
+        labels = staged(self.label.make(host_and_defects, search), Stage.PICKS)
+        loop = self.rounds.make(host_and_defects, search, labels.output)
+        staged(loop, Stage.TRAINING, "round 1")
+        results = self.results.make(host_and_defects, search, loop.output)
+        staged(results, Stage.LEVELS)
         flow = Flow(
             [defects, explored, labels, loop, results], output=results.output, name=self.name
         )
@@ -142,7 +140,7 @@ class CampaignMaker(Maker):
         if self.results.campaign is not None:
             metadata["campaign_hash"] = campaign_hash(self.results.campaign, structure)
         flow.update_metadata(metadata, dynamic=True)
-        # Only this attribute: a whole new configuration would take the store from jobs that read it.
+        # Only this attribute: a new configuration would take the store from its readers.
         flow.update_config(
             {"pass_manager_config": False}, attributes=["pass_manager_config"], dynamic=True
         )

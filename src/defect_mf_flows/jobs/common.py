@@ -107,6 +107,11 @@ def _is_blob(value: Any) -> bool:
     return isinstance(value, dict) and "blob_uuid" in value
 
 
+def own_uuid() -> str:
+    """Uuid of the running job."""
+    return str(CURRENT_JOB.job.uuid)
+
+
 def job_store() -> JobStore:
     """Store of the running job (which must be configured ``WITH_STORE``)."""
     return CURRENT_JOB.store

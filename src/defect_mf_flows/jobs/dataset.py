@@ -12,7 +12,7 @@ from defect_mf_flows.core.filters import filter_frames
 from defect_mf_flows.core.sampling import evenly_spaced
 from defect_mf_flows.core.splits import check_no_leak, split_relaxations
 from defect_mf_flows.errors import DatasetError
-from defect_mf_flows.jobs.common import WITH_STORE, calculations
+from defect_mf_flows.jobs.common import WITH_STORE, calculations, job_store, own_uuid, read_output
 from defect_mf_flows.jobs.picks import (
     dataset_frames,
     frame_reference,
@@ -52,13 +52,13 @@ class DatasetMaker(Maker):
     seed: int = 1
 
     @job(data=["entries"], config=WITH_STORE, output_schema=Dataset)
-    def make(self, defects: DefectSet, state: LoopState) -> Response:
+    def make(self, defects_uuid: str, state: LoopState) -> Response:
         """Assemble the dataset of a round.
 
         Parameters
         ----------
-        defects
-            Host and defects.
+        defects_uuid
+            uuid of the job that made host and defects.
         state
             Names every calculation with labels.
 
@@ -67,6 +67,7 @@ class DatasetMaker(Maker):
         Dataset
             References to frames, not the frames.
         """
+        defects = read_output(job_store(), defects_uuid, DefectSet, load=False)
         low = calculations(state.low)
         sides = self._sides(low)
         entries: list[DatasetEntry] = []
@@ -79,10 +80,10 @@ class DatasetMaker(Maker):
             entries += [_entry(frame, key, sides[key]) for frame in frames]
             excluded += dropped
         for calculation in calculations(state.labels):
-            origin = state.origins.get(calculation.uuid)
+            origin = state.origins.get(calculation.job_uuid)
             frames, dropped = self._labels(calculation, defects, verified=origin is None)
             # A verification relaxes from a new geometry; it is the model's own blind spot.
-            key = origin or f"{relaxation_key(calculation)}|{calculation.uuid}"
+            key = origin or f"{relaxation_key(calculation)}|{calculation.job_uuid}"
             side = sides[origin] if origin else Split.TRAIN
             entries += [_entry(frame, key, side) for frame in frames]
             excluded += dropped
@@ -120,6 +121,7 @@ class DatasetMaker(Maker):
             [[e.frame.content_hash, e.fidelity, e.split.value] for e in entries],
         ]
         return Dataset(
+            job_uuid=own_uuid(),
             dataset_hash=content_hash(key),
             heads=self.heads,
             entries=entries,
@@ -167,7 +169,7 @@ def read_frames(dataset: Dataset) -> list[Frame]:
     """
     uuids = list(dict.fromkeys(entry.frame.calculation for entry in dataset.entries))
     frames = {
-        (c.uuid, frame.lineage.step): frame for c in calculations(uuids) for frame in c.frames
+        (c.job_uuid, frame.lineage.step): frame for c in calculations(uuids) for frame in c.frames
     }
     chosen = []
     for entry in dataset.entries:

@@ -9,6 +9,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import DefectSettings, HostSettings
 from defect_mf_flows.core.defects import generate_defects
+from defect_mf_flows.jobs.common import own_uuid
 from defect_mf_flows.schemas.defect import DefectSet
 
 
@@ -46,4 +47,4 @@ class DefectsMaker(Maker):
         """
         assert self.host is not None
         made = generate_defects(structure, host=self.host, defects=self.defects)
-        return Response(output=made)
+        return Response(output=made.model_copy(update={"job_uuid": own_uuid()}))

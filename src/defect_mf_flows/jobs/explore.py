@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jobflow import Flow, Maker, Response, job
+from jobflow import Flow, Job, Maker, Response, job
 
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, StartSettings
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.matching import SameMinimum, soap_vectors, unique_minima
 from defect_mf_flows.core.starts import StartMaker
 from defect_mf_flows.engines.base import ReferenceMaker
-from defect_mf_flows.jobs.common import WITH_STORE, Stage, calculations, staged
+from defect_mf_flows.jobs.common import (
+    WITH_STORE,
+    Stage,
+    calculations,
+    job_store,
+    own_uuid,
+    read_output,
+    staged,
+)
 from defect_mf_flows.schemas.calculation import Calculation, Failure
 from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
 from defect_mf_flows.schemas.search import Exploration, Minimum, Search, SearchPoint
@@ -43,20 +51,21 @@ class ExploreMaker(Maker):
     matching: MatchSettings = field(default_factory=MatchSettings)
     seed: int = 1
 
-    @job
-    def make(self, defects: DefectSet) -> Response:
+    @job(config=WITH_STORE)
+    def make(self, defects_uuid: str) -> Response:
         """Spawn one relaxation per start and gather them.
 
         Parameters
         ----------
-        defects
-            Host and defects.
+        defects_uuid
+            uuid of the job that made host and defects.
 
         Returns
         -------
         Exploration
             Through the gathering job that replaces this one.
         """
+        defects = read_output(job_store(), defects_uuid, DefectSet, load=True)
         starts, failures = self._starts(defects)
         relaxations = [
             staged(
@@ -71,9 +80,9 @@ class ExploreMaker(Maker):
         ]
         hosts = [self._host(maker, defects) for maker in self.host_statics]
         gather = gather_exploration(
-            defects,
-            [item.output.uuid for item in relaxations],
-            [item.output.uuid for item in hosts],
+            defects_uuid,
+            [item.output.job_uuid for item in relaxations],
+            [item.output.job_uuid for item in hosts],
             failures,
             self.matching,
         )
@@ -88,7 +97,7 @@ class ExploreMaker(Maker):
                 maker = StartMaker(
                     defect,
                     charge=charge,
-                    spin=self.defects.spin.get(defect.name, {}).get(charge),
+                    spin=self.defects.spin_of(defect.name, charge),
                     settings=self.starts,
                     seed=self.seed,
                 )
@@ -96,7 +105,7 @@ class ExploreMaker(Maker):
                 failures += maker.failures
         return starts, failures
 
-    def _host(self, maker: ReferenceMaker, defects: DefectSet) -> object:
+    def _host(self, maker: ReferenceMaker, defects: DefectSet) -> Job:
         start = StartStructure(
             defect=None,
             charge=0,
@@ -109,7 +118,7 @@ class ExploreMaker(Maker):
 
 @job(data=["minima"], config=WITH_STORE, output_schema=Exploration)
 def gather_exploration(
-    defects: DefectSet,
+    defects_uuid: str,
     relaxations: list[str],
     hosts: list[str],
     failures: list[Failure],
@@ -119,8 +128,8 @@ def gather_exploration(
 
     Parameters
     ----------
-    defects
-        Host and defects.
+    defects_uuid
+        uuid of the job that made host and defects.
     relaxations, hosts
         uuids of the calculations.
     failures
@@ -133,6 +142,7 @@ def gather_exploration(
     Exploration
         Relaxations that failed are counted and excluded.
     """
+    defects = read_output(job_store(), defects_uuid, DefectSet, load=False)
     done = calculations(relaxations, frames=False)
     searches = [
         search_of(
@@ -145,8 +155,9 @@ def gather_exploration(
         for charge in defect.charges
     ]
     return Exploration(
+        job_uuid=own_uuid(),
         calculations=relaxations,
-        hosts={c.fidelity: c.uuid for c in calculations(hosts, frames=False)},
+        hosts={c.fidelity: c.job_uuid for c in calculations(hosts, frames=False)},
         searches=searches,
         failures=[*failures, *(c.failure for c in done if c.failure is not None)],
     )

@@ -8,14 +8,13 @@ from jobflow import Flow, Maker, Response, job
 
 from defect_mf_flows.campaign import LoopSettings
 from defect_mf_flows.core.verdicts import lowest, stop_verdict
-from defect_mf_flows.jobs.common import Stage, staged
+from defect_mf_flows.jobs.common import WITH_STORE, Stage, job_store, read_output, staged
 from defect_mf_flows.jobs.dataset import DatasetMaker
 from defect_mf_flows.jobs.search import SearchMaker
 from defect_mf_flows.jobs.training import TrainMaker
 from defect_mf_flows.jobs.verification import VerifyMaker
-from defect_mf_flows.schemas.defect import DefectSet
 from defect_mf_flows.schemas.loop import LoopState, RoundSummary
-from defect_mf_flows.schemas.search import Exploration, VerificationSet
+from defect_mf_flows.schemas.search import VerificationSet
 
 
 @dataclass
@@ -40,15 +39,13 @@ class RoundMaker(Maker):
     loop: LoopSettings = field(default_factory=LoopSettings)
 
     @job
-    def make(
-        self, defects: DefectSet, exploration: Exploration, state: LoopState
-    ) -> Response:
+    def make(self, defects_uuid: str, exploration_uuid: str, state: LoopState) -> Response:
         """Spawn a round.
 
         Parameters
         ----------
-        defects, exploration
-            Outputs of the earlier steps.
+        defects_uuid, exploration_uuid
+            uuids of the jobs that made them.
         state
             The loop's state.
 
@@ -58,46 +55,48 @@ class RoundMaker(Maker):
             Of the finished loop, through the jobs that replace this one.
         """
         number = len(state.rounds) + 1
-        dataset = self.dataset.make(defects, state)
+        dataset = self.dataset.make(defects_uuid, state)
         staged(dataset, Stage.TRAINING, f"dataset of round {number}")
-        model = staged(self.train.make(dataset.output), Stage.TRAINING, f"train round {number}")
-        searches = self.search.make(defects, exploration, model.output)
+        model = self.train.make(dataset.output.job_uuid)
+        staged(model, Stage.TRAINING, f"train round {number}")
+        searches = self.search.make(defects_uuid, exploration_uuid, model.output.job_uuid)
         staged(searches, Stage.SEARCH, f"surrogate search of round {number}")
         verdicts = self.verify.make(
-            defects, exploration, model.output, searches.output, state
+            defects_uuid,
+            exploration_uuid,
+            model.output.job_uuid,
+            searches.output.job_uuid,
+            state,
         )
         staged(verdicts, Stage.VERIFICATION, f"verification of round {number}")
         uuids = {
-            "dataset": dataset.uuid,
-            "model": model.uuid,
-            "searches": searches.uuid,
-            "verifications": verdicts.uuid,
+            "dataset": dataset.output.job_uuid,
+            "model": model.output.job_uuid,
+            "searches": searches.output.job_uuid,
+            "verifications": verdicts.output.job_uuid,
         }
-        decide = self.decide(defects, exploration, state, verdicts.output, uuids)
+        decide = self.decide(defects_uuid, exploration_uuid, state, uuids)
         staged(decide, Stage.VERIFICATION, f"decide after round {number}")
         return Response(
             replace=Flow([dataset, model, searches, verdicts, decide], output=decide.output)
         )
 
-    @job
+    @job(config=WITH_STORE)
     def decide(
         self,
-        defects: DefectSet,
-        exploration: Exploration,
+        defects_uuid: str,
+        exploration_uuid: str,
         state: LoopState,
-        verdicts: VerificationSet,
         uuids: dict[str, str],
     ) -> Response:
         """Record a round; stop with a verdict, or spawn the next.
 
         Parameters
         ----------
-        defects, exploration
+        defects_uuid, exploration_uuid
             Passed on.
         state
             Before the round.
-        verdicts
-            Of the round.
         uuids
             Of the round's jobs.
 
@@ -106,6 +105,7 @@ class RoundMaker(Maker):
         LoopState
             With the round added, and ``stop`` set if it was the last.
         """
+        verdicts = read_output(job_store(), uuids["verifications"], VerificationSet, load=True)
         state = self._record(state, verdicts, uuids)
         stop, reason = stop_verdict(
             state.rounds,
@@ -114,17 +114,13 @@ class RoundMaker(Maker):
             tolerance=self.verify.verification.energy_tolerance,
         )
         if stop is not None:
-            return Response(
-                output=state.model_copy(update={"stop": stop, "stop_reason": reason})
-            )
-        again = self.make(defects, exploration, state)
+            return Response(output=state.model_copy(update={"stop": stop, "stop_reason": reason}))
+        again = self.make(defects_uuid, exploration_uuid, state)
         staged(again, Stage.TRAINING, f"round {len(state.rounds) + 1}")
         return Response(replace=Flow([again], output=again.output))
 
     @staticmethod
-    def _record(
-        state: LoopState, verdicts: VerificationSet, uuids: dict[str, str]
-    ) -> LoopState:
+    def _record(state: LoopState, verdicts: VerificationSet, uuids: dict[str, str]) -> LoopState:
         keys = {f"{v.defect}|{v.charge:+d}": v for v in verdicts.verifications}
         energies = {}
         for key, v in keys.items():

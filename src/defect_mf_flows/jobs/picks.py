@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from jobflow import Flow, Maker, Response, job
+from jobflow import Flow, Job, Maker, Response, job
 
 from defect_mf_flows.campaign import FrameSettings, PickSettings
 from defect_mf_flows.core.filters import filter_frames
 from defect_mf_flows.core.sampling import Candidate, evenly_spaced, pick_stratified
 from defect_mf_flows.core.starts import derived_seed
 from defect_mf_flows.engines.base import ReferenceMaker
-from defect_mf_flows.jobs.common import WITH_STORE, Stage, calculations, staged
+from defect_mf_flows.jobs.common import (
+    WITH_STORE,
+    Stage,
+    calculations,
+    job_store,
+    read_output,
+    staged,
+)
 from defect_mf_flows.schemas.calculation import Calculation, Failure
 from defect_mf_flows.schemas.dataset import FrameReference, Picks
 from defect_mf_flows.schemas.defect import DefectSet, StartStructure
@@ -85,21 +92,21 @@ class LabelMaker(Maker):
     seed: int = 1
 
     @job(config=WITH_STORE)
-    def make(self, defects: DefectSet, exploration: Exploration) -> Response:
+    def make(self, defects_uuid: str, exploration_uuid: str) -> Response:
         """Choose frames and spawn their single points.
 
         Parameters
         ----------
-        defects
-            Host and defects.
-        exploration
-            The low-fidelity search.
+        defects_uuid, exploration_uuid
+            uuids of the jobs that made host and defects, and the low-fidelity search.
 
         Returns
         -------
         LoopState
             Through the gathering job that replaces this one.
         """
+        defects = read_output(job_store(), defects_uuid, DefectSet, load=False)
+        exploration = read_output(job_store(), exploration_uuid, Exploration, load=True)
         candidates = self._candidates(defects, exploration)
         chosen, strata = pick_stratified(
             candidates, settings=self.picks, seed=derived_seed(self.seed, "picks")
@@ -117,7 +124,11 @@ class LabelMaker(Maker):
                 lineage = frame.lineage
                 origins.append(f"{lineage.defect}|{lineage.charge:+d}|{lineage.start}")
         gather = gather_labels(
-            exploration.calculations, [item.output.uuid for item in jobs], origins, picks
+            exploration.calculations,
+            [item.output.job_uuid for item in jobs],
+            origins,
+            picks,
+            self.statics[-1].fidelity,
         )
         staged(gather, Stage.HIGH, "gather labels")
         return Response(replace=Flow([*jobs, gather], output=gather.output))
@@ -128,9 +139,7 @@ class LabelMaker(Maker):
         candidates: list[Candidate] = []
         for calculation in done:
             search = exploration.get(str(calculation.defect), calculation.charge)
-            minimum = next(
-                (p.minimum for p in search.points if p.start == calculation.start), -1
-            )
+            minimum = next((p.minimum for p in search.points if p.start == calculation.start), -1)
             best = minimum >= 0 and search.minima[minimum].starts[0] == calculation.start
             floor = floors[calculation.defect, calculation.charge, calculation.fidelity]
             frames, _ = dataset_frames(calculation, defects, self.frames, floor)
@@ -158,7 +167,7 @@ def lowest_energies(done: list[Calculation]) -> dict[tuple[str | None, int, str]
     return floors
 
 
-def _single_point(maker: ReferenceMaker, frame: Frame) -> object:
+def _single_point(maker: ReferenceMaker, frame: Frame) -> Job:
     lineage = frame.lineage
     start = StartStructure(
         defect=lineage.defect,
@@ -180,7 +189,7 @@ def _single_point(maker: ReferenceMaker, frame: Frame) -> object:
 
 @job(data=["frames"], config=WITH_STORE, output_schema=LoopState)
 def gather_labels(
-    low: list[str], labels: list[str], origins: list[str], picks: Picks
+    low: list[str], labels: list[str], origins: list[str], picks: Picks, high: str
 ) -> LoopState:
     """Start the loop's state with every label computed so far.
 
@@ -192,6 +201,8 @@ def gather_labels(
         Key of the relaxation behind each single point.
     picks
         What was chosen, kept for the record.
+    high
+        The high fidelity; only its calls count against the budget.
 
     Returns
     -------
@@ -206,5 +217,5 @@ def gather_labels(
         origins=dict(zip(labels, origins, strict=True)),
         picks=picks,
         label_counts=dict(counted),
-        high_calls=sum(c.n_calls for c in done),
+        high_calls=sum(c.n_calls for c in done if c.fidelity == high),
     )

@@ -65,13 +65,13 @@ class ResultsMaker(Maker):
     campaign: Campaign | None = None
 
     @job(data=["parity", "structure"], config=WITH_STORE, output_schema=Results)
-    def make(self, defects: DefectSet, exploration: Exploration, state: LoopState) -> Response:
+    def make(self, defects_uuid: str, exploration_uuid: str, state: LoopState) -> Response:
         """Gather results from the documents of the finished loop.
 
         Parameters
         ----------
-        defects, exploration
-            Outputs of the first stages.
+        defects_uuid, exploration_uuid
+            uuids of the jobs that made them.
         state
             The finished loop.
 
@@ -81,6 +81,8 @@ class ResultsMaker(Maker):
             Checked document.
         """
         assert self.campaign is not None
+        defects = read_output(job_store(), defects_uuid, DefectSet, load=True)
+        exploration = read_output(job_store(), exploration_uuid, Exploration, load=True)
         return Response(output=Gathering(self.campaign, defects, exploration, state).results())
 
 
@@ -161,26 +163,27 @@ class Gathering:
     def _ground_state(self, verification: Verification) -> GroundState:
         defect = self.defects.get(verification.defect)
         candidates = verification.candidates
-        model, best = candidates[0], candidates[verification.ground_state]
+        best = None if verification.ground_state is None else candidates[verification.ground_state]
+        ground = verification.model_ground
+        model = None if ground is None else candidates[ground]
         low = next((c for c in candidates if c.origin == "low"), None)
         search = self.searches.get(verification.defect, verification.charge)
-        if best.energy_relaxed is None or best.relaxed is None:
+        if best is None or best.energy_relaxed is None or best.relaxed is None:
             raise ResultsError(
                 f"{verification.defect} {verification.charge:+d}: every high-fidelity "
                 "relaxation failed; see the failures of stage 'verification'."
             )
-        moved = (
-            model.deviation
-            if best is model
-            else symmetric_deviation(model.structure, best.relaxed, defect.site)
-        )
+        if best is model or model is None:
+            moved = best.deviation if model is not None else None
+        else:
+            moved = symmetric_deviation(model.structure, best.relaxed, defect.site)
         low_energy = own_basin_energy(low, self.campaign.verification) if low else None
         return GroundState(
             defect=verification.defect,
             charge=verification.charge,
             verdict=verification.verdict,
             reason=verification.reason,
-            energy_model=model.energy_model,
+            energy_model=None if model is None else model.energy_model,
             energy_hf=best.energy_relaxed,
             energy_error=verification.energy_error,
             rmsd=moved.rmsd if moved else None,
@@ -202,7 +205,7 @@ class Gathering:
                     else {}
                 ),
             },
-            structure=best.relaxed.as_dict(),
+            structure=best.relaxed,
         )
 
     # -- levels --------------------------------------------------------------------------
@@ -219,7 +222,11 @@ class Gathering:
         for defect in self.defects.defects:
             mine = [g for g in grounds if g.defect == defect.name]
             high = self._of(defect, {g.charge: g.energy_hf for g in mine}, roles.high)
-            model = self._of(defect, {g.charge: g.energy_model for g in mine}, roles.high)
+            model = self._of(
+                defect,
+                {g.charge: g.energy_model for g in mine if g.energy_model is not None},
+                roles.high,
+            )
             low = self._of(
                 defect,
                 {
@@ -318,7 +325,7 @@ class Gathering:
         points = []
         for v in self.verdicts.verifications:
             defect = self.defects.get(v.defect)
-            truth = v.candidates[v.ground_state].relaxed
+            truth = None if v.ground_state is None else v.candidates[v.ground_state].relaxed
             if truth is None:
                 continue
             sources = {

@@ -16,7 +16,7 @@ from defect_mf_flows.campaign import (
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.matching import SameMinimum, soap_vectors, unique_minima
 from defect_mf_flows.core.starts import StartMaker
-from defect_mf_flows.jobs.common import Stage, staged
+from defect_mf_flows.jobs.common import WITH_STORE, Stage, job_store, own_uuid, read_output, staged
 from defect_mf_flows.schemas.calculation import Failure, FailureReason
 from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
 from defect_mf_flows.schemas.model import Model
@@ -54,24 +54,25 @@ class SearchMaker(Maker):
     device: str = "cpu"
     seed: int = 1
 
-    @job
-    def make(self, defects: DefectSet, exploration: Exploration, model: Model) -> Response:
+    @job(config=WITH_STORE)
+    def make(self, defects_uuid: str, exploration_uuid: str, model_uuid: str) -> Response:
         """Spawn batches of relaxations and gather their minima.
 
         Parameters
         ----------
-        defects
-            Host and defects.
-        exploration
-            The low-fidelity search, whose minima are starts too.
-        model
-            The trained model.
+        defects_uuid, exploration_uuid, model_uuid
+            uuids of the jobs that made host and defects, the low-fidelity search (whose
+            minima are starts too) and the model.
 
         Returns
         -------
         SearchSet
             Through the gathering job that replaces this one.
         """
+        store = job_store()
+        defects = read_output(store, defects_uuid, DefectSet, load=True)
+        exploration = read_output(store, exploration_uuid, Exploration, load=True)
+        head = read_output(store, model_uuid, Model, load=False).heads[-1]
         jobs, failures = [], []
         for defect in defects.defects:
             for charge in defect.charges:
@@ -79,12 +80,12 @@ class SearchMaker(Maker):
                 failures += failed
                 for first in range(0, len(starts), self.search.batch):
                     chunk = starts[first : first + self.search.batch]
-                    item = relax_batch(chunk, model, self.search, self.device)
+                    item = relax_batch(chunk, model_uuid, self.search, self.device)
                     name = f"{defect.name} {charge:+d} | search {first + 1}-{first + len(chunk)}"
                     staged(item, Stage.SEARCH, name, defect=defect.name, charge=charge)
                     jobs.append(item)
         gather = gather_search(
-            defects, [item.output for item in jobs], failures, model.heads[-1], self.matching
+            defects_uuid, [item.output for item in jobs], failures, head, self.matching
         )
         staged(gather, Stage.SEARCH, "gather minima")
         return Response(replace=Flow([*jobs, gather], output=gather.output))
@@ -92,10 +93,8 @@ class SearchMaker(Maker):
     def _starts(
         self, defect: Defect, charge: int, exploration: Exploration
     ) -> tuple[list[StartStructure], list[Failure]]:
-        spin = self.defects.spin.get(defect.name, {}).get(charge)
-        maker = StartMaker(
-            defect, charge=charge, spin=spin, settings=self.starts, seed=self.seed
-        )
+        spin = self.defects.spin_of(defect.name, charge)
+        maker = StartMaker(defect, charge=charge, spin=spin, settings=self.starts, seed=self.seed)
         starts = maker.surrogate(self.search)
         if self.search.from_low:
             starts += [
@@ -113,9 +112,9 @@ class SearchMaker(Maker):
         return starts, maker.failures
 
 
-@job(data=["structures"], output_schema=RelaxationBatch)
+@job(data=["structures"], config=WITH_STORE, output_schema=RelaxationBatch)
 def relax_batch(
-    starts: list[StartStructure], model: Model, search: SearchSettings, device: str
+    starts: list[StartStructure], model_uuid: str, search: SearchSettings, device: str
 ) -> RelaxationBatch:
     """Relax a batch of starts on the model's high head.
 
@@ -123,8 +122,8 @@ def relax_batch(
     ----------
     starts
         Start structures.
-    model
-        With its file.
+    model_uuid
+        uuid of the training job.
     search
         Force threshold and step limit.
     device
@@ -139,10 +138,9 @@ def relax_batch(
     from defect_mf_flows.learning.relaxation import relax
 
     began = time.monotonic()
+    model = read_output(job_store(), model_uuid, Model, load=True)
     potential = Potential(model, head=model.heads[-1], device=device)
-    ends = relax(
-        [s.structure for s in starts], potential, fmax=search.fmax, steps=search.steps
-    )
+    ends = relax([s.structure for s in starts], potential, fmax=search.fmax, steps=search.steps)
     return RelaxationBatch(
         defect=str(starts[0].defect),
         charge=starts[0].charge,
@@ -155,9 +153,9 @@ def relax_batch(
     )
 
 
-@job(data=["minima"], output_schema=SearchSet)
+@job(data=["minima"], config=WITH_STORE, output_schema=SearchSet)
 def gather_search(
-    defects: DefectSet,
+    defects_uuid: str,
     batches: list[RelaxationBatch],
     failures: list[Failure],
     head: str,
@@ -167,8 +165,8 @@ def gather_search(
 
     Parameters
     ----------
-    defects
-        For the defect sites.
+    defects_uuid
+        uuid of the job that made host and defects.
     batches
         All batches.
     failures
@@ -183,6 +181,7 @@ def gather_search(
     SearchSet
         One search per defect and charge.
     """
+    defects = read_output(job_store(), defects_uuid, DefectSet, load=False)
     same = SameMinimum(soap=matching.soap, energy=matching.energy)
     searches = []
     for defect in defects.defects:
@@ -190,7 +189,7 @@ def gather_search(
             mine = [b for b in batches if (b.defect, b.charge) == (defect.name, charge)]
             own = [f for f in failures if (f.defect, f.charge) == (defect.name, charge)]
             searches.append(merge_batches(defect, charge, mine, own, head, same))
-    return SearchSet(searches=searches)
+    return SearchSet(job_uuid=own_uuid(), searches=searches)
 
 
 def merge_batches(

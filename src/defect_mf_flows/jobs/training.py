@@ -8,7 +8,7 @@ from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import TrainingSettings
 from defect_mf_flows.core.starts import derived_seed
-from defect_mf_flows.jobs.common import WITH_STORE
+from defect_mf_flows.jobs.common import WITH_STORE, job_store, own_uuid, read_output
 from defect_mf_flows.jobs.dataset import read_frames
 from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.model import Model
@@ -34,13 +34,13 @@ class TrainMaker(Maker):
     seed: int = 1
 
     @job(data=["blob", "parity"], config=WITH_STORE, output_schema=Model)
-    def make(self, dataset: Dataset) -> Response:
+    def make(self, dataset_uuid: str) -> Response:
         """Train on a dataset; a killed job continues from its last checkpoint.
 
         Parameters
         ----------
-        dataset
-            References to labelled frames.
+        dataset_uuid
+            uuid of the job that assembled the dataset.
 
         Returns
         -------
@@ -50,6 +50,7 @@ class TrainMaker(Maker):
         from defect_mf_flows.learning.training import train
 
         machine = get_settings()
+        dataset = read_output(job_store(), dataset_uuid, Dataset, load=True)
         model = train(
             read_frames(dataset),
             dataset,
@@ -58,4 +59,4 @@ class TrainMaker(Maker):
             scratch=machine.scratch,
             threads=machine.threads,
         )
-        return Response(output=model)
+        return Response(output=model.model_copy(update={"job_uuid": own_uuid()}))

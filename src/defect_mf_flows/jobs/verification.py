@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jobflow import Flow, Maker, Response, job
+from jobflow import Flow, Job, Maker, Response, job
 
-from defect_mf_flows.campaign import MatchSettings, VerifySettings
+from defect_mf_flows.campaign import DefectSettings, MatchSettings, VerifySettings
 from defect_mf_flows.core.matching import (
     SameMinimum,
     deviation,
@@ -15,8 +15,15 @@ from defect_mf_flows.core.matching import (
 )
 from defect_mf_flows.core.verdicts import in_own_basin, judge, lowest, model_error
 from defect_mf_flows.engines.base import ReferenceMaker
-from defect_mf_flows.jobs.common import WITH_STORE, Stage, calculations, job_store, read_output
-from defect_mf_flows.jobs.common import staged
+from defect_mf_flows.jobs.common import (
+    WITH_STORE,
+    Stage,
+    calculations,
+    job_store,
+    own_uuid,
+    read_output,
+    staged,
+)
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
 from defect_mf_flows.schemas.loop import LoopState
@@ -25,6 +32,7 @@ from defect_mf_flows.schemas.search import (
     Candidate,
     Exploration,
     SearchSet,
+    Verdict,
     Verification,
     VerificationSet,
 )
@@ -42,30 +50,31 @@ class VerifyMaker(Maker):
         Job name.
     relax
         High-fidelity relaxation.
-    verification, matching
+    defects, verification, matching
         Settings.
     """
 
     name: str = "verification"
     relax: ReferenceMaker = field(default_factory=ReferenceMaker)
+    defects: DefectSettings = field(default_factory=DefectSettings)
     verification: VerifySettings = field(default_factory=VerifySettings)
     matching: MatchSettings = field(default_factory=MatchSettings)
 
     @job(config=WITH_STORE)
     def make(
         self,
-        defects: DefectSet,
-        exploration: Exploration,
-        model: Model,
-        searches: SearchSet,
+        defects_uuid: str,
+        exploration_uuid: str,
+        model_uuid: str,
+        searches_uuid: str,
         state: LoopState,
     ) -> Response:
         """Spawn the relaxations of a round and judge them.
 
         Parameters
         ----------
-        defects, exploration, model, searches
-            Outputs of the earlier steps.
+        defects_uuid, exploration_uuid, model_uuid, searches_uuid
+            uuids of the jobs that made them.
         state
             Its earlier rounds' candidates are judged along and not computed again.
 
@@ -74,24 +83,28 @@ class VerifyMaker(Maker):
         VerificationSet
             Through the gathering job that replaces this one.
         """
-        number = len(state.rounds) + 1
+        store, number = job_store(), len(state.rounds) + 1
+        defects = read_output(store, defects_uuid, DefectSet, load=False)
+        exploration = read_output(store, exploration_uuid, Exploration, load=True)
+        model = read_output(store, model_uuid, Model, load=True)
+        searches = read_output(store, searches_uuid, SearchSet, load=True)
         new: list[Candidate] = []
         owners: list[tuple[str, int]] = []
         jobs = []
         for defect in defects.defects:
             for charge in defect.charges:
                 known = earlier_candidates(state, defect.name, charge)
-                chosen = self._candidates(defect.name, charge, searches, exploration, known)
+                chosen = self._candidates(defect.name, charge, number, searches, exploration, known)
                 for candidate in self._with_energies(chosen, model):
                     jobs.append(self._relax(defect.name, charge, candidate, number))
                     new.append(candidate)
                     owners.append((defect.name, charge))
         gather = judge_round(
-            defects,
+            defects_uuid,
             state,
             new,
             owners,
-            [item.output.uuid for item in jobs],
+            [item.output.job_uuid for item in jobs],
             self.verification,
             self.matching,
         )
@@ -102,6 +115,7 @@ class VerifyMaker(Maker):
         self,
         defect: str,
         charge: int,
+        number: int,
         searches: SearchSet,
         exploration: Exploration,
         known: list[Candidate],
@@ -110,6 +124,7 @@ class VerifyMaker(Maker):
         chosen = [
             Candidate(
                 origin="model",
+                round=number,
                 rank=rank,
                 start=minimum.starts[0],
                 energy_model=minimum.energy,
@@ -122,6 +137,7 @@ class VerifyMaker(Maker):
             chosen.append(
                 Candidate(
                     origin="low",
+                    round=number,
                     rank=0,
                     start=low[0].starts[0],
                     energy_model=0.0,
@@ -139,16 +155,15 @@ class VerifyMaker(Maker):
         return [
             c
             if c.origin == "model"
-            else c.model_copy(
-                update={"energy_model": potential.predict([c.structure])[0][0]}
-            )
+            else c.model_copy(update={"energy_model": potential.predict([c.structure])[0][0]})
             for c in candidates
         ]
 
-    def _relax(self, defect: str, charge: int, candidate: Candidate, number: int) -> object:
+    def _relax(self, defect: str, charge: int, candidate: Candidate, number: int) -> Job:
         start = StartStructure(
             defect=defect,
             charge=charge,
+            spin=self.defects.spin_of(defect, charge),
             label=f"round{number}_{candidate.origin}{candidate.rank}_{candidate.start}",
             structure=candidate.structure,
         )
@@ -167,9 +182,7 @@ def earlier_candidates(state: LoopState, defect: str, charge: int) -> list[Candi
     """Candidates of the last finished round, which hold those of all rounds before it."""
     if not state.rounds:
         return []
-    last = read_output(
-        job_store(), state.rounds[-1].verifications, VerificationSet, load=True
-    )
+    last = read_output(job_store(), state.rounds[-1].verifications, VerificationSet, load=True)
     return next(
         v.candidates for v in last.verifications if (v.defect, v.charge) == (defect, charge)
     )
@@ -177,7 +190,7 @@ def earlier_candidates(state: LoopState, defect: str, charge: int) -> list[Candi
 
 @job(data=["candidates"], config=WITH_STORE, output_schema=VerificationSet)
 def judge_round(
-    defects: DefectSet,
+    defects_uuid: str,
     state: LoopState,
     new: list[Candidate],
     owners: list[tuple[str, int]],
@@ -189,8 +202,8 @@ def judge_round(
 
     Parameters
     ----------
-    defects
-        Host and defects.
+    defects_uuid
+        uuid of the job that made host and defects.
     state
         Holds the earlier rounds.
     new, owners, relaxations
@@ -203,6 +216,7 @@ def judge_round(
     VerificationSet
         One verification per defect and charge.
     """
+    defects = read_output(job_store(), defects_uuid, DefectSet, load=False)
     done = calculations(relaxations)
     number = len(state.rounds) + 1
     verifications = []
@@ -214,10 +228,9 @@ def judge_round(
                 if tuple(owner) == (defect.name, charge)
             ]
             candidates = [*fresh, *earlier_candidates(state, defect.name, charge)]
-            verifications.append(
-                verify(defect, charge, candidates, number, verification, matching)
-            )
+            verifications.append(verify(defect, charge, candidates, number, verification, matching))
     return VerificationSet(
+        job_uuid=own_uuid(),
         verifications=verifications,
         calculations=relaxations,
         high_calls=sum(c.n_calls for c in done),
@@ -228,7 +241,7 @@ def _finish(
     candidate: Candidate, calculation: Calculation, defect: Defect, settings: VerifySettings
 ) -> Candidate:
     """Read single point, relaxed energy and deviation off the relaxation."""
-    update: dict[str, object] = {"calculations": [calculation.uuid]}
+    update: dict[str, object] = {"calculations": [calculation.job_uuid]}
     if calculation.frames:
         update["energy_single_point"] = calculation.frames[0].energy
     if calculation.failure is None and calculation.final_structure is not None:
@@ -269,9 +282,11 @@ def verify(
         With the verdict and its reason.
     """
     candidates = _with_basins(defect, candidates, matching)
-    # A candidate of the low-fidelity search can be the only one: every model start exploded.
-    ground = 0
-    verdict, reason = judge(candidates, ground, settings=settings)
+    mine = [i for i, c in enumerate(candidates) if (c.origin, c.round) == ("model", number)]
+    if mine:
+        verdict, reason = judge(candidates, mine[0], settings=settings)
+    else:
+        verdict, reason = Verdict.WRONG, "every relaxation on the model exploded"
     best = lowest(candidates)
     return Verification(
         defect=defect.name,
@@ -279,8 +294,9 @@ def verify(
         round=number,
         verdict=verdict,
         reason=reason,
-        ground_state=ground if best is None else best,
-        energy_error=model_error(candidates[ground]),
+        model_ground=mine[0] if mine else None,
+        ground_state=best,
+        energy_error=model_error(candidates[mine[0]]) if mine else None,
         candidates=candidates,
     )
 

@@ -67,7 +67,7 @@ def to_atomic_data(
     )
     configuration = data.config_from_atoms(atoms, key_specification=keys, head_name=head)
     configuration.weight = weight
-    item = data.AtomicData.from_config(
+    item: Any = data.AtomicData.from_config(
         configuration, z_table=AtomicNumberTable(atomic_numbers), cutoff=cutoff, heads=heads
     )
     arrived = item.total_charge

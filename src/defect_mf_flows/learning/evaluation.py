@@ -82,9 +82,7 @@ def _known(model: Model, frame: Frame) -> bool:
     return True
 
 
-def _metrics(
-    key: tuple[str, int, str], items: list[tuple[float, int, np.ndarray]]
-) -> HeadMetrics:
+def _metrics(key: tuple[str, int, str], items: list[tuple[float, int, np.ndarray]]) -> HeadMetrics:
     energies = np.array([energy for energy, _, _ in items])
     per_atom = energies / np.array([n for _, n, _ in items])
     forces = np.concatenate([force for _, _, force in items])

@@ -82,7 +82,8 @@ def build_network(
     from e3nn import o3
     from mace import modules
 
-    return modules.ScaleShiftMACE(
+    mace_class: Any = modules.ScaleShiftMACE  # its hints know only a single head
+    return mace_class(
         atomic_inter_scale=scale,
         atomic_inter_shift=[0.0] * len(heads),
         r_max=settings["r_max"],

@@ -18,7 +18,6 @@ from defect_mf_flows.learning.batches import collate, to_atomic_data
 from defect_mf_flows.schemas.model import Model
 
 if TYPE_CHECKING:
-    import torch
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
@@ -47,7 +46,7 @@ class Potential:
         if head not in model.heads:
             raise FidelityError(f"model has no head {head!r}; choose one of {model.heads}.")
         self.document, self.head, self.device = model, head, device
-        self.network = load_network(model.blob, model.model_hash, device)
+        self.network: Any = load_network(model.blob, model.model_hash, device)
         self.numbers = [int(z) for z in self.network.atomic_numbers]
         self.cutoff = float(self.network.r_max)
         if list(self.network.heads) != model.heads:
@@ -125,7 +124,7 @@ class Potential:
 
 
 @lru_cache(maxsize=4)
-def load_network(blob: str, expected_hash: str, device: str) -> torch.nn.Module:
+def load_network(blob: str, expected_hash: str, device: str) -> Any:
     """Load a network from its base64 text after checking its hash.
 
     Raises
@@ -149,7 +148,7 @@ def load_network(blob: str, expected_hash: str, device: str) -> torch.nn.Module:
     return network.eval()
 
 
-def default_dtype(network: torch.nn.Module) -> Any:
+def default_dtype(network: Any) -> Any:
     """Context in which mace makes tensors of the network's precision."""
     from mace.tools import torch_tools
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +71,7 @@ def _relax_one(structure: Structure, potential: Potential, *, fmax: float, steps
     converged = exploded = False
     calls = 0
     try:
-        for done in FIRE(atoms, logfile=None).irun(fmax=fmax, steps=steps):
+        for done in FIRE(atoms, logfile=os.devnull).irun(fmax=fmax, steps=steps):
             calls += 1
             converged = bool(done)
             forces, moved = atoms.get_forces(), atoms.get_positions() - start

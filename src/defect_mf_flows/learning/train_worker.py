@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import mace  # noqa: F401  (before e3nn)
+import mace
 import numpy as np
 import torch
 from mace.modules import WeightedEnergyForcesLoss, compute_avg_num_neighbors
@@ -84,7 +84,7 @@ class Trainer:
 
     def _build(self) -> None:
         settings = self.settings
-        loader = [collate([item]) for item in self.train]
+        loader: Any = [collate([item]) for item in self.train]
         self.model = build_network(
             settings,
             heads=self.heads,

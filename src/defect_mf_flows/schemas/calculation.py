@@ -6,9 +6,8 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import Field, StrictInt
-from pymatgen.core import Structure
 
-from defect_mf_flows.schemas.base import Document
+from defect_mf_flows.schemas.base import Document, PeriodicStructure, StoredDocument
 from defect_mf_flows.schemas.frame import Frame
 
 
@@ -93,13 +92,11 @@ class EngineRecord(Document):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class Calculation(Document):
+class Calculation(StoredDocument):
     """One finished reference calculation.
 
     Attributes
     ----------
-    uuid
-        The job's uuid; other documents refer to it.
     kind, fidelity
         What was done, with which method.
     defect, charge, spin, start
@@ -128,7 +125,6 @@ class Calculation(Document):
         Every ionic step; kept in the additional store ``data``.
     """
 
-    uuid: str
     kind: CalculationKind
     fidelity: str
     defect: str | None
@@ -143,6 +139,6 @@ class Calculation(Document):
     engine: EngineRecord
     band_edges: BandEdges | None = None
     final_energy: float | None = None
-    final_structure: Structure | None = None
+    final_structure: PeriodicStructure | None = None
     n_frames: int
     frames: list[Frame] = Field(default_factory=list)

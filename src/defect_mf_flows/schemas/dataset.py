@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field, StrictInt
 
-from defect_mf_flows.schemas.base import Document
+from defect_mf_flows.schemas.base import Document, StoredDocument
 from defect_mf_flows.schemas.calculation import Failure
 
 
@@ -84,7 +84,7 @@ class ReferenceEnergy(Document):
     n_labels: int
 
 
-class Dataset(Document):
+class Dataset(StoredDocument):
     """A set of labelled frames with its split.
 
     Attributes
@@ -103,7 +103,7 @@ class Dataset(Document):
 
     dataset_hash: str
     heads: list[str] = Field(min_length=1)
-    entries: list[DatasetEntry]
+    entries: list[DatasetEntry] = Field(default_factory=list)
     counts: dict[str, int]
     excluded: list[Failure] = Field(default_factory=list)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pydantic import Field, StrictInt, model_validator
-from pymatgen.core import Structure
 
 from defect_mf_flows.errors import ChargeError
-from defect_mf_flows.schemas.base import Document, Vector
+from defect_mf_flows.schemas.base import Document, PeriodicStructure, StoredDocument, Vector
 
 
 class Host(Document):
@@ -25,8 +24,8 @@ class Host(Document):
     """
 
     formula: str
-    primitive: Structure
-    supercell: Structure
+    primitive: PeriodicStructure
+    supercell: PeriodicStructure
     structure_hash: str
 
 
@@ -53,12 +52,12 @@ class Defect(Document):
     name: str
     charges: list[StrictInt] = Field(min_length=1)
     site: Vector
-    supercell: Structure
+    supercell: PeriodicStructure
     neighbour_distance: float = Field(gt=0)
     entry: str = ""
 
 
-class DefectSet(Document):
+class DefectSet(StoredDocument):
     """Every defect of a campaign in one host.
 
     Attributes
@@ -98,7 +97,7 @@ class StartStructure(Document):
     charge: StrictInt
     spin: StrictInt | None = None
     label: str
-    structure: Structure
+    structure: PeriodicStructure
     seed: int | None = None
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from pydantic import Field, StrictInt, model_validator
 from pymatgen.core import Structure
 
 from defect_mf_flows.errors import ChargeError, DatasetError
-from defect_mf_flows.schemas.base import Document, Matrix
+from defect_mf_flows.schemas.base import Document, Matrix, PeriodicStructure
 
 
 class Lineage(Document):
@@ -71,7 +71,7 @@ class Frame(Document):
         If labels are not finite, have the wrong shape, or the hash does not fit.
     """
 
-    structure: Structure
+    structure: PeriodicStructure
     charge: StrictInt
     spin: StrictInt | None = None
     fidelity: str = Field(min_length=1)
@@ -105,8 +105,11 @@ class Frame(Document):
             )
         if np.shape(self.forces) != (len(self.structure), 3):
             raise DatasetError(f"{where}: forces must have shape ({len(self.structure)}, 3).")
-        if not (math.isfinite(self.energy) and np.isfinite(self.forces).all()):
-            raise DatasetError(f"{where}: energy or forces are not finite; drop the frame.")
+        if self.stress is not None and np.shape(self.stress) != (3, 3):
+            raise DatasetError(f"{where}: stress must have shape (3, 3).")
+        labels = [self.forces] if self.stress is None else [self.forces, self.stress]
+        if not (math.isfinite(self.energy) and all(np.isfinite(item).all() for item in labels)):
+            raise DatasetError(f"{where}: energy, forces or stress not finite; drop the frame.")
         expected = frame_hash(self.structure, **{k: getattr(self, k) for k in _HASHED_FIELDS})
         if expected != self.content_hash:
             raise DatasetError(f"{where}: content does not match its SHA-256; it was altered.")
@@ -131,7 +134,7 @@ def structure_key(structure: Structure) -> dict[str, Any]:
     """
     return {
         "species": [site.specie.symbol for site in structure],
-        "cell": np.round(structure.lattice.matrix, 9).tolist(),
+        "cell": (np.round(structure.lattice.matrix, 9) + 0.0).tolist(),
         "frac": (np.round(structure.frac_coords, 9) + 0.0).tolist(),
     }
 

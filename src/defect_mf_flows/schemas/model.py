@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, StrictInt
 
 from defect_mf_flows.errors import ChargeError, FidelityError
-from defect_mf_flows.schemas.base import Document
+from defect_mf_flows.schemas.base import Document, StoredDocument
 from defect_mf_flows.schemas.dataset import ReferenceEnergy
 
 
@@ -84,7 +84,7 @@ class EpochRecord(Document):
     learning_rate: float
 
 
-class Model(Document):
+class Model(StoredDocument):
     """A trained multi-head, charge-aware potential.
 
     Attributes

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, StrictInt
 
-from defect_mf_flows.schemas.base import Document
+from defect_mf_flows.schemas.base import Document, PeriodicStructure
 from defect_mf_flows.schemas.calculation import BandEdges, Failure
 from defect_mf_flows.schemas.loop import RoundSummary, StopVerdict
 from defect_mf_flows.schemas.model import EpochRecord, HeadMetrics, ParityPoint
@@ -23,7 +23,8 @@ class GroundState(Document):
     verdict, reason
         What high fidelity says of the model's ground state, with its numbers.
     energy_model
-        Model energy of the model's ground state, high head, eV per cell.
+        Model energy of the model's ground state, high head, eV per cell; None if every
+        relaxation on the model exploded.
     energy_hf
         Lowest verified high-fidelity energy, eV per cell.
     energy_error
@@ -51,14 +52,14 @@ class GroundState(Document):
         The shortest distances between the defect's neighbours in the verified ground state
         and in the low-fidelity ground state, Angstrom.
     structure
-        Verified geometry as a dictionary.
+        Verified geometry (kept in the additional store ``data``).
     """
 
     defect: str
     charge: StrictInt
     verdict: Verdict
     reason: str
-    energy_model: float
+    energy_model: float | None
     energy_hf: float
     energy_error: float | None
     rmsd: float | None
@@ -73,7 +74,7 @@ class GroundState(Document):
     low_excess: float | None
     low_deviation: Deviation | None
     shortest_bonds: dict[str, float]
-    structure: dict[str, Any]
+    structure: PeriodicStructure
 
 
 class TransitionLevel(Document):

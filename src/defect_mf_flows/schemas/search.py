@@ -5,9 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from pydantic import Field, StrictInt
-from pymatgen.core import Structure
 
-from defect_mf_flows.schemas.base import Document, Vector
+from defect_mf_flows.schemas.base import Document, PeriodicStructure, StoredDocument, Vector
 from defect_mf_flows.schemas.calculation import Failure
 
 
@@ -26,7 +25,7 @@ class Minimum(Document):
         SOAP vector at the defect site (kept in the additional store ``data``).
     """
 
-    structure: Structure
+    structure: PeriodicStructure
     energy: float
     starts: list[str] = Field(min_length=1)
     soap: Vector = Field(default_factory=list)
@@ -78,7 +77,7 @@ class Search(Document):
     defect: str
     charge: StrictInt
     source: str
-    minima: list[Minimum]
+    minima: list[Minimum] = Field(default_factory=list)
     points: list[SearchPoint]
     failures: list[Failure] = Field(default_factory=list)
     n_calls: int = 0
@@ -118,6 +117,8 @@ class Candidate(Document):
     ----------
     origin
         ``"model"`` or ``"low"`` (the ground state of the low-fidelity search).
+    round
+        Round of the loop in which it was relaxed at high fidelity.
     rank
         Position in its search, from 0.
     start
@@ -145,6 +146,7 @@ class Candidate(Document):
     """
 
     origin: str
+    round: int
     rank: int
     start: str
     energy_model: float
@@ -154,8 +156,8 @@ class Candidate(Document):
     deviation: Deviation | None = None
     kept: bool = False
     basin: int | None = None
-    structure: Structure
-    relaxed: Structure | None = None
+    structure: PeriodicStructure
+    relaxed: PeriodicStructure | None = None
     calculations: list[str] = Field(default_factory=list)
 
 
@@ -170,8 +172,10 @@ class Verification(Document):
         Confirmed, lower than the low-fidelity search's ground state, or wrong.
     reason
         The numbers behind the verdict, in one sentence.
+    model_ground
+        Index of the model's ground state; None if every relaxation on the model exploded.
     ground_state
-        Index of the candidate with the lowest high-fidelity energy.
+        Index of the candidate with the lowest high-fidelity energy; None if all failed.
     energy_error
         Model minus high fidelity at the model's ground state, eV per cell.
     candidates
@@ -183,12 +187,13 @@ class Verification(Document):
     round: int
     verdict: Verdict
     reason: str
-    ground_state: int
+    model_ground: int | None
+    ground_state: int | None
     energy_error: float | None
-    candidates: list[Candidate]
+    candidates: list[Candidate] = Field(default_factory=list)
 
 
-class Exploration(Document):
+class Exploration(StoredDocument):
     """The low-fidelity search as a whole.
 
     Attributes
@@ -238,11 +243,11 @@ class RelaxationBatch(Document):
     energies: list[float | None]
     converged: list[bool]
     steps: list[int]
-    structures: list[Structure]
+    structures: list[PeriodicStructure]
     seconds: float
 
 
-class SearchSet(Document):
+class SearchSet(StoredDocument):
     """The surrogate searches of one round.
 
     Attributes
@@ -258,7 +263,7 @@ class SearchSet(Document):
         return next(s for s in self.searches if (s.defect, s.charge) == (defect, charge))
 
 
-class VerificationSet(Document):
+class VerificationSet(StoredDocument):
     """The verdicts of one round.
 
     Attributes

@@ -1,0 +1,43 @@
+# Two commands do everything on a bare clone with Python 3.11, git and make:
+#   make demo   installs into .venv and runs the quickstart campaign
+#   make test   installs into .venv, lints, type-checks and runs every test
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+CAMPAIGN ?= examples/quickstart.yaml
+
+.PHONY: help install demo lint test clean
+
+help:
+	@echo "make demo   install into .venv, run $(CAMPAIGN), print where its report is"
+	@echo "make test   install into .venv, lint, type-check, check imports, run every test"
+	@echo "make lint   only the static checks"
+	@echo "make clean  remove .venv and caches; campaigns stay"
+
+# torch first and by itself: as a dependency it would be resolved to its newest build.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,dev]'
+	touch $@
+
+install: $(VENV)/installed
+
+demo: install
+	$(BIN)/defect-mf run $(CAMPAIGN)
+
+lint: install
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/defect-mf validate examples/quickstart.yaml
+	$(BIN)/defect-mf validate examples/zns.yaml
+	$(BIN)/pytest
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

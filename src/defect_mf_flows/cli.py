@@ -1,0 +1,174 @@
+"""``defect-mf``: thin; each command calls one function."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from defect_mf_flows.errors import DefectMFError
+
+CAMPAIGN = click.argument("campaign", type=click.Path(path_type=Path))
+FOLDER = click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the campaign's database, logs and results. [default: campaigns/NAME]",
+)
+
+
+def refusing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the package's own errors into one message and exit status 1."""
+
+    @wraps(function)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except DefectMFError as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="defect-mf-flows")
+@click.option("-v", "--verbose", count=True, help="More messages; twice for debugging.")
+def main(verbose: int) -> None:
+    """Ground states and transition levels of charged point defects.
+
+    A campaign file says what to compute: a host, defects, a cheap and an expensive method.
+    `run` computes it on this machine and continues where it was interrupted.
+    """
+    levels = [logging.WARNING, logging.INFO, logging.DEBUG]
+    logging.basicConfig(level=levels[min(verbose, 2)], format="%(levelname)s %(name)s: %(message)s")
+
+
+@main.command()
+@click.argument("campaign", type=click.Path(path_type=Path), required=False)
+@click.option("--schema", is_flag=True, help="Print every field of a campaign file and stop.")
+@refusing
+def validate(campaign: Path | None, schema: bool) -> None:
+    """Check a campaign file, and what it names, without computing anything."""
+    from defect_mf_flows.campaign import load_campaign
+
+    if schema:
+        click.echo(_schema_text())
+        return
+    if campaign is None:
+        raise click.UsageError("give a CAMPAIGN file, or --schema.")
+    loaded, structure = load_campaign(campaign)
+    from defect_mf_flows.campaign import campaign_hash, summary
+
+    for line in summary(loaded, structure):
+        click.echo(line)
+    click.echo(f"hash        {campaign_hash(loaded, structure)[:16]}")
+
+
+@main.command()
+@CAMPAIGN
+@FOLDER
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes. [default: cores]")
+@click.option(
+    "--serial",
+    is_flag=True,
+    help="Without mongod: one process, an on-disk store. An interrupted run starts again from "
+    "the beginning; only trainings continue.",
+)
+@refusing
+def run(campaign: Path, folder: Path | None, workers: int | None, serial: bool) -> None:
+    """Compute a campaign on this machine; the same command continues an interrupted one.
+
+    Starts a private mongod in the campaign's folder and one single-threaded worker per core,
+    and stops them in the end. Writes results.json and report.html into the folder.
+    """
+    from defect_mf_flows.local.campaign import run_campaign
+
+    results, where = run_campaign(campaign, folder=folder, workers=workers, serial=serial)
+    _print_summary(results)
+    click.echo(f"\nresults  {where / 'results.json'}\nreport   {where / 'report.html'}")
+
+
+@main.command()
+@CAMPAIGN
+@FOLDER
+@refusing
+def status(campaign: Path, folder: Path | None) -> None:
+    """Show how far a campaign is: jobs per stage, running, failed, time to go."""
+    from rich.console import Console
+
+    from defect_mf_flows.local.campaign import campaign_progress
+    from defect_mf_flows.local.printer import render
+
+    Console().print(render(campaign_progress(campaign, folder=folder)))
+
+
+@main.command()
+@CAMPAIGN
+@FOLDER
+@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of tables.")
+@refusing
+def results(campaign: Path, folder: Path | None, as_json: bool) -> None:
+    """Print ground states, transition levels, errors and costs of a finished campaign."""
+    from defect_mf_flows.local.campaign import read_results
+    from defect_mf_flows.results import results_json
+
+    found = read_results(campaign, folder=folder)
+    if as_json:
+        click.echo(results_json(found), nl=False)
+    else:
+        _print_summary(found)
+
+
+@main.command()
+@CAMPAIGN
+@FOLDER
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="HTML file to write."
+)
+@refusing
+def report(campaign: Path, folder: Path | None, output: Path | None) -> None:
+    """Write the HTML report of a finished campaign; it opens from disk."""
+    from defect_mf_flows.local.campaign import campaign_folder, read_results
+    from defect_mf_flows.report.html import write_report
+
+    found = read_results(campaign, folder=folder)
+    where = output or campaign_folder(campaign, folder) / "report.html"
+    click.echo(write_report(found, where))
+
+
+@main.command()
+@refusing
+def doctor() -> None:
+    """Check what this machine can do: engines, learning, mongod, cores, disk."""
+    from defect_mf_flows.local.doctor import examine
+
+    broken = False
+    for check in examine():
+        mark = {"ok": "ok     ", "missing": "missing", "broken": "broken "}[check.state]
+        click.echo(f"{mark} {check.name}: {check.message}")
+        broken = broken or check.state == "broken"
+    if broken:
+        sys.exit(1)
+
+
+def _schema_text() -> str:
+    """Every field with type, default and meaning, as commented YAML."""
+    from defect_mf_flows.campaign import describe_fields
+
+    return "\n".join(describe_fields())
+
+
+def _print_summary(found: Any) -> None:
+    from rich.console import Console
+
+    from defect_mf_flows.report.terminal import print_summary
+
+    print_summary(found, Console())
+
+
+if __name__ == "__main__":
+    main()

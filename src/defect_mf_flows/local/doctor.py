@@ -1,0 +1,120 @@
+"""What this machine can do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from defect_mf_flows.errors import DefectMFError
+from defect_mf_flows.settings import available_cores, get_settings
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    name
+        What it is.
+    state
+        ``missing`` parts are optional; ``broken`` ones stop a run.
+    message
+        What was found, and the remedy.
+    """
+
+    name: str
+    state: Literal["ok", "missing", "broken"]
+    message: str
+
+
+def examine() -> list[Check]:
+    """Check engines, learning, mongod, cores and disk.
+
+    Returns
+    -------
+    list of Check
+        In the order in which a campaign needs them.
+    """
+    return [
+        _charge(),
+        _package("tblite", "engine xtb", "pip install 'defect-mf-flows[embedded]'"),
+        _learning(),
+        _mongod(),
+        Check("cores", "ok", f"{available_cores()} workers, {get_settings().threads} for training"),
+        _disk(),
+    ]
+
+
+def _package(package: str, name: str, remedy: str) -> Check:
+    try:
+        return Check(name, "ok", f"{package} {importlib.metadata.version(package)}")
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name, "missing", f"{package} is not installed: {remedy}.")
+
+
+def _charge() -> Check:
+    """Compute one small cell with two charges: the energy must differ."""
+    name = "charge reaches the engine"
+    try:
+        from ase.build import bulk
+
+        from defect_mf_flows.campaign import FidelitySettings
+        from defect_mf_flows.core.charge import with_charge
+        from defect_mf_flows.engines import reference_maker
+        from defect_mf_flows.schemas.calculation import CalculationKind
+        from defect_mf_flows.schemas.defect import StartStructure
+
+        settings = FidelitySettings(engine="xtb", settings={"method": "GFN1-xTB"})
+        maker = reference_maker("probe", settings, CalculationKind.STATIC)
+        from pymatgen.io.ase import AseAtomsAdaptor
+
+        cell = AseAtomsAdaptor.get_structure(bulk("ZnS", "zincblende", a=5.41, cubic=True))
+        energies = [
+            maker.compute(
+                StartStructure(
+                    defect=None, charge=q, label="probe", structure=with_charge(cell, q)
+                ),
+                uuid="probe",
+            ).final_energy
+            for q in (0, 2)
+        ]
+    except DefectMFError as error:
+        return Check(name, "missing", str(error))
+    if None in energies or energies[0] == energies[1]:
+        return Check(name, "broken", f"energies for charge 0 and +2 are {energies}.")
+    return Check(name, "ok", f"E(+2) - E(0) = {energies[1] - energies[0]:+.2f} eV (8 atoms of ZnS)")  # type: ignore[operator]
+
+
+def _learning() -> Check:
+    try:
+        versions = [f"{p} {importlib.metadata.version(p)}" for p in ("torch", "mace-torch")]
+    except importlib.metadata.PackageNotFoundError as error:
+        return Check(
+            "learning",
+            "missing",
+            f"{error.name} is not installed: pip install 'defect-mf-flows[learn]'. "
+            "Workers that only compute references do without.",
+        )
+    import torch
+
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Check("learning", "ok", f"{', '.join(versions)}; GPUs: {', '.join(devices) or 'none'}")
+
+
+def _mongod() -> Check:
+    from defect_mf_flows.local.mongod import find_mongod
+
+    try:
+        return Check("mongod", "ok", str(find_mongod(get_settings().mongod)))
+    except DefectMFError as error:
+        return Check("mongod", "missing", str(error))
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    state: Literal["ok", "broken"] = "ok" if free > 1 else "broken"
+    return Check("disk", state, f"{free:.0f} GB free here")

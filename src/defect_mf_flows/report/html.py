@@ -1,0 +1,347 @@
+"""The report as one HTML page that opens from disk and loads nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from defect_mf_flows.report import figures, figures_model, figures_search, numbers, tables, words
+from defect_mf_flows.report.formatting import (
+    defect_html,
+    milli,
+    number,
+    plural,
+    state_html,
+    tidy,
+)
+from defect_mf_flows.report.theme import template
+from defect_mf_flows.schemas.results import Results
+from defect_mf_flows.schemas.search import Verdict
+
+logger = logging.getLogger(__name__)
+
+TAG_LENGTH = 90  # letters of the disclaimer that every figure repeats
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure of the page.
+
+    Attributes
+    ----------
+    name
+        Its id.
+    title
+        Short heading, or empty.
+    label
+        Plain words for screen readers.
+    height
+        Pixels, reserved before it is drawn.
+    spec
+        Its JSON, safe inside a script element.
+    wide
+        True to span all columns.
+    """
+
+    name: str
+    title: Markup
+    label: str
+    height: int
+    spec: Markup
+    wide: bool = False
+
+
+def make_plot(
+    name: str, figure: go.Figure, label: str, *, title: Markup | str = "", wide: bool = False
+) -> Plot:
+    """Prepare a plotly figure for the page.
+
+    Parameters
+    ----------
+    name
+        Its id on the page.
+    figure
+        The figure; its template is left out, as the page has one for light and one for dark.
+    label
+        Plain words for screen readers.
+    title
+        Short heading.
+    wide
+        True to span all columns.
+
+    Returns
+    -------
+    Plot
+    """
+    spec = json.loads(figure.to_json(validate=False, engine="json"))
+    spec["layout"].pop("template", None)
+    return Plot(
+        name=name,
+        title=Markup.escape(title),
+        label=label,
+        height=int(figure.layout.height),
+        spec=script_json(spec),
+        wide=wide,
+    )
+
+
+def script_json(value: Any) -> Markup:
+    """JSON that may stand inside a script element: no ``<`` can end or nest it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def render_report(results: Results) -> str:
+    """Render the report.
+
+    Parameters
+    ----------
+    results
+        What the campaign found.
+
+    Returns
+    -------
+    str
+        One HTML document with its styles, scripts and data inside.
+    """
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        results=results,
+        plotlyjs=Markup(get_plotlyjs()),
+        templates=script_json(
+            {
+                name: template(dark=dark).to_plotly_json()
+                for name, dark in (("light", False), ("dark", True))
+            }
+        ),
+        tag=disclaimer_tag(results.disclaimer),
+        cards=cards(results),
+        paragraphs=words.summary(results),
+        stop=words.stop_sentence(results),
+        no_levels=words.no_levels_because(results),
+        plots=plots(results),
+        tables=_tables(results),
+        failure_counts=tables.failure_counts(results),
+        most_failures=tables.MOST_FAILURES,
+        engines={k: tables.settings_text(v) for k, v in results.engines.items()},
+        other_counts={
+            k.replace("_", " "): v
+            for k, v in results.counts.items()
+            if isinstance(v, int | float | str)
+        },
+        cell=_cell(results),
+    )
+
+
+def write_report(results: Results, path: Path) -> Path:
+    """Write the report; readers see the old page or the new one, never half of it.
+
+    Parameters
+    ----------
+    results
+        What the campaign found.
+    path
+        File to write; its folder is made if need be.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    text = render_report(results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    logger.info("report of %s: %s (%.1f MB)", results.campaign, path, len(text) / 1e6)
+    return path
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("defect_mf_flows.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["defect"] = defect_html
+    environment.filters["state"] = state_html
+    environment.filters["number"] = number
+    environment.filters["plural"] = plural
+    environment.filters["tidy"] = tidy
+    return environment
+
+
+def disclaimer_tag(disclaimer: str | None) -> str:
+    """First sentence of the disclaimer, cut to fit beside a figure."""
+    if not disclaimer:
+        return ""
+    first = disclaimer.strip().split(". ")[0].rstrip(".")
+    if len(first) <= TAG_LENGTH:
+        return first
+    return first[:TAG_LENGTH].rsplit(" ", 1)[0] + " …"
+
+
+def cards(results: Results) -> list[tuple[str, str, str]]:
+    """Key figures: class of the card, value, words."""
+    counts = numbers.verdict_counts(results)
+    found = [(v.value, str(counts[v]), v.value) for v in Verdict]
+    searched = numbers.searched_low(results)
+    if searched:
+        share = f"{len(numbers.refuted_low(results))} of {len(searched)}"
+        found.append(("", share, "low-fidelity ground states refuted"))
+    gaps = [
+        abs(gap)
+        for level in results.transition_levels
+        if (gap := numbers.difference(level.model, level.hf)) is not None
+    ]
+    if gaps:
+        found.append(("", f"{milli(max(gaps), 0)} meV", "largest level error of the model"))
+    high = results.fidelities.get("high")
+    for error in numbers.held_out(results):
+        if error.head == high:
+            value = f"{number(error.energy_cell, 1)} meV/cell"
+            frames = plural(error.n_frames, "frame")
+            found.append(("", value, f"held-out RMSE, {high}, {frames}"))
+    calls = numbers.reference_calls(results)
+    if high in calls:
+        found.append(("", str(calls[high]), f"evaluations with {high}"))
+    return found
+
+
+def _cell(results: Results) -> str:
+    """Lengths of the supercell's edges."""
+    rows = results.host.get("cell") or []
+    lengths = [number(sum(x * x for x in row) ** 0.5, 2) for row in rows]
+    return " × ".join(lengths) + " Å" if lengths else ""
+
+
+def plots(results: Results) -> dict[str, list[Plot]]:
+    """Figures of the page by group; groups without data are empty."""
+    groups: dict[str, list[Plot]] = {
+        "ground": [],
+        "levels": [],
+        "pes": _pes_plots(results),
+        "parity": [
+            make_plot(
+                f"parity-{i}",
+                figures_model.parity_figure(results, head),
+                f"Parity plot of head {head}",
+            )
+            for i, head in enumerate(numbers.heads(results))
+            if any(p.head == head for p in results.parity)
+        ],
+        "learning": [],
+        "cost": [],
+        "structures": _structure_plots(results),
+    }
+    if results.ground_states:
+        groups["ground"] = [
+            make_plot(
+                "excess",
+                figures.low_excess_figure(results),
+                "High-fidelity energy of the low-fidelity ground state above the verified one",
+                title="Energy of the low-fidelity ground state",
+            ),
+            make_plot(
+                "bonds",
+                figures.shortest_bond_figure(results),
+                "Shortest distance between the defect's neighbours",
+                title="Shortest contact at the defect",
+            ),
+        ]
+    if results.transition_levels:
+        groups["levels"] = [
+            make_plot("levels", figures.levels_figure(results), "Transition levels", wide=True)
+        ]
+    if results.history:
+        groups["learning"] = [
+            make_plot(
+                f"learning-{quantity}",
+                figures_model.learning_figure(results, quantity),
+                f"Learning curve, {quantity}",
+            )
+            for quantity in ("energy_rmse", "force_rmse")
+        ]
+    if results.cost:
+        groups["cost"] = [
+            make_plot("calls", figures.calls_figure(results), "Evaluations per stage"),
+            make_plot("seconds", figures.seconds_figure(results), "Wall time per stage"),
+        ]
+    return groups
+
+
+def _pes_plots(results: Results) -> list[Plot]:
+    states = dict.fromkeys((p.defect, p.charge) for p in results.pes)
+    found = []
+    for n, (defect, charge) in enumerate(states):
+        figure = figures_search.pes_figure(results, defect, charge)
+        starts = len(figure.layout.xaxis.tickvals or ())
+        found.append(
+            make_plot(
+                f"pes-{n}",
+                figure,
+                f"End points of the relaxations of {defect}, charge {charge:+d}",
+                title=defect_html(defect, charge),
+                wide=starts > 24,
+            )
+        )
+    return found
+
+
+def _structure_plots(results: Results) -> list[Plot]:
+    found = []
+    for n, ground in enumerate(results.ground_states):
+        try:
+            figure = figures_search.structure_figure(ground)
+        except (KeyError, ValueError, TypeError) as error:
+            # A geometry that cannot be drawn must not cost the reader the whole page.
+            logger.warning(
+                "no view of %s %+d: %s: %s",
+                ground.defect,
+                ground.charge,
+                type(error).__name__,
+                error,
+            )
+            continue
+        label = f"Verified ground state of {ground.defect}, charge {ground.charge:+d}"
+        title = f"{ground.defect} {ground.charge:+d}" if ground.charge else f"{ground.defect} 0"
+        found.append(make_plot(f"structure-{n}", figure, label, title=title))
+    return found
+
+
+def _tables(results: Results) -> dict[str, tables.Table]:
+    return {
+        "ground": tables.ground_state_table(results),
+        "levels": tables.level_table(results),
+        "held_out": tables.metrics_table(results, held_out=True),
+        "fitted": tables.metrics_table(results, held_out=False),
+        "rounds": tables.rounds_table(results),
+        "round_states": tables.round_states_table(results),
+        "cost": tables.cost_table(results),
+        "counts": tables.counts_table(results),
+        "label_groups": tables.label_groups_table(results),
+        "failures": tables.failure_table(results),
+        "seeds": tables.pairs_table(results.seeds, "Seed of", "#Value"),
+        "versions": tables.pairs_table(results.versions, "Program", "Version"),
+    }

@@ -1,0 +1,344 @@
+"""Tables of the HTML page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from defect_mf_flows.report import numbers
+from defect_mf_flows.report.formatting import (
+    MISSING,
+    charge_text,
+    defect_html,
+    duration,
+    is_number,
+    milli,
+    number,
+    start_text,
+    state_html,
+    tidy,
+)
+from defect_mf_flows.report.theme import VERDICT_SIGN
+from defect_mf_flows.schemas.model import HeadMetrics
+from defect_mf_flows.schemas.results import Results
+from defect_mf_flows.schemas.search import Verdict
+
+Cell = str | Markup
+MOST_FAILURES = 500  # rows of the list; the counts are always complete
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page.
+
+    Attributes
+    ----------
+    headers
+        Column titles; a title that starts with ``#`` makes a column of numbers.
+    rows
+        Cells; plain strings are escaped by the template, Markup is not.
+    total
+        Last row, set apart, or None.
+    """
+
+    headers: list[Cell]
+    rows: list[list[Cell]] = field(default_factory=list)
+    total: list[Cell] | None = None
+
+    @property
+    def columns(self) -> list[tuple[Cell, bool]]:
+        """Title and whether the column holds numbers."""
+        return [(type(h)(h.removeprefix("#")), h.startswith("#")) for h in self.headers]
+
+
+def badge(verdict: Verdict) -> Markup:
+    """Coloured badge of a verdict, told apart by sign and word as well."""
+    return Markup('<span class="badge {0}">{1}&nbsp;{0}</span>').format(
+        verdict.value, VERDICT_SIGN[verdict]
+    )
+
+
+def start_cell(start: str) -> Cell:
+    """Brief label of a start with the full one as a tooltip."""
+    brief = start_text(start)
+    if brief == start or not start:
+        return brief
+    return Markup('<abbr title="{}">{}</abbr>').format(start, brief)
+
+
+def ground_state_table(results: Results) -> Table:
+    """Ground states, one row per charge state."""
+    table = Table(
+        [
+            "State",
+            "Verdict",
+            "#E high fidelity (eV/cell)",
+            "#Model error (meV/cell)",
+            "#RMSD (Å)",
+            "#Local RMSD (Å)",
+            "#Max. shift (Å)",
+            "Found from",
+            "Low-fidelity ground state",
+            "#It lies above by (meV)",
+            "#Minima",
+            "Reason",
+        ]
+    )
+    for g in results.ground_states:
+        finder = Markup("{} <small>({})</small>").format(
+            start_cell(g.start), "low fidelity" if g.found_by == "low" else g.found_by
+        )
+        table.rows.append(
+            [
+                defect_html(g.defect, g.charge),
+                badge(g.verdict),
+                number(g.energy_hf),
+                milli(g.energy_error, 1, signed=True),
+                number(g.rmsd),
+                number(g.local_rmsd),
+                number(g.max_displacement),
+                finder,
+                _low_cell(g.low_start, g.low_is_ground_state),
+                milli(g.low_excess, 1),
+                str(g.n_minima),
+                Markup('<span class="reason">{}</span>').format(tidy(g.reason)),
+            ]
+        )
+    return table
+
+
+def _low_cell(start: str, upheld: bool) -> Cell:
+    if not start:
+        return MISSING
+    word, sign = ("upheld", "✓") if upheld else ("refuted", "✗")
+    return Markup('<span class="{1}">{0}&nbsp;{1}</span> <small>({2})</small>').format(
+        sign, word, start_cell(start)
+    )
+
+
+def level_table(results: Results) -> Table:
+    """Transition levels above the valence-band maximum."""
+    table = Table(
+        [
+            "Level",
+            "#High fidelity (eV)",
+            "#Model (eV)",
+            "#Low fidelity alone (eV)",
+            "#Model − high (meV)",
+            "#Low − high (meV)",
+            "Thermodynamic",
+        ]
+    )
+    for level in results.transition_levels:
+        charges = f"{charge_text(level.from_charge)}/{charge_text(level.to_charge)}"
+        table.rows.append(
+            [
+                Markup("{} ε({})").format(defect_html(level.defect), charges),
+                *(_level_cell(v, results) for v in (level.hf, level.model, level.low)),
+                milli(numbers.difference(level.model, level.hf), 1, signed=True),
+                milli(numbers.difference(level.low, level.hf), 1, signed=True),
+                "yes" if level.thermodynamic else "no †",
+            ]
+        )
+    return table
+
+
+def _level_cell(value: float | None, results: Results) -> Cell:
+    if not numbers.outside_gap(value, results):
+        return number(value)
+    return Markup('<span class="outside" title="outside the gap">{}&nbsp;◦</span>').format(
+        number(value)
+    )
+
+
+def metrics_table(results: Results, *, held_out: bool) -> Table:
+    """Errors per head and charge, of the held-out frames or of the others."""
+    table = Table(
+        [
+            "Head",
+            "#Charge",
+            "Split",
+            "#Frames",
+            "#Energy RMSE (meV/cell)",
+            "#Energy MAE (meV/cell)",
+            "#Energy RMSE (meV/atom)",
+            "#Relative energy RMSE (meV/cell)",
+            "#Force RMSE (meV/Å)",
+            "#Force MAE (meV/Å)",
+        ]
+    )
+    for m in sorted_metrics(results):
+        if (m.split == numbers.HELD_OUT) is held_out:
+            table.rows.append(
+                [
+                    m.head,
+                    charge_text(m.charge),
+                    m.split,
+                    str(m.n_frames),
+                    number(m.energy_rmse_cell, 1),
+                    number(m.energy_mae_cell, 1),
+                    number(m.energy_rmse_atom, 2),
+                    number(m.relative_energy_rmse_cell, 1),
+                    number(m.force_rmse, 1),
+                    number(m.force_mae, 1),
+                ]
+            )
+    return table
+
+
+def sorted_metrics(results: Results) -> list[HeadMetrics]:
+    """Metrics by split (held out first), head (low fidelity first) and charge."""
+    heads = numbers.heads(results)
+    splits = {split: i for i, split in enumerate(numbers.SPLITS)}
+    return sorted(
+        results.metrics,
+        key=lambda m: (splits.get(m.split, 9), heads.index(m.head), -m.charge),
+    )
+
+
+def rounds_table(results: Results) -> Table:
+    """Verdicts and errors, one row per round."""
+    table = Table(
+        [
+            "#Round",
+            *(f"#{v.value.capitalize()}" for v in Verdict),
+            "#Mean |model error| (meV/cell)",
+            "#Largest (meV/cell)",
+            "#New labels",
+        ]
+    )
+    for r in results.rounds:
+        errors = [abs(v) for v in r.energy_errors.values() if is_number(v)]
+        found = list(r.verdicts.values())
+        table.rows.append(
+            [
+                str(r.round),
+                *(str(found.count(v)) for v in Verdict),
+                milli(sum(errors) / len(errors) if errors else None, 1),
+                milli(max(errors, default=None), 1),
+                str(r.new_labels),
+            ]
+        )
+    return table
+
+
+def round_states_table(results: Results) -> Table:
+    """Verdict and model error of each charge state (rows) in each round (columns)."""
+    table = Table(["State", *(f"Round {r.round}" for r in results.rounds)])
+    keys = dict.fromkeys(key for r in results.rounds for key in r.verdicts)
+    for key in keys:
+        row: list[Cell] = [state_html(key)]
+        for r in results.rounds:
+            if key not in r.verdicts:
+                row.append(MISSING)
+                continue
+            row.append(
+                Markup("{} {}&nbsp;meV").format(
+                    badge(r.verdicts[key]), milli(r.energy_errors.get(key), 1)
+                )
+            )
+        table.rows.append(row)
+    return table
+
+
+def cost_table(results: Results) -> Table:
+    """Calculations, evaluations and wall time per stage."""
+    table = Table(
+        ["Stage", "Computed with", "#Calculations", "#Evaluations", "#Wall time (s)", "#"],
+        total=[
+            "Sum",
+            "",
+            str(sum(c.jobs for c in results.cost)),
+            "",
+            number(sum(c.seconds for c in results.cost), 1),
+            duration(sum(c.seconds for c in results.cost)),
+        ],
+    )
+    for c in results.cost:
+        table.rows.append(
+            [
+                c.stage,
+                c.fidelity or "model",
+                str(c.jobs),
+                str(c.calls),
+                number(c.seconds, 1),
+                duration(c.seconds),
+            ]
+        )
+    return table
+
+
+def counts_table(results: Results) -> Table:
+    """Frames and labels per fidelity and split, charges added up."""
+    frames, labels = results.counts.get("frames", {}), results.counts.get("labels", {})
+    by_split: dict[tuple[str, str], int] = {}
+    for key, n in results.counts.get("labels_by_split", {}).items():
+        fidelity, _, rest = key.partition("|")
+        split = rest.rpartition("|")[2]
+        by_split[fidelity, split] = by_split.get((fidelity, split), 0) + n
+    splits = list(dict.fromkeys(["train", "valid", "test", *(s for _, s in by_split)]))
+    table = Table(["Fidelity", "#Frames computed", "#Labels", *(f"#Of these {s}" for s in splits)])
+    for fidelity in dict.fromkeys([*frames, *labels, *(f for f, _ in by_split)]):
+        table.rows.append(
+            [
+                fidelity,
+                str(frames.get(fidelity, MISSING)),
+                str(labels.get(fidelity, MISSING)),
+                *(str(by_split.get((fidelity, s), 0)) for s in splits),
+            ]
+        )
+    return table
+
+
+def label_groups_table(results: Results) -> Table:
+    """Labels per group, as the dataset counts them."""
+    table = Table(["Fidelity", "#Charge", "Split", "#Labels"])
+    for key, n in results.counts.get("labels_by_split", {}).items():
+        parts = key.split("|")
+        if len(parts) == 3:
+            charge = parts[1].replace("-", "−")
+            table.rows.append([parts[0], "0" if charge == "+0" else charge, parts[2], str(n)])
+        else:
+            table.rows.append([key, MISSING, MISSING, str(n)])
+    return table
+
+
+def failure_table(results: Results) -> Table:
+    """Failures, one row each, up to ``MOST_FAILURES``."""
+    table = Table(["Stage", "Reason", "State", "Start", "Fidelity", "Message"])
+    for f in results.failures[:MOST_FAILURES]:
+        table.rows.append(
+            [
+                f.stage,
+                f.reason.value.replace("_", " "),
+                defect_html(f.defect, f.charge) if f.defect else "host",
+                start_cell(f.start),
+                f.fidelity or "model",
+                tidy(f.message),
+            ]
+        )
+    return table
+
+
+def failure_counts(results: Results) -> dict[str, int]:
+    """Number of failures per reason, the most frequent first."""
+    counts: dict[str, int] = dict(results.counts.get("failures", {}))
+    for f in results.failures:
+        counts.setdefault(f.reason.value, 0)
+    for reason in counts:
+        listed = sum(f.reason.value == reason for f in results.failures)
+        counts[reason] = max(counts[reason], listed)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def pairs_table(pairs: dict[str, Any], left: str, right: str) -> Table:
+    """Two columns, from a dictionary."""
+    return Table([left, right], [[str(k), str(v)] for k, v in pairs.items()])
+
+
+def settings_text(settings: dict[str, Any]) -> str:
+    """Settings as YAML, the notation of campaign files."""
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).strip()

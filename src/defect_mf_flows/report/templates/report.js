@@ -1,0 +1,58 @@
+"use strict";
+(function () {
+  const templates = JSON.parse(document.getElementById("templates").textContent);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const config = {
+    responsive: true,
+    displaylogo: false,
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+  };
+  const drawn = new Set();
+  let printing = false;
+
+  function draw(place) {
+    const spec = JSON.parse(document.getElementById("spec-" + place.dataset.spec).textContent);
+    const theme = dark.matches && !printing ? "dark" : "light";
+    const layout = Object.assign({ autosize: true }, spec.layout, { template: templates[theme] });
+    drawn.add(place);
+    return Plotly.react(place, spec.data, layout, config);
+  }
+
+  const places = Array.from(document.querySelectorAll(".plot"));
+  // Figures are drawn when the reader comes near them: a large campaign has a hundred.
+  if ("IntersectionObserver" in window) {
+    const observer = new IntersectionObserver(function (entries) {
+      for (const entry of entries) {
+        if (entry.isIntersecting) {
+          observer.unobserve(entry.target);
+          if (!drawn.has(entry.target)) draw(entry.target);
+        }
+      }
+    }, { rootMargin: "900px" });
+    places.forEach(function (place) { observer.observe(place); });
+  } else {
+    places.forEach(draw);
+  }
+
+  const chooser = document.getElementById("choose-structure");
+  if (chooser) {
+    const place = document.getElementById("structure-view");
+    chooser.addEventListener("change", function () {
+      place.dataset.spec = chooser.value;
+      place.setAttribute("aria-label", chooser.selectedOptions[0].dataset.label);
+      draw(place);
+    });
+  }
+
+  dark.addEventListener("change", function () { drawn.forEach(draw); });
+
+  // On paper: light colours, one column, a width that fits A4 and Letter.
+  window.addEventListener("beforeprint", function () {
+    printing = true;
+    places.forEach(function (place) { place.style.width = "660px"; draw(place); });
+  });
+  window.addEventListener("afterprint", function () {
+    printing = false;
+    places.forEach(function (place) { place.style.width = ""; draw(place); });
+  });
+})();

@@ -1,0 +1,141 @@
+"""The whole campaign as one flow, run in this process on real tight binding."""
+
+from collections import Counter
+
+import pytest
+
+from defect_mf_flows.campaign import load_campaign
+from defect_mf_flows.core.charge import charge_of
+from defect_mf_flows.flows.campaign import CampaignMaker
+from defect_mf_flows.jobs.common import Stage
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
+from defect_mf_flows.schemas.dataset import Dataset
+from defect_mf_flows.schemas.loop import LoopState, StopVerdict
+from defect_mf_flows.schemas.search import Verdict
+
+
+def test_the_campaign_ends_with_a_verdict_for_every_charge(finished):
+    states = finished.results.ground_states
+    assert [(g.defect, g.charge) for g in states] == [("v_Zn", 0), ("v_Zn", -1)]
+    assert all(g.verdict in Verdict for g in states)
+    assert finished.results.stop in StopVerdict
+    assert finished.results.stop_reason
+
+
+def test_verified_energies_are_those_of_the_high_fidelity_relaxations(finished):
+    relaxed = {
+        c.charge: []
+        for c in finished.api.documents(Calculation, fidelity="gfn2", kind="relax")
+    }
+    for c in finished.api.documents(Calculation, fidelity="gfn2", kind="relax"):
+        if c.failure is None:
+            relaxed[c.charge].append(c.final_energy)
+    for state in finished.results.ground_states:
+        assert state.energy_hf == min(relaxed[state.charge])
+        assert charge_of(state.structure) == state.charge
+
+
+def test_every_start_is_relaxed_in_every_charge_state(finished):
+    done = Counter(
+        (c.charge, c.start)
+        for c in finished.api.documents(Calculation, fidelity="gfn1", kind="relax")
+    )
+    starts = {"Unperturbed", "Bond_Distortion_-30.0%", "Bond_Distortion_0.0%", "Dimer"}
+    assert done == Counter({(q, start): 1 for q in (0, -1) for start in starts})
+
+
+def test_every_ionic_step_is_kept_with_its_charge_and_fidelity(finished):
+    frames = list(finished.api.frames(fidelity="gfn1", kind="relax"))
+    counted = finished.results.counts["frames"]["gfn1"]
+    assert len(frames) == counted
+    assert {(f.fidelity, f.charge) for f in frames} == {("gfn1", 0), ("gfn1", -1)}
+    assert all(charge_of(f.structure) == f.charge == f.lineage.charge for f in frames)
+
+
+def test_the_first_labels_are_the_picks_and_nothing_else(finished):
+    state = next(finished.api.documents(LoopState))
+    labels = list(finished.api.documents(Calculation, fidelity="gfn2", kind="static", load=True))
+    on_defects = [c for c in labels if c.defect is not None]
+    assert len(on_defects) == len(state.picks.frames) == finished.results.counts["picked"]
+    assert len(on_defects) < finished.results.counts["pick_candidates"]
+
+
+def test_labels_of_one_relaxation_stay_on_one_side_of_the_split(finished):
+    dataset = next(finished.api.documents(Dataset, load=True))
+    sides = {}
+    for entry in dataset.entries:
+        sides.setdefault(entry.relaxation, set()).add(entry.split)
+    assert all(len(found) == 1 for found in sides.values())
+    single_points = [e for e in dataset.entries if e.fidelity == "gfn2"]
+    low = {e.relaxation for e in dataset.entries if e.fidelity == "gfn1"}
+    assert {e.relaxation for e in single_points} & low
+
+
+def test_levels_follow_from_the_energies_and_the_host_band_edge(finished):
+    energies = {g.charge: g for g in finished.results.ground_states}
+    (level,) = finished.results.transition_levels
+    assert (level.from_charge, level.to_charge) == (0, -1)
+    vbm = finished.results.band_edges.vbm
+    by_hand = energies[-1].energy_hf - energies[0].energy_hf - vbm
+    assert level.hf == pytest.approx(by_hand, abs=1e-6)
+    by_model = energies[-1].energy_model - energies[0].energy_model - vbm
+    assert level.model == pytest.approx(by_model, abs=1e-6)
+
+
+def test_cost_counts_every_reference_call(finished):
+    costs = {(c.stage, c.fidelity): c for c in finished.results.cost}
+    low = list(finished.api.documents(Calculation, fidelity="gfn1", kind="relax"))
+    assert costs[Stage.LOW.value, "gfn1"].calls == sum(c.n_calls for c in low)
+    assert costs[Stage.LOW.value, "gfn1"].jobs == len(low)
+    assert costs[Stage.SEARCH.value, None].calls > 0
+    assert costs[Stage.TRAINING.value, None].seconds > 0
+
+
+def test_metrics_cover_every_head_and_charge_that_has_frames(finished):
+    dataset = next(finished.api.documents(Dataset))
+    measured = {f"{m.head}|{m.charge:+d}|{m.split}": m.n_frames for m in finished.results.metrics}
+    known = {key: n for key, n in dataset.counts.items() if key in measured}
+    assert measured == known
+    trained = {key for key in dataset.counts if key.endswith("train")}
+    assert trained <= set(measured)
+
+
+def test_the_same_seed_picks_the_same_frames_and_another_seed_does_not(
+    finished, run_campaign_here, tmp_path
+):
+    again = run_campaign_here(tmp_path, {})
+    first, second = (next(run.api.documents(Dataset)) for run in (finished, again))
+    assert first.dataset_hash == second.dataset_hash
+    for one, other in zip(
+        finished.results.ground_states, again.results.ground_states, strict=True
+    ):
+        assert one.energy_hf == pytest.approx(other.energy_hf, abs=1e-6)
+        assert one.energy_model == pytest.approx(other.energy_model, abs=1e-3)
+
+
+def test_every_job_carries_stage_and_campaign(finished):
+    rows = list(finished.store.query({}, properties=["metadata", "name"]))
+    assert rows
+    for row in rows:
+        assert row["metadata"]["stage"] in {stage.value for stage in Stage}
+        assert row["metadata"]["campaign"] == "tiny"
+
+
+def test_makers_survive_the_serialisation_that_fireworks_uses(tiny_campaign):
+    from monty.json import MontyDecoder, jsanitize
+
+    campaign, structure = load_campaign(tiny_campaign)
+    flow = CampaignMaker.from_campaign(campaign).make(structure)
+    for job in flow.jobs:
+        back = MontyDecoder().process_decoded(jsanitize(job.as_dict()))
+        assert back.maker == job.maker
+    explore = flow.jobs[1].maker
+    assert explore.relax.kind is CalculationKind.RELAX
+    assert explore.relax.settings == campaign.fidelities["gfn1"]
+
+
+def test_dynamic_jobs_do_not_inherit_the_routing_of_their_parent(tiny_campaign):
+    campaign, structure = load_campaign(tiny_campaign)
+    flow = CampaignMaker.from_campaign(campaign).make(structure)
+    assert all(job.config.pass_manager_config is False for job in flow.jobs)
+    assert flow.jobs[1].config.expose_store is True

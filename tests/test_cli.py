@@ -1,0 +1,69 @@
+"""The command line, as a new user meets it."""
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from defect_mf_flows.campaign import Campaign
+from defect_mf_flows.cli import main
+from defect_mf_flows.testing import write_campaign
+
+COMMANDS = ["validate", "run", "status", "results", "report", "doctor"]
+
+
+@pytest.fixture
+def call():
+    runner = CliRunner()
+    return lambda *arguments: runner.invoke(main, [str(a) for a in arguments])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(call, command):
+    answer = call(command, "--help")
+    assert answer.exit_code == 0
+    assert "Usage:" in answer.output
+    assert len(answer.output.splitlines()) > 4
+
+
+def test_a_valid_campaign_is_summarised(call, tmp_path):
+    answer = call("validate", write_campaign(tmp_path))
+    assert answer.exit_code == 0
+    assert "tiny: valid" in answer.output
+    assert "v_Zn: 0, -1" in answer.output
+
+
+def test_a_typo_is_refused_in_one_message_with_the_nearest_key(call, tmp_path):
+    answer = call("validate", write_campaign(tmp_path, {"training.max_epoch": 3}))
+    assert answer.exit_code == 1
+    assert "training.max_epoch" in answer.output
+    assert "max_epochs" in answer.output
+    assert "Traceback" not in answer.output
+
+
+def test_run_refuses_bad_input_before_it_makes_a_folder(call, tmp_path):
+    bad = write_campaign(tmp_path, {"defects.charges": {"v_Zn": [500]}})
+    answer = call("run", bad, "--folder", tmp_path / "out")
+    assert answer.exit_code == 1
+    assert "leaves no electrons" in answer.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_schema_is_a_campaign_file_with_every_field(call):
+    answer = call("validate", "--schema")
+    assert answer.exit_code == 0
+    content = yaml.safe_load(answer.output)
+    assert set(content) == set(Campaign.model_fields)
+    assert "max_epochs" in content["training"]
+
+
+@pytest.mark.parametrize("command", ["status", "results", "report"])
+def test_reading_what_was_never_run_names_the_remedy(call, tmp_path, command):
+    answer = call(command, write_campaign(tmp_path), "--folder", tmp_path / "nothing")
+    assert answer.exit_code == 1
+    assert "defect-mf run" in answer.output
+
+
+def test_doctor_shows_that_the_charge_reaches_the_engine(call):
+    answer = call("doctor")
+    assert "charge reaches the engine: E(+2) - E(0)" in answer.output
+    assert answer.exit_code == 0
