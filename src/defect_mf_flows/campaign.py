@@ -213,12 +213,18 @@ class TrainingSettings(Section):
     max_epochs: int = Field(200, ge=1, description="Passes over the training set.")
     learning_rate: float = Field(0.01, gt=0, description="Initial rate; cosine decay.")
     ema_decay: float = Field(0.99, gt=0, lt=1, description="Average of the weights.")
-    energy_weight: float = Field(10.0, gt=0, description="Weight of energies, first stage.")
-    energy_weight_late: float = Field(1000.0, gt=0, description="Weight of energies later.")
-    energy_stage: float = Field(0.6, ge=0, le=1, description="Epoch fraction of the change.")
+    energy_weight: float = Field(100.0, gt=0, description="Weight of energies, first stage.")
+    energy_weight_late: float = Field(5000.0, gt=0, description="Weight of energies later.")
+    energy_stage: float = Field(0.5, ge=0, le=1, description="Epoch fraction of the change.")
     forces_weight: float = Field(100.0, gt=0, description="Weight of forces.")
     high_weight: float = Field(
         3.0, gt=0, description="Weight of one high-fidelity frame against a low-fidelity one."
+    )
+    energy_scale: float | None = Field(
+        2.0,
+        gt=0,
+        description="A frame this far above the lowest of its charge counts half, eV per cell; "
+        "minima matter more than the rattled starts. null: all count the same.",
     )
     max_grad_norm: float = Field(10.0, gt=0, description="Gradient clipping.")
     validate_every: int = Field(5, ge=1, description="Epochs between validations.")

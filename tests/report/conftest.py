@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +50,7 @@ def ground_state(defect: str, charge: int, verdict: Verdict, **changes: Any) -> 
     structure = vacancy_cell()
     matrix = structure.distance_matrix
     sulphur = [i for i, s in enumerate(structure) if s.specie.symbol == "S"]
-    shortest = min(matrix[i, j] for i in sulphur for j in sulphur if i < j)
+    shortest = min(float(matrix[i, j]) for i in sulphur for j in sulphur if i < j)
     lower = verdict is Verdict.LOWER
     reasons = {
         Verdict.CONFIRMED: "stays in place and is the low-fidelity ground state, or equals it",
@@ -180,7 +181,7 @@ def levels(defects: list[str], charges: list[int]) -> list[TransitionLevel]:
             thermodynamic=i != 1,
         )
         for d in defects
-        for i, (high, low) in enumerate(zip(charges, charges[1:]))
+        for i, (high, low) in enumerate(itertools.pairwise(charges))
     ]
 
 

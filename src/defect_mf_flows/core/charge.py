@@ -34,6 +34,7 @@ FIDELITY = "fidelity"
 ENERGY = "REF_energy"
 FORCES = "REF_forces"
 STRESS = "REF_stress"
+WEIGHT = "config_weight"
 
 #: What a MACECalculator must be told, so that it reads the key that training used.
 MACE_INFO_KEYS = {"total_charge": TOTAL_CHARGE}
@@ -295,6 +296,7 @@ __all__ = [
     "SPIN",
     "STRESS",
     "TOTAL_CHARGE",
+    "WEIGHT",
     "atoms_charge",
     "atoms_fidelity",
     "atoms_to_frame",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 import os
 import time
 from dataclasses import dataclass, field
@@ -88,12 +89,19 @@ class AseReferenceMaker(ReferenceMaker):
             arguments[settings["spin_keyword"]] = spin
         module, _, name = settings["calculator"].rpartition(".")
         try:
-            return getattr(importlib.import_module(module), name)(**arguments)
+            calculator = getattr(importlib.import_module(module), name)(**arguments)
         except (ImportError, AttributeError, TypeError) as error:
             raise EngineError(
                 f"fidelity {self.fidelity!r}: cannot build {settings['calculator']}: {error}; "
                 "install the package or correct settings.calculator and settings.kwargs."
             ) from error
+        for role in ("charge_keyword", "spin_keyword"):
+            if role in settings and not _takes(calculator, settings[role]):
+                raise EngineError(
+                    f"fidelity {self.fidelity!r}: {settings['calculator']} has no argument "
+                    f"{settings[role]!r} and would ignore it; correct settings.{role}."
+                )
+        return calculator
 
     def record(self, calculator: Calculator, charge: int) -> EngineRecord:
         """Describe program, version and settings for the provenance of the labels."""
@@ -234,6 +242,20 @@ class AseReferenceMaker(ReferenceMaker):
         if self.settings is None:
             raise EngineError(f"{self.name}: no fidelity settings; build it from a campaign.")
         return self.settings.settings
+
+
+def _takes(calculator: Calculator, keyword: str) -> bool:
+    """False if a calculator is known to ignore a keyword.
+
+    ASE calculators store any keyword without a word, and one that ignores the charge
+    computes every charge state as neutral. Those that list their defaults can be asked.
+    """
+    defaults = getattr(calculator, "default_parameters", None)
+    return (
+        not defaults
+        or keyword in defaults
+        or keyword in inspect.signature(type(calculator)).parameters
+    )
 
 
 def _reason(error: Exception) -> FailureReason:

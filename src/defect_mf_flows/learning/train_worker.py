@@ -26,7 +26,7 @@ from mace.modules import WeightedEnergyForcesLoss, compute_avg_num_neighbors
 from mace.tools.train import take_step
 from torch_ema import ExponentialMovingAverage
 
-from defect_mf_flows.core.charge import FORCES, atoms_charge, atoms_fidelity, read_extxyz
+from defect_mf_flows.core.charge import FORCES, WEIGHT, atoms_charge, atoms_fidelity, read_extxyz
 from defect_mf_flows.learning.batches import collate, to_atomic_data
 from defect_mf_flows.learning.network import build_network
 
@@ -72,7 +72,7 @@ class Trainer:
                 heads=self.heads,
                 atomic_numbers=self.numbers,
                 cutoff=self.settings["r_max"],
-                weight=self.task["head_weights"][head],
+                weight=self.task["head_weights"][head] * float(atoms.info.get(WEIGHT, 1.0)),
             )
             sides[side].append(item)
             if side == "train":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from defect_mf_flows.campaign import TrainingSettings
-from defect_mf_flows.core.charge import ENERGY, frame_to_atoms, write_extxyz
+from defect_mf_flows.core.charge import ENERGY, WEIGHT, frame_to_atoms, write_extxyz
 from defect_mf_flows.core.references import Label, composition_key, fit_references
 from defect_mf_flows.errors import DatasetError, TrainingError
 from defect_mf_flows.schemas.dataset import Dataset, ReferenceEnergy, Split
@@ -108,6 +108,7 @@ def _prepare(
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     energies = {(r.head, r.charge, r.composition): r.energy for r in references}
+    floors = _lowest_energies(frames)
     images = []
     for frame, entry in zip(frames, dataset.entries, strict=True):
         group = (frame.fidelity, frame.charge, composition_key(frame.structure))
@@ -117,9 +118,21 @@ def _prepare(
         atoms = frame_to_atoms(frame)
         atoms.info[ENERGY] = frame.energy - energies[group]
         atoms.info["split"] = entry.split.value
+        scale = task["settings"]["energy_scale"]
+        excess = frame.energy - floors[group]
+        atoms.info[WEIGHT] = 1.0 if scale is None else 1.0 / (1.0 + excess / scale)
         images.append(atoms)
     write_extxyz(folder / "frames.xyz", images)
     (folder / "training.json").write_text(json.dumps(task))
+
+
+def _lowest_energies(frames: list[Frame]) -> dict[tuple[str, int, str], float]:
+    """Lowest label per head, charge and composition, eV per cell."""
+    floors: dict[tuple[str, int, str], float] = {}
+    for frame in frames:
+        group = (frame.fidelity, frame.charge, composition_key(frame.structure))
+        floors[group] = min(floors.get(group, frame.energy), frame.energy)
+    return floors
 
 
 def _run(folder: Path, *, threads: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import plotly.graph_objects as go
 
 from defect_mf_flows.report import numbers
 from defect_mf_flows.report.formatting import (
+    MISSING,
     charge_text,
     defect_html,
     duration,
@@ -60,13 +62,16 @@ def low_excess_figure(results: Results) -> go.Figure:
         text=[_excess_text(g) for g in grounds],
         textposition="outside",
         cliponaxis=False,
-        customdata=[[start_text(g.low_start), start_text(g.start)] for g in grounds],
+        customdata=[
+            [html.escape(start_text(g.low_start)), html.escape(start_text(g.start))]
+            for g in grounds
+        ],
         hovertemplate="low-fidelity ground state from %{customdata[0]}<br>"
         "verified ground state from %{customdata[1]}<br>%{x:.4f} eV above it<extra></extra>",
     )
     values = [v for v in known if v is not None] or [0.0]
     top, bottom = max([*values, 0.05]), min([*values, 0.0])
-    figure.update_xaxes(title="eV per cell above the verified ground state")
+    figure.update_xaxes(title="eV per cell above the verified one")
     # Room on the right for the numbers beside the bars.
     figure.update_xaxes(range=[1.1 * bottom, top + 0.75 * (top - bottom)])
     figure.update_yaxes(rows_axis([defect_html(g.defect, g.charge) for g in grounds]))
@@ -120,10 +125,15 @@ def shortest_bond_figure(results: Results) -> go.Figure:
             y=[y for _, y in rows],
             mode="markers",
             name=name,
-            marker={"color": colour, "symbol": symbol, "size": 11, "line": {"width": 2}},
+            marker={
+                "color": colour,
+                "symbol": symbol,
+                "size": 11,
+                "line": {"width": 2, "color": colour},
+            },
             hovertemplate=name + ": %{x:.3f} Å<extra></extra>",
         )
-    figure.update_xaxes(title="shortest distance between the defect's neighbours (Å)")
+    figure.update_xaxes(title="shortest contact (Å)")
     figure.update_yaxes(rows_axis([defect_html(g.defect, g.charge) for g in grounds]))
     return figure
 
@@ -148,13 +158,12 @@ def levels_figure(results: Results) -> go.Figure:
         One row per level; open symbols lie outside the gap.
     """
     levels = results.transition_levels
-    figure = new_figure(row_height(len(levels), each=34))
+    figure = new_figure(row_height(len(levels), each=34) + 20)
     found = [v for level in levels for v in numbers.level_values(level).values()]
     gap = results.band_edges.gap if results.band_edges else None
     ends = [*found, 0.0, *([gap] if gap is not None else [])]
     pad = 0.08 * ((max(ends) - min(ends)) or 1.0)
-    # The number beside the rightmost symbol needs more room than the left side.
-    span = (min(ends) - pad, max(ends) + 3.5 * pad)
+    span = (min(ends) - pad, max(ends) + pad)
     if gap is not None:
         _bands(figure, gap, span)
     for y, level in enumerate(levels):
@@ -170,10 +179,12 @@ def levels_figure(results: Results) -> go.Figure:
             )
     for source in ("low", "hf", "model"):
         figure.add_trace(_level_trace(results, source))
-    figure.add_trace(_difference_labels(levels))
-    figure.update_xaxes(title="energy above the valence-band maximum (eV)", range=span)
+    _difference_labels(figure, levels)
+    figure.update_layout(margin={"r": 86})
+    figure.update_xaxes(title="energy above the VBM (eV)", range=span)
     figure.update_yaxes(rows_axis([level_name(level) for level in levels]))
-    figure.update_layout(margin={"t": 54})
+    # Room above the first row for the names of the band edges.
+    figure.update_yaxes(range=[len(levels) - 0.4, -1.2])
     return figure
 
 
@@ -186,7 +197,7 @@ def _bands(figure: go.Figure, gap: float, span: tuple[float, float]) -> None:
         figure.add_vrect(x0=x0, x1=x1, fillcolor=GREY, opacity=0.18, line_width=0, layer="below")
         figure.add_vline(x=edge, line={"color": GREY, "width": 1.5}, layer="below")
         figure.add_annotation(
-            x=edge, y=1, yref="paper", yanchor="bottom", text=label, xanchor=side, xshift=0
+            x=edge, y=-0.85, text=label, xanchor=side, xshift=-4 if side == "right" else 4
         )
 
 
@@ -213,30 +224,25 @@ def _level_trace(results: Results, source: str) -> go.Scatter:
             "color": colour,
             "symbol": [r[2] for r in rows],
             "size": 12,
-            "line": {"width": 2 if any("open" in r[2] for r in rows) else 0, "color": colour},
+            "line": {"width": 2, "color": colour},
         },
         customdata=[r[3] for r in rows],
         hovertemplate=name + ": %{x:.3f} eV%{customdata}<extra></extra>",
     )
 
 
-def _difference_labels(levels: list[TransitionLevel]) -> go.Scatter:
-    """Model minus high fidelity in meV, written at the right end of each row."""
-    rows = []
+def _difference_labels(figure: go.Figure, levels: list[TransitionLevel]) -> None:
+    """Write model minus high fidelity in meV beside each row, in the right margin."""
     for y, level in enumerate(levels):
         gap = numbers.difference(level.model, level.hf)
-        if gap is not None:
-            rows.append((max(numbers.level_values(level).values()), y, milli(gap, 0, signed=True)))
-    return go.Scatter(
-        x=[r[0] for r in rows],
-        y=[r[1] for r in rows],
-        mode="text",
-        text=[f"    {r[2]} meV" for r in rows],
-        textposition="middle right",
-        cliponaxis=False,
-        hoverinfo="skip",
-        showlegend=False,
-    )
+        figure.add_annotation(
+            xref="paper",
+            x=1,
+            xanchor="left",
+            xshift=6,
+            y=y,
+            text=MISSING if gap is None else f"{milli(gap, 0, signed=True)} meV",
+        )
 
 
 def calls_figure(results: Results) -> go.Figure:
@@ -252,7 +258,7 @@ def calls_figure(results: Results) -> go.Figure:
     plotly.graph_objects.Figure
         Horizontal bars; evaluations of the model apart in colour from reference calls.
     """
-    rows = [(c.stage, c.fidelity, c.calls, str(c.calls)) for c in results.cost]
+    rows = [(c.stage, c.fidelity, float(c.calls), str(c.calls)) for c in results.cost]
     return _cost_bars(rows, title="energy-and-force evaluations", results=results)
 
 
@@ -275,7 +281,7 @@ def _cost_bars(
         mine = [(y, r) for y, r in enumerate(rows) if r[1] == fidelity]
         figure.add_bar(
             orientation="h",
-            name=fidelity or "model",
+            name=html.escape(fidelity or "model"),
             x=[r[2] for _, r in mine],
             y=[y for y, _ in mine],
             text=[r[3] for _, r in mine],
@@ -286,13 +292,11 @@ def _cost_bars(
         )
     top = max([r[2] for r in rows if is_number(r[2])], default=1.0) or 1.0
     figure.update_layout(barmode="overlay", showlegend=True)
-    figure.update_xaxes(title=title, range=[0, 1.35 * top])
+    figure.update_xaxes(title=title, range=[0, 1.55 * top])
     figure.update_yaxes(rows_axis([_stage_label(r[0], r[1]) for r in rows]))
     return figure
 
 
 def _stage_label(stage: str, fidelity: str | None) -> str:
-    from html import escape
-
     # Two rows may bear one stage's name (the host, at either fidelity).
-    return escape(f"{stage}, {fidelity}" if "(host)" in stage and fidelity else stage)
+    return html.escape(f"{stage}, {fidelity}" if "(host)" in stage and fidelity else stage)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import html
+
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from defect_mf_flows.report import numbers
 from defect_mf_flows.report.formatting import charge_text, is_number, number, plural
-from defect_mf_flows.report.theme import CYCLE, GREY, HIGH_COLOUR, LOW_COLOUR, style
+from defect_mf_flows.report.theme import CYCLE, GREY, HIGH_COLOUR, LOW_COLOUR, log_ticks, style
 from defect_mf_flows.schemas.model import ParityPoint
 from defect_mf_flows.schemas.results import Results
 
@@ -39,11 +41,11 @@ def parity_figure(results: Results, head: str) -> go.Figure:
     style(figure, 560, legend={"tracegroupgap": 0, "y": -0.13, "yanchor": "top"})
     scatter = go.Scatter if len(points) <= SVG_POINTS else go.Scattergl
     charges = sorted({p.charge for p in points}, reverse=True)
-    for number_, charge in enumerate(charges):
+    for place, charge in enumerate(charges):
         for split in ("train", "valid", "test"):
             mine = [p for p in points if p.charge == charge and p.split == split]
             if mine:
-                _add_points(figure, scatter, mine, CYCLE[number_ % len(CYCLE)])
+                _add_points(figure, scatter, mine, CYCLE[place % len(CYCLE)])
     values = [v for p in points for v in (p.energy, p.energy_model) if is_number(v)]
     if values:
         ends = [min(values), max(values)]
@@ -104,13 +106,11 @@ def _add_points(
 
 
 def _parity_title(results: Results, head: str) -> str:
-    from html import escape
-
     error = next((e for e in numbers.held_out(results) if e.head == head), None)
     if error is None:
-        return f"<b>{escape(head)}</b>: no held-out frames"
+        return f"<b>{html.escape(head)}</b>: no held-out frames"
     return (
-        f"<b>{escape(head)}</b>, held out ({plural(error.n_frames, 'frame')}), RMSE:<br>"
+        f"<b>{html.escape(head)}</b>, held out ({plural(error.n_frames, 'frame')}), RMSE:<br>"
         f"{number(error.energy_cell, 1)} meV/cell · {number(error.energy_atom, 2)} meV/atom · "
         f"{number(error.force, 1)} meV/Å"
     )
@@ -172,28 +172,13 @@ def learning_figure(results: Results, quantity: str) -> go.Figure:
             # A logarithm has no place for zero: leave a gap there, as for NaN.
             y=[v if v is not None and is_number(v) and v > 0 else None for _, v in pairs],
             mode="lines+markers" if len(pairs) < 40 else "lines",
-            name=head,
+            name=html.escape(head),
             line={"color": known[i % len(known)], "width": 2, "dash": lines.get(head, "dot")},
-            hovertemplate="epoch %{x}: %{y:.2f}<extra>" + _plain(head) + "</extra>",
+            hovertemplate="epoch %{x}: %{y:.2f}<extra>" + html.escape(head) + "</extra>",
         )
-    figure.update_xaxes(title="epoch", rangemode="nonnegative")
-    figure.update_yaxes(title=unit, type="log", dtick="D2" if _narrow(results, quantity) else None)
+    shown = [y for trace in figure.data for y in trace.y if y is not None]
+    few = {"dtick": 1} if len(results.history) <= 8 else {}
+    figure.update_xaxes(title="epoch", rangemode="nonnegative", zeroline=False, **few)
+    figure.update_yaxes(title=unit, **log_ticks(shown))
     figure.update_layout(showlegend=True)
     return figure
-
-
-def _plain(text: str) -> str:
-    from html import escape
-
-    return escape(text)
-
-
-def _narrow(results: Results, quantity: str) -> bool:
-    """Less than a decade: the axis needs ticks between the powers of ten."""
-    values = [
-        v[quantity]
-        for e in results.history
-        for v in e.valid.values()
-        if is_number(v.get(quantity)) and v[quantity] > 0
-    ]
-    return bool(values) and max(values) < 30 * min(values)

@@ -12,7 +12,7 @@ from ase.data import atomic_numbers, covalent_radii
 from numpy.typing import NDArray
 
 from defect_mf_flows.report.formatting import is_number, number, start_order, start_text
-from defect_mf_flows.report.theme import BLUE, CYCLE, GREY, VERMILION, new_figure
+from defect_mf_flows.report.theme import CYCLE, GREY, VERMILION, new_figure
 from defect_mf_flows.schemas.results import GroundState, PesPoint, Results
 
 SOURCES = {"low": ("low fidelity", "circle", -0.13), "model": ("model", "diamond", 0.13)}
@@ -53,7 +53,8 @@ def pes_figure(results: Results, defect: str, charge: int) -> go.Figure:
             x=[place[p.start] + shift for p in mine],
             y=[p.energy for p in mine],
             mode="markers",
-            name=name,
+            showlegend=False,
+            cliponaxis=False,
             marker={
                 "symbol": symbol,
                 "size": 11,
@@ -63,6 +64,14 @@ def pes_figure(results: Results, defect: str, charge: int) -> go.Figure:
             },
             text=[_pes_hover(p) for p in mine],
             hovertemplate="%{text}<extra>" + name + "</extra>",
+        )
+        # Points carry colours of the scale; the legend shows the symbol alone.
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            name=name,
+            marker={"symbol": symbol, "size": 11, "color": GREY},
         )
     _pes_axes(figure, starts, top)
     return figure
@@ -143,11 +152,11 @@ def make_view(ground: GroundState) -> View:
     fractional = np.array(structure.frac_coords)
     contact, middle = None, np.array([0.5, 0.5, 0.5])
     wanted = ground.shortest_bonds.get("verified")
-    if is_number(wanted) and len(structure) > 1:
+    if wanted is not None and is_number(wanted) and len(structure) > 1:
         matrix = np.array(structure.distance_matrix)
         matrix[np.tril_indices(len(matrix))] = np.inf
         i, j = (int(k) for k in np.unravel_index(np.abs(matrix - wanted).argmin(), matrix.shape))
-        if abs(matrix[i, j] - (wanted or 0.0)) < 1e-3:
+        if abs(matrix[i, j] - wanted) < 1e-3:
             contact = (i, j)
             image = structure[i].distance_and_image(structure[j])[1]
             middle = (fractional[i] + fractional[j] + image) / 2
@@ -182,13 +191,22 @@ def bonds(view: View) -> list[tuple[int, int]]:
     return [(int(i), int(j)) for i, j in zip(*np.nonzero(np.triu(close, 1)), strict=True)]
 
 
-def structure_figure(ground: GroundState) -> go.Figure:
+def element_colours(results: Results) -> dict[str, str]:
+    """One colour per element, the same in every view of the page."""
+    symbols = sorted({s.symbol for g in results.ground_states for s in g.structure.elements})
+    palette = [c for c in CYCLE if c != VERMILION]  # that one marks the contact
+    return {symbol: palette[n % len(palette)] for n, symbol in enumerate(symbols)}
+
+
+def structure_figure(ground: GroundState, colours: dict[str, str]) -> go.Figure:
     """Three-dimensional view of a verified ground state.
 
     Parameters
     ----------
     ground
         The ground state.
+    colours
+        From :func:`element_colours`.
 
     Returns
     -------
@@ -196,7 +214,7 @@ def structure_figure(ground: GroundState) -> go.Figure:
         Atoms, bonds, the cell, and the defect's shortest contact in colour.
     """
     view = make_view(ground)
-    figure = new_figure(520)
+    figure = new_figure(460)
     corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
     edges = [
         (a, b)
@@ -207,7 +225,7 @@ def structure_figure(ground: GroundState) -> go.Figure:
     figure.add_trace(_lines(corners @ view.lattice, edges, color=GREY, width=1))
     figure.add_trace(_lines(view.positions, bonds(view), color=GREY, width=5))
     if view.contact:
-        line = _lines(view.positions, [view.contact], color=VERMILION, width=7, dash="dash")
+        line = _lines(view.positions, [view.contact], color=VERMILION, width=6)
         i, j = view.contact
         pair = f"{view.symbols[i]}{i}–{view.symbols[j]}{j}"
         line.update(
@@ -216,11 +234,10 @@ def structure_figure(ground: GroundState) -> go.Figure:
         )
         figure.add_trace(line)
     largest = max(covalent_radii[atomic_numbers[s]] for s in view.symbols)
-    for n, symbol in enumerate(dict.fromkeys(view.symbols)):
+    for symbol in dict.fromkeys(view.symbols):
         mine = np.array([i for i, s in enumerate(view.symbols) if s == symbol])
-        colour = [c for c in CYCLE if c not in (VERMILION, BLUE)][n % 5] if n else BLUE
         size = 6 + 9 * covalent_radii[atomic_numbers[symbol]] / largest
-        figure.add_trace(_atoms(view, mine, symbol, colour, size))
+        figure.add_trace(_atoms(view, mine, symbol, colours.get(symbol, GREY), size))
     hidden = {"visible": False, "showspikes": False}
     figure.update_layout(
         scene={
@@ -230,7 +247,7 @@ def structure_figure(ground: GroundState) -> go.Figure:
             "aspectmode": "data",
             "camera": {
                 "projection": {"type": "orthographic"},
-                "eye": {"x": 0.45, "y": -1.6, "z": 0.45},
+                "eye": {"x": 0.3, "y": -1.0, "z": 0.3},
             },
         },
         margin={"l": 0, "r": 0, "t": 30, "b": 0},

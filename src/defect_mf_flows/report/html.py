@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 
 from defect_mf_flows.report import figures, figures_model, figures_search, numbers, tables, words
 from defect_mf_flows.report.formatting import (
+    charge_text,
     defect_html,
     milli,
     number,
@@ -30,7 +31,7 @@ from defect_mf_flows.schemas.search import Verdict
 
 logger = logging.getLogger(__name__)
 
-TAG_LENGTH = 90  # letters of the disclaimer that every figure repeats
+TAG_LENGTH = 110  # letters of the disclaimer that every figure repeats
 
 
 @dataclass(frozen=True)
@@ -193,13 +194,11 @@ def _environment() -> Environment:
 
 
 def disclaimer_tag(disclaimer: str | None) -> str:
-    """First sentence of the disclaimer, cut to fit beside a figure."""
-    if not disclaimer:
-        return ""
-    first = disclaimer.strip().split(". ")[0].rstrip(".")
-    if len(first) <= TAG_LENGTH:
-        return first
-    return first[:TAG_LENGTH].rsplit(" ", 1)[0] + " …"
+    """The disclaimer, cut to fit beside a figure."""
+    text = " ".join((disclaimer or "").split())
+    if len(text) <= TAG_LENGTH:
+        return text
+    return text[:TAG_LENGTH].rsplit(" ", 1)[0] + " …"
 
 
 def cards(results: Results) -> list[tuple[str, str, str]]:
@@ -311,9 +310,10 @@ def _pes_plots(results: Results) -> list[Plot]:
 
 def _structure_plots(results: Results) -> list[Plot]:
     found = []
+    colours = figures_search.element_colours(results)
     for n, ground in enumerate(results.ground_states):
         try:
-            figure = figures_search.structure_figure(ground)
+            figure = figures_search.structure_figure(ground, colours)
         except (KeyError, ValueError, TypeError) as error:
             # A geometry that cannot be drawn must not cost the reader the whole page.
             logger.warning(
@@ -325,7 +325,7 @@ def _structure_plots(results: Results) -> list[Plot]:
             )
             continue
         label = f"Verified ground state of {ground.defect}, charge {ground.charge:+d}"
-        title = f"{ground.defect} {ground.charge:+d}" if ground.charge else f"{ground.defect} 0"
+        title = f"{ground.defect} {charge_text(ground.charge)}"
         found.append(make_plot(f"structure-{n}", figure, label, title=title))
     return found
 

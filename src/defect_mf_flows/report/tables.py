@@ -13,7 +13,6 @@ from defect_mf_flows.report.formatting import (
     MISSING,
     charge_text,
     defect_html,
-    duration,
     is_number,
     milli,
     number,
@@ -42,11 +41,14 @@ class Table:
         Cells; plain strings are escaped by the template, Markup is not.
     total
         Last row, set apart, or None.
+    notes
+        A sentence under each row, or nothing.
     """
 
     headers: list[Cell]
     rows: list[list[Cell]] = field(default_factory=list)
     total: list[Cell] | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def columns(self) -> list[tuple[Cell, bool]]:
@@ -84,7 +86,6 @@ def ground_state_table(results: Results) -> Table:
             "Low-fidelity ground state",
             "#It lies above by (meV)",
             "#Minima",
-            "Reason",
         ]
     )
     for g in results.ground_states:
@@ -104,9 +105,9 @@ def ground_state_table(results: Results) -> Table:
                 _low_cell(g.low_start, g.low_is_ground_state),
                 milli(g.low_excess, 1),
                 str(g.n_minima),
-                Markup('<span class="reason">{}</span>').format(tidy(g.reason)),
             ]
         )
+        table.notes.append(tidy(g.reason))
     return table
 
 
@@ -247,14 +248,13 @@ def round_states_table(results: Results) -> Table:
 def cost_table(results: Results) -> Table:
     """Calculations, evaluations and wall time per stage."""
     table = Table(
-        ["Stage", "Computed with", "#Calculations", "#Evaluations", "#Wall time (s)", "#"],
+        ["Stage", "Computed with", "#Calculations", "#Evaluations", "#Wall time (s)"],
         total=[
             "Sum",
             "",
             str(sum(c.jobs for c in results.cost)),
             "",
             number(sum(c.seconds for c in results.cost), 1),
-            duration(sum(c.seconds for c in results.cost)),
         ],
     )
     for c in results.cost:
@@ -265,7 +265,6 @@ def cost_table(results: Results) -> Table:
                 str(c.jobs),
                 str(c.calls),
                 number(c.seconds, 1),
-                duration(c.seconds),
             ]
         )
     return table

@@ -13,6 +13,7 @@ from defect_mf_flows.report.formatting import (
     number,
     plural,
     start_text,
+    state_html,
     tidy,
 )
 from defect_mf_flows.schemas.loop import StopVerdict
@@ -61,11 +62,11 @@ def summary(results: Results) -> list[Markup]:
 def stop_sentence(results: Results) -> Markup:
     """Say why the loop ended."""
     rounds = plural(len(results.rounds), "round")
+    reason = Markup.escape(results.stop_reason.rstrip(".") or "no reason recorded")
+    for key in dict.fromkeys(key for r in results.rounds for key in r.verdicts):
+        reason = Markup(reason.replace(Markup.escape(key), state_html(key)))
     return Markup("<strong>{}</strong> ({}, {}): {}.").format(
-        STOP_MEANING[results.stop],
-        results.stop.value,
-        rounds,
-        tidy(results.stop_reason.rstrip(".")) or "no reason recorded",
+        STOP_MEANING[results.stop], results.stop.value, rounds, reason
     )
 
 
@@ -95,12 +96,12 @@ def _wrong(results: Results) -> Markup:
     if not wrong:
         return Markup("")
     told = [
-        Markup("{}: {}").format(defect_html(g.defect, g.charge), tidy(g.reason))
+        Markup("{} ({})").format(defect_html(g.defect, g.charge), tidy(g.reason))
         for g in wrong[:NAMED]
     ]
-    return Markup("Where the model is wrong, the verified energy still stands: {}{}.").format(
-        Markup("; ").join(told), _and_more(wrong)
-    )
+    return Markup(
+        "Where the model is wrong, this page gives the verified ground state instead: {}{}."
+    ).format(Markup("; ").join(told), _and_more(wrong))
 
 
 def _low_fidelity(results: Results) -> Markup:
@@ -207,8 +208,7 @@ def _cost(results: Results) -> Markup:
     return Markup("Cost: {}; {} of computing in all. {}.").format(
         _join([Markup.escape(t) for t in told]),
         duration(seconds),
-        plural(len(results.failures), "failure was", "failures were").replace("0 ", "No ", 1)
-        + " recorded"
+        plural(len(results.failures), "failure was", "failures were") + " recorded"
         if results.failures
         else "No failures were recorded",
     )

@@ -2,10 +2,16 @@
 (function () {
   const templates = JSON.parse(document.getElementById("templates").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  // Without a mouse, a drag has to scroll the page, and buttons would cover the legend.
+  const mouse = window.matchMedia("(hover: hover)").matches;
   const config = {
     responsive: true,
     displaylogo: false,
-    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+    // Its default offers to send the figure to a server.
+    showSendToCloud: false,
+    plotlyServerURL: "",
+    displayModeBar: mouse ? "hover" : false,
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
   };
   const drawn = new Set();
   let printing = false;
@@ -14,6 +20,17 @@
     const spec = JSON.parse(document.getElementById("spec-" + place.dataset.spec).textContent);
     const theme = dark.matches && !printing ? "dark" : "light";
     const layout = Object.assign({ autosize: true }, spec.layout, { template: templates[theme] });
+    if (!mouse && !layout.scene) layout.dragmode = false;
+    const axis = layout.xaxis;
+    if (axis && axis.tickvals && place.clientWidth < 480 && axis.tickvals.length > 14) {
+      // Fewer labels where they would overlap; every point still says its own when touched.
+      const every = Math.ceil(axis.tickvals.length / 14);
+      const some = function (_, i) { return i % every === 0; };
+      layout.xaxis = Object.assign({}, axis, {
+        tickvals: axis.tickvals.filter(some),
+        ticktext: axis.ticktext.filter(some),
+      });
+    }
     drawn.add(place);
     return Plotly.react(place, spec.data, layout, config);
   }

@@ -1,0 +1,296 @@
+"""Training: real data, real subprocess, real kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+import pytest
+
+from defect_mf_flows.campaign import TrainingSettings
+from defect_mf_flows.core.charge import ENERGY, atoms_charge, atoms_fidelity, read_extxyz
+from defect_mf_flows.errors import DatasetError, TrainingError
+from defect_mf_flows.learning.potential import Potential
+from defect_mf_flows.learning.training import train
+from defect_mf_flows.schemas.dataset import Split
+from defect_mf_flows.schemas.model import HeadMetrics, Model
+
+if TYPE_CHECKING:
+    from conftest import Labelled
+
+SEED = 7
+
+
+def again(labelled: Labelled, settings: TrainingSettings, scratch: Path, seed: int = SEED) -> Model:
+    return train(
+        labelled.frames,
+        labelled.dataset,
+        settings=settings,
+        seed=seed,
+        scratch=scratch,
+        threads=1,
+    )
+
+
+def folders(scratch: Path) -> list[Path]:
+    return sorted((scratch / "training").iterdir())
+
+
+def predictions(model: Model, labelled: Labelled, head: str) -> np.ndarray:
+    potential = Potential(model, head=head)
+    structures = [frame.structure for frame in labelled.frames[:6]]
+    return np.array([energy for energy, _ in potential.predict(structures)])
+
+
+# -- the document ----------------------------------------------------------------------
+
+
+def test_the_model_documents_what_it_was_trained_on(
+    model: Model, labelled: Labelled, tiny: TrainingSettings
+) -> None:
+    assert model.dataset_hash == labelled.dataset.dataset_hash
+    assert model.heads == ["low", "high"]
+    assert model.charges == {"low": [-1, 0], "high": [-1, 0]}
+    assert model.settings == tiny.model_dump(mode="json")
+    assert model.seed == SEED
+    assert set(model.versions) == {"torch", "mace-torch"}
+    assert len(model.model_hash) == 64
+    groups = {(r.head, r.charge, r.composition) for r in model.references}
+    assert groups == {(h, q, "S4 Zn3") for h in ("low", "high") for q in (0, -1)}
+
+
+def test_reference_energies_come_from_the_training_side_alone(
+    model: Model, labelled: Labelled
+) -> None:
+    for charge in (0, -1):
+        energies = [
+            frame.energy
+            for frame, entry in zip(labelled.frames, labelled.dataset.entries, strict=True)
+            if (entry.split, frame.charge, frame.fidelity) == (Split.TRAIN, charge, "low")
+        ]
+        found = model.reference(head="low", charge=charge, composition="S4 Zn3")
+        assert found == pytest.approx(np.mean(energies))
+
+
+def test_the_file_that_mace_reads_holds_every_frame_with_its_charge(
+    model: Model, labelled: Labelled, scratch: Path
+) -> None:
+    images = read_extxyz(folders(scratch)[0] / "frames.xyz")
+    assert len(images) == len(labelled.frames)
+    for atoms, frame, entry in zip(images, labelled.frames, labelled.dataset.entries, strict=True):
+        assert atoms_charge(atoms) == frame.charge
+        assert atoms_fidelity(atoms) == frame.fidelity
+        assert atoms.info["split"] == entry.split.value
+        offset = model.reference(head=frame.fidelity, charge=frame.charge, composition="S4 Zn3")
+        assert atoms.info[ENERGY] == pytest.approx(frame.energy - offset, abs=1e-6)
+
+
+def test_metrics_per_head_charge_and_side_equal_those_taken_by_hand(
+    model: Model, labelled: Labelled
+) -> None:
+    sides = {entry.split.value for entry in labelled.dataset.entries}
+    assert {(m.head, m.charge, m.split) for m in model.metrics} == {
+        (head, charge, side) for head in ("low", "high") for charge in (0, -1) for side in sides
+    }
+    for metrics in model.metrics:
+        check_by_hand(metrics, model, labelled)
+
+
+def check_by_hand(metrics: HeadMetrics, model: Model, labelled: Labelled) -> None:
+    potential = Potential(model, head=metrics.head)
+    wanted = (metrics.head, metrics.charge, metrics.split)
+    frames = [
+        frame
+        for frame, entry in zip(labelled.frames, labelled.dataset.entries, strict=True)
+        if (frame.fidelity, frame.charge, entry.split.value) == wanted
+    ]
+    energy, force = [], []
+    for frame in frames:
+        (predicted, forces), *_ = potential.predict([frame.structure])
+        energy.append(1000 * (predicted - frame.energy))
+        force.append(1000 * (forces - np.array(frame.forces)))
+    errors, components = np.array(energy), np.array(force)
+    expected = {
+        "n_frames": len(frames),
+        "energy_rmse_cell": np.sqrt(np.mean(errors**2)),
+        "energy_mae_cell": np.mean(np.abs(errors)),
+        "energy_rmse_atom": np.sqrt(np.mean(errors**2)) / 7,
+        "relative_energy_rmse_cell": np.std(errors),
+        "force_rmse": np.sqrt(np.mean(components**2)),
+        "force_mae": np.mean(np.abs(components)),
+    }
+    for name, value in expected.items():
+        assert getattr(metrics, name) == pytest.approx(value, rel=1e-6, abs=1e-6), name
+
+
+def test_there_is_a_parity_point_per_frame_on_a_common_scale(
+    model: Model, labelled: Labelled
+) -> None:
+    assert len(model.parity) == len(labelled.frames)
+    labels = sorted(
+        frame.energy
+        - model.reference(head=frame.fidelity, charge=frame.charge, composition="S4 Zn3")
+        for frame in labelled.frames
+    )
+    assert sorted(point.energy for point in model.parity) == pytest.approx(labels)
+
+
+def test_the_best_epoch_has_the_lowest_score_of_the_history(model: Model) -> None:
+    """Energies in meV/atom plus forces in units of 50 meV/A; the high head counts double."""
+    assert [record.epoch for record in model.history] == list(range(8))
+    scores = {
+        record.epoch: sum(
+            weight * (record.valid[head]["energy_rmse"] + record.valid[head]["force_rmse"] / 50)
+            for head, weight in (("low", 1), ("high", 2))
+        )
+        / 3
+        for record in model.history
+    }
+    assert model.best_epoch == min(scores, key=scores.__getitem__)
+
+
+def test_the_history_says_of_the_best_epoch_what_the_kept_weights_do(
+    model: Model, labelled: Labelled
+) -> None:
+    """The weights that are kept are those of the best epoch, not of the last."""
+    best = next(r for r in model.history if r.epoch == model.best_epoch)
+    for head in ("low", "high"):
+        own = [m for m in model.metrics if (m.head, m.split) == (head, "valid")]
+        frames = sum(m.n_frames for m in own)
+        pooled = sum(m.n_frames * m.force_rmse**2 for m in own) / frames
+        assert np.sqrt(pooled) == pytest.approx(best.valid[head]["force_rmse"], rel=1e-3)
+
+
+def test_training_brings_the_loss_down(model: Model) -> None:
+    losses = [record.valid["low"]["force_rmse"] for record in model.history]
+    assert min(losses) < losses[0]
+
+
+# -- restarts --------------------------------------------------------------------------
+
+
+def test_the_same_training_is_not_done_twice(
+    model: Model, labelled: Labelled, tiny: TrainingSettings, scratch: Path
+) -> None:
+    done = folders(scratch)[0] / "done.json"
+    before = done.stat().st_mtime_ns
+    assert again(labelled, tiny, scratch) == model
+    assert done.stat().st_mtime_ns == before
+    assert len(folders(scratch)) == 1
+
+
+def test_two_trainings_from_scratch_give_the_same_model(
+    model: Model, labelled: Labelled, tiny: TrainingSettings, tmp_path: Path
+) -> None:
+    other = again(labelled, tiny, tmp_path)
+    assert other.best_epoch == model.best_epoch
+    for head in model.heads:
+        assert np.allclose(
+            predictions(other, labelled, head), predictions(model, labelled, head), atol=1e-6
+        )
+
+
+def kill_after_first_checkpoint(folder: Path) -> list[int]:
+    """SIGKILL the training process once it has written a checkpoint."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if list(folder.glob("training/*/checkpoint.pt")):
+            children = [
+                child
+                for child in psutil.Process().children(recursive=True)
+                if str(folder) in " ".join(child.cmdline())
+            ]
+            for child in children:
+                os.kill(child.pid, signal.SIGKILL)
+            return [child.pid for child in children]
+        time.sleep(0.005)
+    return []
+
+
+def test_a_killed_training_resumes_and_ends_like_one_that_was_not(
+    model: Model, labelled: Labelled, tiny: TrainingSettings, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+    killer = threading.Thread(
+        target=lambda: killed.extend(kill_after_first_checkpoint(tmp_path)), daemon=True
+    )
+    killer.start()
+    with pytest.raises(TrainingError, match="exit code -9; the same command continues"):
+        again(labelled, tiny, tmp_path)
+    killer.join()
+    (folder,) = folders(tmp_path)
+    assert killed
+    assert not (folder / "done.json").exists(), "killed before its end"
+
+    resumed = again(labelled, tiny, tmp_path)
+    log = (folder / "log.txt").read_text()
+    assert "resumed after epoch" in log
+    assert resumed.best_epoch == model.best_epoch
+    assert len(resumed.history) == len(model.history)
+    for one, other in zip(resumed.history, model.history, strict=True):
+        assert one.epoch == other.epoch
+        assert one.learning_rate == other.learning_rate
+        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-6)
+    for head in model.heads:
+        difference = predictions(resumed, labelled, head) - predictions(model, labelled, head)
+        assert np.abs(difference).max() < 1e-4
+    for one, other in zip(resumed.metrics, model.metrics, strict=True):
+        assert one.energy_rmse_cell == pytest.approx(other.energy_rmse_cell, abs=0.1)
+        assert one.force_rmse == pytest.approx(other.force_rmse, abs=0.1)
+
+
+def test_a_history_longer_than_the_checkpoint_is_cut_back_on_resuming(
+    model: Model, scratch: Path, labelled: Labelled, tiny: TrainingSettings, tmp_path: Path
+) -> None:
+    """A kill between the history line and the checkpoint must not leave the line twice."""
+    source = folders(scratch)[0]
+    folder = tmp_path / "training" / source.name
+    shutil.copytree(source, folder)
+    (folder / "done.json").unlink()
+    with (folder / "history.jsonl").open("a") as stream:
+        stream.write(json.dumps({"epoch": 99}) + "\n")
+    resumed = again(labelled, tiny, tmp_path)
+    lines = (folder / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(8))
+    assert [record.epoch for record in resumed.history] == list(range(8))
+    assert predictions(resumed, labelled, "high") == pytest.approx(
+        predictions(model, labelled, "high"), abs=1e-9
+    )
+
+
+# -- refusals --------------------------------------------------------------------------
+
+
+def test_a_failed_subprocess_is_reported_with_the_end_of_its_log(
+    labelled: Labelled, tiny: TrainingSettings, tmp_path: Path
+) -> None:
+    broken = tiny.model_copy(update={"device": "nonexistent"})
+    with pytest.raises(TrainingError, match=r"exit code 1;(?s:.*)nonexistent"):
+        again(labelled, broken, tmp_path)
+
+
+def test_a_head_with_fewer_than_two_training_labels_is_refused(
+    labelled: Labelled, tiny: TrainingSettings, tmp_path: Path
+) -> None:
+    entries = [
+        entry
+        for entry in labelled.dataset.entries
+        if not (entry.fidelity == "high" and entry.split is Split.TRAIN)
+    ]
+    frames = [
+        frame
+        for frame, entry in zip(labelled.frames, labelled.dataset.entries, strict=True)
+        if entry in entries
+    ]
+    dataset = labelled.dataset.model_copy(update={"entries": entries})
+    with pytest.raises(DatasetError, match=r"heads \['high'\].*picks\.fraction"):
+        train(frames, dataset, settings=tiny, seed=1, scratch=tmp_path, threads=1)
+    assert not (tmp_path / "training").exists(), "nothing was started"

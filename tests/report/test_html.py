@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from defect_mf_flows.report import html as report_html
+from defect_mf_flows.report.html import disclaimer_tag, render_report, script_json, write_report
+from defect_mf_flows.schemas.search import Verdict
+
+NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def page(results):
+    return render_report(results)
+
+
+def own(page: str) -> str:
+    """The page without plotly's own code."""
+    return page.replace(get_plotlyjs(), "")
+
+
+def text(page: str) -> str:
+    """What a reader sees outside figures."""
+    bare = re.sub(r"<(script|style)\b.*?</\1>", "", own(page), flags=re.S)
+    return " ".join(re.sub(r"<[^>]+>", "", bare).replace("&nbsp;", " ").split())
+
+
+def specs(page: str) -> dict[str, dict]:
+    found = re.findall(
+        r'<script type="application/json" id="spec-([\w-]+)">(.*?)</script>', page, flags=re.S
+    )
+    return {name: json.loads(spec) for name, spec in found}
+
+
+def test_disclaimer_stands_on_top_and_beside_every_figure_and_table(page, results):
+    assert f'id="disclaimer" role="note">⚠ {results.disclaimer}' in page
+    own_page = own(page)
+    for block in re.findall(r"<figure>.*?</figure>", own_page, flags=re.S):
+        assert results.disclaimer in block
+    for heading in ("ground-states", "levels", "model", "rounds", "cost"):
+        section = re.search(rf'<section id="{heading}">(.*?)</section>', own_page, flags=re.S)
+        assert section is not None
+        assert results.disclaimer in section[1]
+
+
+def test_no_disclaimer_no_banner(make_results):
+    own_page = own(render_report(make_results(disclaimer=None)))
+    assert 'id="disclaimer"' not in own_page
+    assert 'class="tag"' not in own_page
+
+
+def test_page_loads_nothing(page):
+    own_page = own(page)
+    assert page.count(get_plotlyjs()) == 1
+    assert not re.search(r"""(src|href|action)\s*=\s*["']?\s*(https?:)?//""", own_page)
+    assert "@import" not in own_page
+    assert not re.search(r"url\(\s*['\"]?http", own_page)
+    assert "default-src 'none'" in own_page
+    assert "showSendToCloud: false" in own_page
+
+
+def test_every_ground_state_with_its_numbers(page):
+    section = re.search(r'<section id="ground-states">(.*?)</section>', own(page), flags=re.S)
+    assert section is not None
+    for charge, energy in (("+1", "−829.976"), ("0", "−830.976"), ("−1", "−831.976")):
+        assert f"V<sub>Zn</sub><sup>{charge}</sup>" in section[1]
+        assert energy in section[1]
+    for shown in ("+12.3", "0.049", "0.051", "0.086", "425.6", "Unperturbed (low) lies 0.074 eV"):
+        assert shown in section[1]
+    assert [section[1].count(f'class="badge {v.value}"') for v in Verdict] == [1, 1, 1]
+
+
+def test_every_level_with_its_numbers_and_marks(page):
+    section = re.search(r'<section id="levels">(.*?)</section>', own(page), flags=re.S)
+    assert section is not None
+    for shown in ("ε(+1/0)", "ε(0/−1)", "0.400", "0.412", "+12.0", "−558.0"):
+        assert shown in section[1]
+    assert 'title="outside the gap">1.110' in section[1]
+    assert "none (uncorrected for the finite cell)" in section[1]
+
+
+def test_figures_are_valid_json_and_have_a_place(page):
+    found = specs(page)
+    assert {"excess", "bonds", "levels", "calls", "seconds", "parity-0", "pes-0"} <= set(found)
+    for name, spec in found.items():
+        assert spec["data"], name
+        assert name.startswith("structure-") or f'data-spec="{name}"' in page
+    assert sum(n.startswith("structure-") for n in found) == 3
+
+
+def test_user_text_is_escaped(make_results, make_ground_state):
+    evil = "<script>alert(1)</script>"
+    ground = make_ground_state("x<b>", 0, Verdict.WRONG, reason=evil, start=evil, low_start=evil)
+    page = own(
+        render_report(
+            make_results(
+                campaign=evil,
+                disclaimer=evil,
+                stop_reason=evil,
+                correction=evil,
+                ground_states=[ground],
+                versions={evil: evil},
+                engines={evil: {"a": evil}},
+                fidelities={"low": evil, "high": "gfn2"},
+            )
+        )
+    )
+    assert evil not in page
+    assert "<b>" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_json_cannot_leave_its_script_element():
+    value = {"a": "</script><!-- & \u2028"}
+    found = script_json(value)
+    assert not set("<>&\u2028") & set(found)
+    assert json.loads(found) == value
+
+
+def test_missing_values_are_dashes(make_results, make_ground_state):
+    ground = make_ground_state(
+        "v_Zn",
+        0,
+        Verdict.WRONG,
+        energy_error=None,
+        rmsd=None,
+        local_rmsd=NAN,
+        max_displacement=None,
+        low_start="",
+        low_excess=None,
+        low_deviation=None,
+        shortest_bonds={},
+    )
+    page = render_report(make_results(ground_states=[ground]))
+    assert "nan" not in text(page).lower().split()
+    assert "None" not in text(page)
+    assert "No low-fidelity ground state was available" in text(page)
+
+
+def test_almost_nothing_found(make_results):
+    empty = {
+        "ground_states": [],
+        "transition_levels": [],
+        "band_edges": None,
+        "metrics": [],
+        "parity": [],
+        "history": [],
+        "rounds": [],
+        "counts": {},
+        "failures": [],
+        "cost": [],
+        "pes": [],
+        "engines": {},
+        "host": {},
+    }
+    shown = text(render_report(make_results(**empty)))
+    assert "No ground state was found" in shown
+    assert "band edges are not known" in shown
+    assert "No frames were held out" in shown
+
+
+def test_one_charge_state_has_no_level(make_results):
+    results = make_results(charges=(0,))
+    assert results.transition_levels == []
+    assert "a level needs two charge states" in text(render_report(results))
+
+
+def test_large_campaign_stays_below_six_megabytes(make_results):
+    defects = tuple(f"v_{e}" for e in ("Zn", "S", "Cd", "Te", "Se", "Sb", "Al", "Ga", "In", "As"))
+    page = render_report(make_results(defects=defects, charges=(2, 1, 0, -1, -2), frames=1500))
+    assert len(page.encode()) < 6e6
+    assert len(specs(page)) > 100
+
+
+def test_view_that_cannot_be_drawn_costs_only_itself(make_results, monkeypatch):
+    def broken(*_):
+        raise ValueError("no such element")
+
+    monkeypatch.setattr(report_html.figures_search, "structure_figure", broken)
+    page = render_report(make_results(frames=2))
+    assert "Verified geometries" not in page
+    assert "−829.976" in page
+
+
+def test_write_is_atomic(results, tmp_path: Path, monkeypatch):
+    path = tmp_path / "deep" / "report.html"
+    assert write_report(results, path) == path
+    before = path.read_text(encoding="utf-8")
+    assert before.startswith("<!DOCTYPE html>")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(report_html.os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(results, path)
+    assert path.read_text(encoding="utf-8") == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_tag_cuts_long_disclaimers_at_a_word():
+    assert disclaimer_tag(None) == ""
+    assert disclaimer_tag("Short one.") == "Short one."
+    cut = disclaimer_tag("word " * 60)
+    assert cut.endswith("word …")
+    assert len(cut) < 115

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from defect_mf_flows.report.terminal import print_summary
+from defect_mf_flows.schemas.search import Verdict
+
+
+def printed(results, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    print_summary(results, console)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_numbers_are_whole_and_lines_fit(results, width):
+    text = printed(results, width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "…" not in text
+    for shown in (
+        "stand-in engine",
+        "-829.976",
+        "-830.976",
+        "+12.3",
+        "0.049",
+        "0.051",
+        "0.086",
+        "+425.6",
+        "refuted",
+        "(+1/0)",
+        "0.400",
+        "-0.158",
+        "-558.0",
+        "28.4",
+        "0.92",
+        "9168",
+        "1402.5",
+        "970 evaluations with gfn1",
+        "1 confirmed, 1 lower, 1 wrong",
+        "1 steps_exhausted",
+        "budget",
+        "max_rounds = 2",
+        "uncorrected for the finite cell",
+        "v_Zn -1 wrong: Unperturbed (low) lies 0.074 eV lower",
+    ):
+        assert shown in text, shown
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_long_names_fold_and_numbers_do_not(make_results, width):
+    text = printed(make_results(defects=("Zn_i_C3v_S2.34_and_more",)), width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "-829.976" in text
+    assert "+425.6" in text
+
+
+def test_markup_in_user_text_is_printed_as_it_is(make_results, make_ground_state):
+    ground = make_ground_state("[red]x", 0, Verdict.WRONG, reason="[bold]odd[/bold]")
+    text = printed(make_results(ground_states=[ground], campaign="[blue]c"), 80)
+    for shown in ("[red]x", "[bold]odd[/bold]", "[blue]c"):
+        assert shown in text
+
+
+def test_missing_values_and_parts(make_results, make_ground_state):
+    ground = make_ground_state(
+        "v_Zn",
+        0,
+        Verdict.WRONG,
+        energy_error=None,
+        rmsd=float("nan"),
+        low_start="",
+        low_excess=None,
+    )
+    text = printed(
+        make_results(
+            ground_states=[ground],
+            transition_levels=[],
+            metrics=[],
+            cost=[],
+            failures=[],
+            counts={},
+        ),
+        80,
+    )
+    assert "nan" not in text
+    assert "No transition levels: a level needs two charge states" in text
+    assert "No held-out frames" in text
+    assert "Failures: none" in text
+
+
+def test_levels_are_marked(results):
+    text = printed(results, 80)
+    assert "*#" in text
+    assert "* outside the gap at high fidelity" in text
+    assert "# not thermodynamic" in text
