@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from jobflow import JobStore, run_locally
+from maggma.stores import MemoryStore
 from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import (
@@ -29,16 +31,22 @@ from defect_mf_flows.campaign import (
     HostSettings,
     SplitSettings,
     TrainingSettings,
+    load_campaign,
 )
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.defects import generate_defects
 from defect_mf_flows.core.splits import split_relaxations
 from defect_mf_flows.engines import reference_maker
+from defect_mf_flows.flows.campaign import CampaignMaker
+from defect_mf_flows.results import CampaignResults
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.dataset import Dataset, DatasetEntry, FrameReference
 from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
 from defect_mf_flows.schemas.frame import Frame, Lineage, content_hash
 from defect_mf_flows.schemas.model import Model
+from defect_mf_flows.schemas.results import Results
+from defect_mf_flows.settings import get_settings
+from defect_mf_flows.testing import write_campaign
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -259,3 +267,50 @@ def model(labelled: Labelled, tiny: TrainingSettings, scratch: Path) -> Model:
     return train(
         labelled.frames, labelled.dataset, settings=tiny, seed=7, scratch=scratch, threads=1
     )
+
+
+# -- a whole campaign ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A campaign that ran to its end in this process."""
+
+    store: JobStore
+    api: CampaignResults
+    results: Results
+
+
+@pytest.fixture(scope="session")
+def run_campaign_here() -> Callable[[Path, dict[str, Any]], FinishedRun]:
+    """Run a tiny campaign under ``run_locally``, with real engines and a real model."""
+
+    def run(folder: Path, changes: dict[str, Any]) -> FinishedRun:
+        campaign, structure = load_campaign(write_campaign(folder, changes))
+        store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DEFECT_MF_SCRATCH", str(folder / "scratch"))
+            patch.setenv("DEFECT_MF_TRAINING_THREADS", "1")
+            get_settings.cache_clear()
+            flow = CampaignMaker.from_campaign(campaign).make(structure)
+            run_locally(flow, store=store, ensure_success=True, raise_immediately=True, log=False)
+        get_settings.cache_clear()
+        api = CampaignResults(store)
+        return FinishedRun(store, api, api.results())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(
+    run_campaign_here: Callable[[Path, dict[str, Any]], FinishedRun],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> FinishedRun:
+    """The tiny campaign, finished; computed once."""
+    return run_campaign_here(tmp_path_factory.mktemp("campaign"), {})
+
+
+@pytest.fixture
+def tiny_campaign(tmp_path: Path) -> Path:
+    """A tiny campaign file that nobody has run."""
+    return write_campaign(tmp_path)

@@ -386,7 +386,7 @@ def load_campaign(path: Path) -> tuple[Campaign, Structure]:
     CampaignError
         With the file, the field and the remedy, before anything is computed.
     """
-    if not path.is_file():
+    if not _is_file(path):
         raise CampaignError(f"{path}: no such campaign file; give the path of a YAML file.")
     try:
         content = yaml.safe_load(path.read_text())
@@ -403,6 +403,13 @@ def load_campaign(path: Path) -> tuple[Campaign, Structure]:
     return campaign, structure
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
+
+
 def read_host(path: Path, campaign: Campaign) -> Structure:
     """Read the host structure that a campaign file names.
 
@@ -413,11 +420,7 @@ def read_host(path: Path, campaign: Campaign) -> Structure:
     """
     source = path.parent / campaign.host.structure
     where = f"{path}: host.structure"
-    try:
-        found = source.is_file()
-    except OSError:  # a name that no file can have
-        found = False
-    if not found:
+    if not _is_file(source):
         raise CampaignError(f"{where}: {source} does not exist; paths are relative to the file.")
     try:
         with warnings.catch_warnings():

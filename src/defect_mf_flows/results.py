@@ -64,7 +64,7 @@ class CampaignResults:
             )
         return read_output(self.store, found[-1], Results, load=True)
 
-    def documents(self, kind: type[D], *, load: bool = False, **filters: Any) -> Iterator[D]:
+    def documents(self, kind: type[D], /, *, load: bool = False, **filters: Any) -> Iterator[D]:
         """Every stored document of one kind, in the order in which they were finished.
 
         Parameters
@@ -116,11 +116,11 @@ class CampaignResults:
             return found
         raise ResultsError("the campaign has not generated its defects yet.")
 
-    def count(self, kind: type[Document], **filters: Any) -> int:
+    def count(self, kind: type[Document], /, **filters: Any) -> int:
         """Number of stored documents of one kind."""
         return len(self._uuids(kind, **filters))
 
-    def _uuids(self, kind: type[Document], **filters: Any) -> list[str]:
+    def _uuids(self, kind: type[Document], /, **filters: Any) -> list[str]:
         criteria: dict[str, Any] = {"output.@class": kind.__name__}
         criteria |= {f"output.{key}": value for key, value in filters.items()}
         if self.campaign_hash is not None:

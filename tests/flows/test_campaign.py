@@ -24,8 +24,7 @@ def test_the_campaign_ends_with_a_verdict_for_every_charge(finished):
 
 def test_verified_energies_are_those_of_the_high_fidelity_relaxations(finished):
     relaxed = {
-        c.charge: []
-        for c in finished.api.documents(Calculation, fidelity="gfn2", kind="relax")
+        c.charge: [] for c in finished.api.documents(Calculation, fidelity="gfn2", kind="relax")
     }
     for c in finished.api.documents(Calculation, fidelity="gfn2", kind="relax"):
         if c.failure is None:
@@ -106,9 +105,7 @@ def test_the_same_seed_picks_the_same_frames_and_another_seed_does_not(
     again = run_campaign_here(tmp_path, {})
     first, second = (next(run.api.documents(Dataset)) for run in (finished, again))
     assert first.dataset_hash == second.dataset_hash
-    for one, other in zip(
-        finished.results.ground_states, again.results.ground_states, strict=True
-    ):
+    for one, other in zip(finished.results.ground_states, again.results.ground_states, strict=True):
         assert one.energy_hf == pytest.approx(other.energy_hf, abs=1e-6)
         assert one.energy_model == pytest.approx(other.energy_model, abs=1e-3)
 

@@ -164,6 +164,10 @@ def test_almost_nothing_found(make_results):
     assert "No frames were held out" in shown
 
 
+def test_small_campaign_draws_every_point(page):
+    assert "per head are drawn" not in text(page)
+
+
 def test_one_charge_state_has_no_level(make_results):
     results = make_results(charges=(0,))
     assert results.transition_levels == []
@@ -175,6 +179,7 @@ def test_large_campaign_stays_below_six_megabytes(make_results):
     page = render_report(make_results(defects=defects, charges=(2, 1, 0, -1, -2), frames=1500))
     assert len(page.encode()) < 6e6
     assert len(specs(page)) > 100
+    assert "at most 4000 per head are drawn" in text(page)
 
 
 def test_view_that_cannot_be_drawn_costs_only_itself(make_results, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -143,6 +144,7 @@ def render_report(results: Results) -> str:
             if isinstance(v, int | float | str)
         },
         cell=_cell(results),
+        drawn_points=_drawn_points(results),
     )
 
 
@@ -226,6 +228,13 @@ def cards(results: Results) -> list[tuple[str, str, str]]:
     if high in calls:
         found.append(("", str(calls[high]), f"evaluations with {high}"))
     return found
+
+
+def _drawn_points(results: Results) -> int | None:
+    """Limit of points per parity plot, if one of them is thinned."""
+    counts = Counter(p.head for p in results.parity)
+    most = figures_model.POINTS
+    return most if max(counts.values(), default=0) > most else None
 
 
 def _cell(results: Results) -> str:
