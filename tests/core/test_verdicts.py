@@ -35,6 +35,7 @@ def candidate(vacancy: Defect) -> Any:
     def make(energy: float | None = -10.0, origin: str = "model", **changes: Any) -> Candidate:
         values = {
             "origin": origin,
+            "round": 1,
             "rank": 0,
             "start": f"{origin} start",
             "energy_model": -10.0,

@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,13 @@ import psutil
 import pytest
 
 from defect_mf_flows.campaign import TrainingSettings
-from defect_mf_flows.core.charge import ENERGY, atoms_charge, atoms_fidelity, read_extxyz
+from defect_mf_flows.core.charge import (
+    ENERGY,
+    WEIGHT,
+    atoms_charge,
+    atoms_fidelity,
+    read_extxyz,
+)
 from defect_mf_flows.errors import DatasetError, TrainingError
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.training import train
@@ -24,7 +31,7 @@ from defect_mf_flows.schemas.dataset import Split
 from defect_mf_flows.schemas.model import HeadMetrics, Model
 
 if TYPE_CHECKING:
-    from conftest import Labelled
+    from tests.conftest import Labelled
 
 SEED = 7
 
@@ -91,6 +98,25 @@ def test_the_file_that_mace_reads_holds_every_frame_with_its_charge(
         assert atoms.info["split"] == entry.split.value
         offset = model.reference(head=frame.fidelity, charge=frame.charge, composition="S4 Zn3")
         assert atoms.info[ENERGY] == pytest.approx(frame.energy - offset, abs=1e-6)
+
+
+def test_frames_near_the_minimum_of_their_head_and_charge_weigh_more(
+    model: Model, scratch: Path
+) -> None:
+    scale = model.settings["energy_scale"]
+    images = read_extxyz(folders(scratch)[0] / "frames.xyz")
+    groups: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
+    for atoms in images:
+        weight = float(atoms.info[WEIGHT])
+        assert 0 < weight <= 1
+        key = (atoms_fidelity(atoms), atoms_charge(atoms))
+        groups[key].append((atoms.info[ENERGY], weight))
+    assert len(groups) == 4
+    for members in groups.values():
+        (low, heavy), *_, (high, light) = sorted(members)
+        assert heavy > light
+        # Half the weight for every energy_scale: 1 / weight is linear in the energy.
+        assert 1 / light - 1 / heavy == pytest.approx((high - low) / scale, rel=1e-4)
 
 
 def test_metrics_per_head_charge_and_side_equal_those_taken_by_hand(

@@ -26,7 +26,7 @@ from defect_mf_flows.jobs.common import (
     job_store,
     read_output,
 )
-from defect_mf_flows.schemas.calculation import BandEdges, Calculation
+from defect_mf_flows.schemas.calculation import BandEdges, Calculation, Failure
 from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.defect import Defect, DefectSet
 from defect_mf_flows.schemas.loop import LoopState, StopVerdict
@@ -39,6 +39,7 @@ from defect_mf_flows.schemas.results import (
     TransitionLevel,
 )
 from defect_mf_flows.schemas.search import (
+    Candidate,
     Exploration,
     SearchSet,
     Verification,
@@ -197,14 +198,7 @@ class Gathering:
             low_is_ground_state=bool(low and low.kept and low.basin == best.basin),
             low_excess=None if low_energy is None else low_energy - best.energy_relaxed,
             low_deviation=low.deviation if low else None,
-            shortest_bonds={
-                "verified": shortest_bonds(best.relaxed, nearest_neighbours(defect))[0],
-                **(
-                    {"low": shortest_bonds(low.structure, nearest_neighbours(defect))[0]}
-                    if low
-                    else {}
-                ),
-            },
+            shortest_bonds=_shortest(defect, {"verified": best, "low": low}),
             structure=best.relaxed,
         )
 
@@ -284,9 +278,10 @@ class Gathering:
             "failures": dict(reasons),
         }
 
-    def _failures(self) -> list:
+    def _failures(self) -> list[Failure]:
         searched = [f for s in self.searches.searches for f in s.failures]
-        known = [*self.exploration.failures, *self.dataset.excluded, *searched]
+        computed = [c.failure for c in self.labels if c.failure is not None]
+        known = [*self.exploration.failures, *self.dataset.excluded, *computed, *searched]
         unique = {f.model_dump_json(): f for f in known}
         return list(unique.values())
 
@@ -346,6 +341,18 @@ class Gathering:
                         )
                     )
         return points
+
+
+def _shortest(defect: Defect, candidates: dict[str, Candidate | None]) -> dict[str, float]:
+    """Shortest distance between first neighbours: relaxed, or as the low search left it."""
+    neighbours, found = nearest_neighbours(defect), {}
+    for key, candidate in candidates.items():
+        if candidate is None or len(neighbours) < 2:
+            continue
+        geometry = candidate.relaxed if key == "verified" else candidate.structure
+        if geometry is not None:
+            found[key] = shortest_bonds(geometry, neighbours)[0]
+    return found
 
 
 def _stage_cost(stage: Stage, done: list[Calculation], name: str | None = None) -> StageCost:

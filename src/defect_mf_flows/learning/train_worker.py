@@ -10,6 +10,7 @@ ends with the same weights as one that was not.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import math
@@ -267,7 +268,12 @@ def _save(content: Any, path: Path) -> None:
 def main() -> None:
     """Run the training of the folder named on the command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    Trainer(Path(sys.argv[1])).run()
+    folder = Path(sys.argv[1])
+    with (folder / "lock").open("w") as lock:
+        # A worker that died can leave its training behind: wait for it, do not race it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done.json").is_file():
+            Trainer(folder).run()
 
 
 if __name__ == "__main__":
