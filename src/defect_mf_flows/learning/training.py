@@ -108,7 +108,7 @@ def _prepare(
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     energies = {(r.head, r.charge, r.composition): r.energy for r in references}
-    floors = _lowest_energies(frames)
+    floors = _lowest_energies(frames, dataset)
     images = []
     for frame, entry in zip(frames, dataset.entries, strict=True):
         group = (frame.fidelity, frame.charge, composition_key(frame.structure))
@@ -119,17 +119,19 @@ def _prepare(
         atoms.info[ENERGY] = frame.energy - energies[group]
         atoms.info["split"] = entry.split.value
         scale = task["settings"]["energy_scale"]
-        excess = frame.energy - floors[group]
+        excess = max(0.0, frame.energy - floors[group])
         atoms.info[WEIGHT] = 1.0 if scale is None else 1.0 / (1.0 + excess / scale)
         images.append(atoms)
     write_extxyz(folder / "frames.xyz", images)
     (folder / "training.json").write_text(json.dumps(task))
 
 
-def _lowest_energies(frames: list[Frame]) -> dict[tuple[str, int, str], float]:
-    """Lowest label per head, charge and composition, eV per cell."""
+def _lowest_energies(frames: list[Frame], dataset: Dataset) -> dict[tuple[str, int, str], float]:
+    """Lowest TRAINING label per head, charge and composition, eV per cell."""
     floors: dict[tuple[str, int, str], float] = {}
-    for frame in frames:
+    for frame, entry in zip(frames, dataset.entries, strict=True):
+        if entry.split is not Split.TRAIN:
+            continue
         group = (frame.fidelity, frame.charge, composition_key(frame.structure))
         floors[group] = min(floors.get(group, frame.energy), frame.energy)
     return floors
@@ -140,8 +142,9 @@ def _run(folder: Path, *, threads: int) -> None:
     environment = {**os.environ}
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         environment[name] = str(threads)
-    # Threads that wait by spinning are ten times slower on a machine that does other work.
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait by spinning for long stall each other as soon as the machine does
+    # other work; not spinning at all halves the speed. This is in between (libgomp only).
+    environment.setdefault("GOMP_SPINCOUNT", "30000")
     command = [sys.executable, "-m", "defect_mf_flows.learning.train_worker", str(folder)]
     with (folder / "log.txt").open("a") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
