@@ -206,6 +206,9 @@ class TrainingSettings(Section):
     correlation: int = Field(2, ge=1, description="Body order of one layer minus one.")
     num_interactions: int = Field(2, ge=1, description="Message-passing layers.")
     num_radial_basis: int = Field(8, ge=2, description="Bessel functions.")
+    pair_repulsion: bool = Field(
+        True, description="Add the Ziegler-Biersack-Littmark repulsion at short distances."
+    )
     charge_embedding_width: int = Field(16, ge=1, description="Length of the charge vector.")
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision.")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:0, ...")
@@ -252,6 +255,13 @@ class SearchSettings(Section):
     )
     fmax: float = Field(0.02, gt=0, description="FIRE ends at this force, eV/A.")
     steps: int = Field(400, ge=1, description="FIRE ends after this many steps.")
+    extrapolation: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Drop ends with two atoms closer than any training frame has them, by more "
+        "than this fraction.",
+    )
     batch: int = Field(12, ge=1, description="Relaxations per job.")
 
 

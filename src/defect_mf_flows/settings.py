@@ -28,7 +28,8 @@ class Settings(BaseSettings):
     workers
         Worker processes of ``defect-mf run``; None: one per core.
     training_threads
-        Threads of a training run; None: all cores.
+        Threads of a training run; None: half the cores. Threads that wait for a core that
+        other work holds make a training many times slower.
     """
 
     model_config = SettingsConfigDict(env_prefix="DEFECT_MF_", extra="ignore")
@@ -41,7 +42,7 @@ class Settings(BaseSettings):
     @property
     def threads(self) -> int:
         """Threads of a training run."""
-        return self.training_threads or available_cores()
+        return self.training_threads or max(1, available_cores() // 2)
 
 
 def available_cores() -> int:

@@ -21,6 +21,45 @@ def closest_approach(structure: Structure) -> float:
     return float(ratios.min())
 
 
+def shortest_distances(structure: Structure) -> dict[str, float]:
+    """Shortest distance of every pair of elements, Angstrom, keyed ``"S-Zn"``."""
+    symbols = np.array([site.specie.symbol for site in structure])
+    matrix = structure.distance_matrix.copy()
+    np.fill_diagonal(matrix, np.inf)
+    shortest: dict[str, float] = {}
+    for one in sorted(set(symbols)):
+        for other in sorted(s for s in set(symbols) if s >= one):
+            block = matrix[np.ix_(symbols == one, symbols == other)]
+            if np.isfinite(block).any():
+                shortest[f"{one}-{other}"] = float(block.min())
+    return shortest
+
+
+def extrapolation(structure: Structure, known: dict[str, float], *, tolerance: float) -> str | None:
+    """Say where a geometry is closer than anything a model has seen.
+
+    Parameters
+    ----------
+    structure
+        End of a relaxation on the model.
+    known
+        Shortest distances of the training set, from :func:`shortest_distances`.
+    tolerance
+        Fraction by which a distance may fall short of the training set's shortest.
+
+    Returns
+    -------
+    str or None
+        What was seen; None if every distance lies in the model's domain. Surrogates have
+        false minima where they were never told of the repulsion between two atoms.
+    """
+    for pair, distance in shortest_distances(structure).items():
+        limit = known.get(pair)
+        if limit is not None and distance < (1.0 - tolerance) * limit:
+            return f"{pair} at {distance:.2f} A, never below {limit:.2f} A in training"
+    return None
+
+
 def filter_frames(
     frames: Iterable[Frame],
     *,

@@ -14,6 +14,7 @@ from defect_mf_flows.campaign import (
     StartSettings,
 )
 from defect_mf_flows.core.charge import with_charge
+from defect_mf_flows.core.filters import extrapolation
 from defect_mf_flows.core.matching import SameMinimum, soap_vectors, unique_minima
 from defect_mf_flows.core.starts import StartMaker
 from defect_mf_flows.jobs.common import WITH_STORE, Stage, job_store, own_uuid, read_output, staged
@@ -141,13 +142,20 @@ def relax_batch(
     model = read_output(job_store(), model_uuid, Model, load=True)
     potential = Potential(model, head=model.heads[-1], device=device)
     ends = relax([s.structure for s in starts], potential, fmax=search.fmax, steps=search.steps)
+    problems = [
+        "exploded"
+        if end.exploded
+        else extrapolation(end.structure, model.shortest, tolerance=search.extrapolation)
+        for end in ends
+    ]
     return RelaxationBatch(
         defect=str(starts[0].defect),
         charge=starts[0].charge,
         starts=[s.label for s in starts],
-        energies=[None if e.exploded else e.energy for e in ends],
+        energies=[None if p else e.energy for e, p in zip(ends, problems, strict=True)],
         converged=[e.converged for e in ends],
         steps=[e.steps for e in ends],
+        problems=problems,
         structures=[e.structure for e in ends],
         seconds=time.monotonic() - began,
     )
@@ -200,23 +208,23 @@ def merge_batches(
     head: str,
     same: SameMinimum,
 ) -> Search:
-    """Unique minima of one charge state; relaxations that exploded are counted as failures.
+    """Unique minima of one charge state; worthless ends are counted as failures.
 
     Unconverged ends stay: FIRE on a flat surface can run out of steps within a basin.
     """
     ends = [
-        (label, energy, done, steps, structure)
+        (label, energy, done, steps, structure, problem)
         for b in batches
-        for label, energy, done, steps, structure in zip(
-            b.starts, b.energies, b.converged, b.steps, b.structures, strict=True
+        for label, energy, done, steps, structure, problem in zip(
+            b.starts, b.energies, b.converged, b.steps, b.structures, b.problems, strict=True
         )
     ]
     good = [end for end in ends if end[1] is not None]
     failed = [
         Failure(
             stage=Stage.SEARCH.value,
-            reason=FailureReason.EXPLODED,
-            message="relaxation on the model exploded",
+            reason=FailureReason.EXPLODED if end[5] == "exploded" else FailureReason.EXTRAPOLATED,
+            message=f"relaxation on the model: {end[5]}",
             fidelity=head,
             defect=defect.name,
             charge=charge,

@@ -103,6 +103,7 @@ def build_network(
         correlation=settings["correlation"],
         radial_MLP=[64, 64, 64],
         radial_type="bessel",
+        pair_repulsion=settings["pair_repulsion"],
         heads=heads,
         embedding_specs=charge_embedding(charges, width=settings["charge_embedding_width"]),
         use_embedding_readout=True,

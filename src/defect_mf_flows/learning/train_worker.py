@@ -155,13 +155,19 @@ class Trainer:
         return {head: _summary(items) for head, items in errors.items() if items}
 
     def _score(self, valid: dict[str, dict[str, float]]) -> float:
-        """Figure by which the best epoch is chosen: all heads count, the last one double."""
-        weights = {head: 2.0 if head == self.heads[-1] else 1.0 for head in valid}
+        """Figure by which the best epoch is chosen, over all heads together.
+
+        Heads count by their number of frames and weight in the loss: a handful of
+        high-fidelity frames alone would choose an epoch by chance.
+        """
+        weights = {
+            head: item["n"] * self.task["head_weights"][head] for head, item in valid.items()
+        }
         total = sum(
-            weights[head] * (item["energy_rmse"] / 1.0 + item["force_rmse"] / 50.0)
+            weights[head] * (item["energy_rmse"] ** 2 + (item["force_rmse"] / 10.0) ** 2)
             for head, item in valid.items()
         )
-        return total / sum(weights.values())
+        return math.sqrt(total / sum(weights.values()))
 
     # -- the run -----------------------------------------------------------------------
 
@@ -253,6 +259,7 @@ def _summary(items: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     energies = np.concatenate([energy for energy, _ in items])
     forces = np.concatenate([force for _, force in items])
     return {
+        "n": float(len(energies)),
         "energy_rmse": float(1000 * np.sqrt(np.mean(energies**2))),
         "force_rmse": float(1000 * np.sqrt(np.mean(forces**2))),
     }

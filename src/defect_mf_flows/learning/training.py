@@ -15,6 +15,7 @@ from typing import Any
 
 from defect_mf_flows.campaign import TrainingSettings
 from defect_mf_flows.core.charge import ENERGY, WEIGHT, frame_to_atoms, write_extxyz
+from defect_mf_flows.core.filters import shortest_distances
 from defect_mf_flows.core.references import Label, composition_key, fit_references
 from defect_mf_flows.errors import DatasetError, TrainingError
 from defect_mf_flows.schemas.dataset import Dataset, ReferenceEnergy, Split
@@ -126,6 +127,16 @@ def _prepare(
     (folder / "training.json").write_text(json.dumps(task))
 
 
+def _shortest(frames: list[Frame], dataset: Dataset) -> dict[str, float]:
+    """Shortest training distance per pair of elements, Angstrom."""
+    shortest: dict[str, float] = {}
+    for frame, entry in zip(frames, dataset.entries, strict=True):
+        if entry.split is Split.TRAIN:
+            for pair, distance in shortest_distances(frame.structure).items():
+                shortest[pair] = min(shortest.get(pair, distance), distance)
+    return shortest
+
+
 def _lowest_energies(frames: list[Frame], dataset: Dataset) -> dict[tuple[str, int, str], float]:
     """Lowest TRAINING label per head, charge and composition, eV per cell."""
     floors: dict[tuple[str, int, str], float] = {}
@@ -183,6 +194,7 @@ def _document(
         heads=dataset.heads,
         charges={head: sorted(charges[head]) for head in dataset.heads},
         references=references,
+        shortest=_shortest(frames, dataset),
         settings=task["settings"],
         seed=task["seed"],
         best_epoch=done["best_epoch"],

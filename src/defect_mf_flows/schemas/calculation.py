@@ -27,6 +27,7 @@ class FailureReason(StrEnum):
     UNPHYSICAL_ENERGY = "unphysical_energy"
     ATOMS_TOO_CLOSE = "atoms_too_close"
     DUPLICATE = "duplicate"
+    EXTRAPOLATED = "extrapolated"
     STEPS = "steps_exhausted"
     START = "start_structure"
     OTHER = "other"

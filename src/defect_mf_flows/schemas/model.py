@@ -99,6 +99,9 @@ class Model(StoredDocument):
         Charge states that the training set contains, per head.
     references
         Energies added back to the model's output, per (head, charge, composition).
+    shortest
+        Shortest distance per pair of elements in the training set, Angstrom; closer contacts
+        are extrapolation.
     settings
         Hyperparameters.
     seed
@@ -120,6 +123,7 @@ class Model(StoredDocument):
     heads: list[str]
     charges: dict[str, list[StrictInt]]
     references: list[ReferenceEnergy]
+    shortest: dict[str, float] = Field(default_factory=dict)
     settings: dict[str, Any]
     seed: int
     best_epoch: int

@@ -231,6 +231,9 @@ class RelaxationBatch(Document):
         eV per cell; None where the relaxation exploded.
     converged, steps
         Per start.
+    problems
+        Per start why its end is worthless, or None: ``"exploded"``, or the contact that no
+        training frame has.
     structures
         Final geometries (kept in the additional store ``data``).
     seconds
@@ -243,6 +246,7 @@ class RelaxationBatch(Document):
     energies: list[float | None]
     converged: list[bool]
     steps: list[int]
+    problems: list[str | None]
     structures: list[PeriodicStructure]
     seconds: float
 
