@@ -7,7 +7,12 @@ import pytest
 from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import FrameSettings
-from defect_mf_flows.core.filters import closest_approach, filter_frames
+from defect_mf_flows.core.filters import (
+    closest_approach,
+    extrapolation,
+    filter_frames,
+    shortest_distances,
+)
 from defect_mf_flows.schemas.calculation import FailureReason
 from defect_mf_flows.schemas.defect import Defect, DefectSet
 from defect_mf_flows.schemas.frame import Frame
@@ -98,3 +103,28 @@ def test_closest_approach_is_a_bond_over_the_covalent_radii_across_cell_borders(
             np.eye(3) * 20.0, ["Zn", "S"], [[fractions[0], 0.5, 0.5], [fractions[1], 0.5, 0.5]]
         )
         assert closest_approach(pair) == pytest.approx(2.0 / (1.22 + 1.05))
+
+
+def test_shortest_distances_are_per_pair_of_elements(host: Structure) -> None:
+    shortest = shortest_distances(host)
+    side = host.lattice.a
+    assert shortest["S-Zn"] == pytest.approx(side * 3**0.5 / 4)
+    assert shortest["S-S"] == pytest.approx(side / 2**0.5)
+    assert shortest["Zn-Zn"] == pytest.approx(side / 2**0.5)
+
+
+def test_a_contact_that_no_training_frame_has_is_extrapolation(
+    vacancy: Defect, host: Structure
+) -> None:
+    known = shortest_distances(host)
+    assert extrapolation(host, known, tolerance=0.05) is None
+    crowded = pushed_together(vacancy)
+    pair, distance = min(shortest_distances(crowded).items(), key=lambda item: item[1])
+    assert distance < 0.81
+    assert f"{pair} at {distance:.2f} A" in str(extrapolation(crowded, known, tolerance=0.05))
+
+
+def test_a_little_closer_than_training_is_still_within_the_domain(host: Structure) -> None:
+    known = {pair: distance / 0.97 for pair, distance in shortest_distances(host).items()}
+    assert extrapolation(host, known, tolerance=0.05) is None
+    assert extrapolation(host, known, tolerance=0.01) is not None

@@ -105,18 +105,18 @@ def test_frames_near_the_minimum_of_their_head_and_charge_weigh_more(
 ) -> None:
     scale = model.settings["energy_scale"]
     images = read_extxyz(folders(scratch)[0] / "frames.xyz")
-    groups: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
+    groups: dict[tuple[str, int], list[tuple[float, float, str]]] = defaultdict(list)
     for atoms in images:
-        weight = float(atoms.info[WEIGHT])
-        assert 0 < weight <= 1
         key = (atoms_fidelity(atoms), atoms_charge(atoms))
-        groups[key].append((atoms.info[ENERGY], weight))
+        row = (atoms.info[ENERGY], float(atoms.info[WEIGHT]), atoms.info["split"])
+        groups[key].append(row)
     assert len(groups) == 4
     for members in groups.values():
-        (low, heavy), *_, (high, light) = sorted(members)
-        assert heavy > light
-        # Half the weight for every energy_scale: 1 / weight is linear in the energy.
-        assert 1 / light - 1 / heavy == pytest.approx((high - low) / scale, rel=1e-4)
+        # Held-out labels must not move the weights of training frames.
+        floor = min(energy for energy, _, split in members if split == "train")
+        for energy, weight, _ in members:
+            assert weight == pytest.approx(1 / (1 + max(0.0, energy - floor) / scale), rel=1e-4)
+        assert len({weight for _, weight, _ in members}) > 1
 
 
 def test_metrics_per_head_charge_and_side_equal_those_taken_by_hand(
@@ -170,14 +170,19 @@ def test_there_is_a_parity_point_per_frame_on_a_common_scale(
 
 
 def test_the_best_epoch_has_the_lowest_score_of_the_history(model: Model) -> None:
-    """Energies in meV/atom plus forces in units of 50 meV/A; the high head counts double."""
+    """Squared errors of all validation frames together, a high-fidelity frame counting more."""
     assert [record.epoch for record in model.history] == list(range(8))
+    high = model.settings["high_weight"]
     scores = {
         record.epoch: sum(
-            weight * (record.valid[head]["energy_rmse"] + record.valid[head]["force_rmse"] / 50)
-            for head, weight in (("low", 1), ("high", 2))
+            weight
+            * record.valid[head]["n"]
+            * (
+                record.valid[head]["energy_rmse"] ** 2
+                + (record.valid[head]["force_rmse"] / 10) ** 2
+            )
+            for head, weight in (("low", 1.0), ("high", high))
         )
-        / 3
         for record in model.history
     }
     assert model.best_epoch == min(scores, key=scores.__getitem__)

@@ -53,11 +53,14 @@ def extrapolation(structure: Structure, known: dict[str, float], *, tolerance: f
         What was seen; None if every distance lies in the model's domain. Surrogates have
         false minima where they were never told of the repulsion between two atoms.
     """
-    for pair, distance in shortest_distances(structure).items():
-        limit = known.get(pair)
-        if limit is not None and distance < (1.0 - tolerance) * limit:
-            return f"{pair} at {distance:.2f} A, never below {limit:.2f} A in training"
-    return None
+    contacts = shortest_distances(structure)
+    shared = [pair for pair in contacts if pair in known]
+    if not shared:
+        return None
+    worst = min(shared, key=lambda pair: contacts[pair] / known[pair])
+    if contacts[worst] >= (1.0 - tolerance) * known[worst]:
+        return None
+    return f"{worst} at {contacts[worst]:.2f} A, never below {known[worst]:.2f} A in training"
 
 
 def filter_frames(
