@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import alive, alive_with, wait_for
 from jobs_for_tests import executions
 
+from conftest import alive, alive_with, wait_for
 from defect_mf_flows.errors import ServiceError
 from defect_mf_flows.local.mongod import PrivateMongod
 from defect_mf_flows.local.runner import LocalRunner, connect, workflow_progress

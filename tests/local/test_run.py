@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import alive
 from jobflow import Flow
 from jobs_for_tests import (
     double,
@@ -19,6 +18,7 @@ from jobs_for_tests import (
 )
 from rich.console import Console
 
+from conftest import alive
 from defect_mf_flows.errors import ResultsError, ServiceError
 from defect_mf_flows.local.printer import plain_line, render
 from defect_mf_flows.local.runner import LocalRunner, Progress, connect, workflow_progress
