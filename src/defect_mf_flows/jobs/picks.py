@@ -187,7 +187,7 @@ def _single_point(maker: ReferenceMaker, frame: Frame) -> Job:
     )
 
 
-@job(data=["frames"], config=WITH_STORE, output_schema=LoopState)
+@job(config=WITH_STORE, output_schema=LoopState)
 def gather_labels(
     low: list[str], labels: list[str], origins: list[str], picks: Picks, high: str
 ) -> LoopState:
