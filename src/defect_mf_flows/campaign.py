@@ -262,6 +262,13 @@ class SearchSettings(Section):
         description="Drop ends with two atoms closer than any training frame has them, by more "
         "than this fraction.",
     )
+    max_gain: float = Field(
+        1.0,
+        gt=0,
+        description="Drop ends whose model energy lies further than this below every training "
+        "label of their charge, eV per cell: such minima are holes of the model. Raise it if "
+        "the low-fidelity search cannot have come near the ground state.",
+    )
     batch: int = Field(12, ge=1, description="Relaxations per job.")
 
 

@@ -11,6 +11,7 @@ from defect_mf_flows.core.filters import (
     closest_approach,
     extrapolation,
     filter_frames,
+    implausible,
     shortest_distances,
 )
 from defect_mf_flows.schemas.calculation import FailureReason
@@ -128,3 +129,9 @@ def test_a_little_closer_than_training_is_still_within_the_domain(host: Structur
     known = {pair: distance / 0.97 for pair, distance in shortest_distances(host).items()}
     assert extrapolation(host, known, tolerance=0.05) is None
     assert extrapolation(host, known, tolerance=0.01) is not None
+
+
+def test_an_energy_far_below_every_label_is_a_hole_of_the_model() -> None:
+    assert implausible(-10.5, -10.0, max_gain=1.0) is None
+    assert "2.00 eV below every training label" in str(implausible(-12.0, -10.0, max_gain=1.0))
+    assert implausible(-12.0, None, max_gain=1.0) is None

@@ -63,6 +63,28 @@ def extrapolation(structure: Structure, known: dict[str, float], *, tolerance: f
     return f"{worst} at {contacts[worst]:.2f} A, never below {known[worst]:.2f} A in training"
 
 
+def implausible(energy: float, lowest: float | None, *, max_gain: float) -> str | None:
+    """Say by how much an energy is too good to be true.
+
+    Parameters
+    ----------
+    energy
+        Model energy of a relaxed structure, eV per cell.
+    lowest
+        Lowest training label of its head, charge and composition; None if unknown.
+    max_gain
+        Gain over the lowest label that is still believed, eV per cell.
+
+    Returns
+    -------
+    str or None
+        What was seen; None if the energy is plausible.
+    """
+    if lowest is None or energy >= lowest - max_gain:
+        return None
+    return f"{lowest - energy:.2f} eV below every training label of its charge"
+
+
 def filter_frames(
     frames: Iterable[Frame],
     *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from jobflow import Flow, Maker, Response, job
 
@@ -13,9 +14,10 @@ from defect_mf_flows.campaign import (
     SearchSettings,
     StartSettings,
 )
-from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.core.filters import extrapolation
+from defect_mf_flows.core.charge import charge_of, with_charge
+from defect_mf_flows.core.filters import extrapolation, implausible
 from defect_mf_flows.core.matching import SameMinimum, soap_vectors, unique_minima
+from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.core.starts import StartMaker
 from defect_mf_flows.jobs.common import WITH_STORE, Stage, job_store, own_uuid, read_output, staged
 from defect_mf_flows.schemas.calculation import Failure, FailureReason
@@ -29,6 +31,9 @@ from defect_mf_flows.schemas.search import (
     SearchPoint,
     SearchSet,
 )
+
+if TYPE_CHECKING:
+    from defect_mf_flows.learning.relaxation import Relaxed
 
 
 @dataclass
@@ -142,12 +147,7 @@ def relax_batch(
     model = read_output(job_store(), model_uuid, Model, load=True)
     potential = Potential(model, head=model.heads[-1], device=device)
     ends = relax([s.structure for s in starts], potential, fmax=search.fmax, steps=search.steps)
-    problems = [
-        "exploded"
-        if end.exploded
-        else extrapolation(end.structure, model.shortest, tolerance=search.extrapolation)
-        for end in ends
-    ]
+    problems = [_problem(end, model, search) for end in ends]
     return RelaxationBatch(
         defect=str(starts[0].defect),
         charge=starts[0].charge,
@@ -159,6 +159,18 @@ def relax_batch(
         structures=[e.structure for e in ends],
         seconds=time.monotonic() - began,
     )
+
+
+def _problem(end: Relaxed, model: Model, search: SearchSettings) -> str | None:
+    """Why an end is worthless, or None."""
+    if end.exploded:
+        return "exploded"
+    contact = extrapolation(end.structure, model.shortest, tolerance=search.extrapolation)
+    if contact is not None:
+        return contact
+    cell = composition_key(end.structure)
+    lowest = model.lowest.get(f"{model.heads[-1]}|{charge_of(end.structure):+d}|{cell}")
+    return implausible(end.energy, lowest, max_gain=search.max_gain)
 
 
 @job(data=["minima"], config=WITH_STORE, output_schema=SearchSet)

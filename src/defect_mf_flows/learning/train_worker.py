@@ -125,7 +125,7 @@ class Trainer:
         size, loss_function, losses = self.settings["batch_size"], self._loss(), []
         for start in range(0, len(order), size):
             batch = collate([self.train[i] for i in order[start : start + size]])
-            loss, _ = take_step(
+            _, report = take_step(
                 model=self.model,
                 loss_fn=loss_function,
                 batch=batch,
@@ -135,7 +135,7 @@ class Trainer:
                 max_grad_norm=self.settings["max_grad_norm"],
                 device=self.device,
             )
-            losses.append(float(loss))
+            losses.append(float(report["loss"]))
         return float(np.mean(losses))
 
     def _validate(self) -> dict[str, dict[str, float]]:

@@ -195,6 +195,10 @@ def _document(
         charges={head: sorted(charges[head]) for head in dataset.heads},
         references=references,
         shortest=_shortest(frames, dataset),
+        lowest={
+            f"{head}|{charge:+d}|{cell}": energy
+            for (head, charge, cell), energy in _lowest_energies(frames, dataset).items()
+        },
         settings=task["settings"],
         seed=task["seed"],
         best_epoch=done["best_epoch"],

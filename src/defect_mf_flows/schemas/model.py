@@ -102,6 +102,8 @@ class Model(StoredDocument):
     shortest
         Shortest distance per pair of elements in the training set, Angstrom; closer contacts
         are extrapolation.
+    lowest
+        Lowest training label per ``"head|charge|composition"``, eV per cell.
     settings
         Hyperparameters.
     seed
@@ -124,6 +126,7 @@ class Model(StoredDocument):
     charges: dict[str, list[StrictInt]]
     references: list[ReferenceEnergy]
     shortest: dict[str, float] = Field(default_factory=dict)
+    lowest: dict[str, float] = Field(default_factory=dict)
     settings: dict[str, Any]
     seed: int
     best_epoch: int
