@@ -10,7 +10,7 @@ from ase import Atoms
 from pymatgen.core import Structure
 from pymatgen.util.coord import pbc_shortest_vectors
 
-from defect_mf_flows.schemas.search import Deviation
+from defect_mf_flows.schemas.search import Deviation, Minimum
 
 #: Radius of the local environment, Angstrom.
 LOCAL_RADIUS = 5.0
@@ -114,6 +114,50 @@ def unique_minima(
             labels[i] = len(representatives)
             representatives.append(i)
     return representatives, labels
+
+
+def collect_minima(
+    structures: list[Structure],
+    energies: list[float],
+    starts: list[str],
+    site: list[float],
+    *,
+    same: SameMinimum,
+) -> tuple[list[Minimum], list[int]]:
+    """Merge the ends of relaxations of one charge state into minima.
+
+    Parameters
+    ----------
+    structures, energies, starts
+        Final geometry, energy (eV per cell) and start label of every relaxation.
+    site
+        Fractional coordinates of the defect site.
+    same
+        The criterion.
+
+    Returns
+    -------
+    minima
+        The lowest first, each with the labels of all its starts.
+    labels
+        For each relaxation the position of its minimum.
+    """
+    if not structures:
+        return [], []
+    vectors = soap_vectors(structures, site)
+    representatives, labels = unique_minima(energies, vectors, same=same)
+    minima = []
+    for number, index in enumerate(representatives):
+        members = [i for i, label in enumerate(labels) if label == number]
+        minima.append(
+            Minimum(
+                structure=structures[index],
+                energy=energies[index],
+                starts=[starts[i] for i in sorted(members, key=lambda i: energies[i])],
+                soap=vectors[index],
+            )
+        )
+    return minima, labels
 
 
 def deviation(one: Structure, other: Structure, site: list[float]) -> Deviation:

@@ -8,7 +8,7 @@ from jobflow import Flow, Job, Maker, Response, job
 
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, StartSettings
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.core.matching import SameMinimum, soap_vectors, unique_minima
+from defect_mf_flows.core.matching import SameMinimum, collect_minima
 from defect_mf_flows.core.starts import StartMaker
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import (
@@ -22,7 +22,7 @@ from defect_mf_flows.jobs.common import (
 )
 from defect_mf_flows.schemas.calculation import Calculation, Failure
 from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
-from defect_mf_flows.schemas.search import Exploration, Minimum, Search, SearchPoint
+from defect_mf_flows.schemas.search import Exploration, Search, SearchPoint
 
 
 @dataclass
@@ -183,27 +183,14 @@ def search_of(
         Lowest minimum first.
     """
     good = [c for c in done if c.failure is None]
-    structures = [c.final_structure for c in good if c.final_structure is not None]
     energies = [float(c.final_energy) for c in good if c.final_energy is not None]
-    minima: list[Minimum] = []
-    labels: list[int] = []
-    if good:
-        vectors = soap_vectors(structures, defect.site)
-        same = SameMinimum(soap=matching.soap, energy=matching.energy)
-        representatives, labels = unique_minima(energies, vectors, same=same)
-        for number, index in enumerate(representatives):
-            members = sorted(
-                (i for i, label in enumerate(labels) if label == number),
-                key=lambda i: energies[i],
-            )
-            minima.append(
-                Minimum(
-                    structure=structures[index],
-                    energy=energies[index],
-                    starts=[good[i].start for i in members],
-                    soap=vectors[index],
-                )
-            )
+    minima, labels = collect_minima(
+        [c.final_structure for c in good if c.final_structure is not None],
+        energies,
+        [c.start for c in good],
+        defect.site,
+        same=SameMinimum(soap=matching.soap, energy=matching.energy),
+    )
     points = [
         SearchPoint(
             start=c.start, energy=energies[i], converged=True, steps=c.n_calls, minimum=labels[i]

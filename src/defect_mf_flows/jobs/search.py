@@ -16,7 +16,7 @@ from defect_mf_flows.campaign import (
 )
 from defect_mf_flows.core.charge import charge_of, with_charge
 from defect_mf_flows.core.filters import extrapolation, implausible
-from defect_mf_flows.core.matching import SameMinimum, soap_vectors, unique_minima
+from defect_mf_flows.core.matching import SameMinimum, collect_minima
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.core.starts import StartMaker
 from defect_mf_flows.jobs.common import WITH_STORE, Stage, job_store, own_uuid, read_output, staged
@@ -25,7 +25,6 @@ from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import (
     Exploration,
-    Minimum,
     RelaxationBatch,
     Search,
     SearchPoint,
@@ -245,25 +244,13 @@ def merge_batches(
         for end in ends
         if end[1] is None
     ]
-    minima: list[Minimum] = []
-    labels: list[int] = []
-    if good:
-        energies = [float(end[1]) for end in good if end[1] is not None]
-        vectors = soap_vectors([end[4] for end in good], defect.site)
-        representatives, labels = unique_minima(energies, vectors, same=same)
-        for number, index in enumerate(representatives):
-            members = sorted(
-                (i for i, label in enumerate(labels) if label == number),
-                key=lambda i: energies[i],
-            )
-            minima.append(
-                Minimum(
-                    structure=good[index][4],
-                    energy=energies[index],
-                    starts=[good[i][0] for i in members],
-                    soap=vectors[index],
-                )
-            )
+    minima, labels = collect_minima(
+        [end[4] for end in good],
+        [float(end[1]) for end in good if end[1] is not None],
+        [end[0] for end in good],
+        defect.site,
+        same=same,
+    )
     return Search(
         defect=defect.name,
         charge=charge,
