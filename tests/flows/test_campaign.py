@@ -11,7 +11,7 @@ from defect_mf_flows.jobs.common import Stage
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.loop import LoopState, StopVerdict
-from defect_mf_flows.schemas.search import Verdict
+from defect_mf_flows.schemas.search import SearchSet, Verdict, VerificationSet
 
 
 def test_the_campaign_ends_with_a_verdict_for_every_charge(finished):
@@ -136,3 +136,26 @@ def test_dynamic_jobs_do_not_inherit_the_routing_of_their_parent(tiny_campaign):
     flow = CampaignMaker.from_campaign(campaign).make(structure)
     assert all(job.config.pass_manager_config is False for job in flow.jobs)
     assert flow.jobs[1].config.expose_store is True
+
+
+def test_a_wrong_verdict_starts_another_round_with_the_labels_it_gained(
+    run_campaign_here, tmp_path
+):
+    """No relaxation stays within a millionth of an Angstrom, so every verdict is wrong."""
+    changes = {"loop.max_rounds": 2, "verification.max_local_rmsd": 1e-6}
+    run = run_campaign_here(tmp_path, changes)
+    first, second = run.results.rounds
+    assert set(first.verdicts.values()) == set(second.verdicts.values()) == {Verdict.WRONG}
+    assert run.results.stop in {StopVerdict.BUDGET, StopVerdict.STALLED}
+    before, after = run.api.documents(Dataset)
+    gained = {k: after.counts[k] - before.counts.get(k, 0) for k in after.counts}
+    assert sum(n for key, n in gained.items() if key.startswith("gfn2")) > 0
+    assert all(n == 0 for key, n in gained.items() if key.startswith("gfn1"))
+    searches = list(run.api.documents(SearchSet))
+    starts = [{p.start for s in found.searches for p in s.points} for found in searches]
+    failed = {f.start for s in searches[1].searches for f in s.failures}
+    assert any(label.startswith("Verified_") for label in starts[1] | failed)
+    assert not any(label.startswith("Verified_") for label in starts[0])
+    low = [c for v in run.api.documents(VerificationSet, load=True) for x in v.verifications
+           for c in x.candidates if c.origin == "low"]  # fmt: skip
+    assert {c.round for c in low} == {1}  # its relaxation is not computed again

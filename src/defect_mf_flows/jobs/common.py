@@ -11,6 +11,8 @@ from monty.json import MontyDecoder
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.schemas.base import Document
 from defect_mf_flows.schemas.calculation import Calculation
+from defect_mf_flows.schemas.loop import LoopState
+from defect_mf_flows.schemas.search import Candidate, VerificationSet
 
 D = TypeVar("D", bound=Document)
 
@@ -120,3 +122,13 @@ def job_store() -> JobStore:
 def calculations(uuids: list[str], *, frames: bool = True) -> list[Calculation]:
     """Read calculations from the store of the running job, in the order of their uuids."""
     return [read_output(job_store(), uuid, Calculation, load=frames) for uuid in uuids]
+
+
+def earlier_candidates(state: LoopState, defect: str, charge: int) -> list[Candidate]:
+    """Candidates of the last finished round, which hold those of all rounds before it."""
+    if not state.rounds:
+        return []
+    last = read_output(job_store(), state.rounds[-1].verifications, VerificationSet, load=True)
+    return next(
+        v.candidates for v in last.verifications if (v.defect, v.charge) == (defect, charge)
+    )

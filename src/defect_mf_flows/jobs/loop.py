@@ -59,7 +59,7 @@ class RoundMaker(Maker):
         staged(dataset, Stage.TRAINING, f"dataset of round {number}")
         model = self.train.make(dataset.output.job_uuid)
         staged(model, Stage.TRAINING, f"train round {number}")
-        searches = self.search.make(defects_uuid, exploration_uuid, model.output.job_uuid)
+        searches = self.search.make(defects_uuid, exploration_uuid, model.output.job_uuid, state)
         staged(searches, Stage.SEARCH, f"surrogate search of round {number}")
         verdicts = self.verify.make(
             defects_uuid,

@@ -19,9 +19,18 @@ from defect_mf_flows.core.filters import extrapolation, implausible
 from defect_mf_flows.core.matching import SameMinimum, collect_minima
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.core.starts import StartMaker
-from defect_mf_flows.jobs.common import WITH_STORE, Stage, job_store, own_uuid, read_output, staged
+from defect_mf_flows.jobs.common import (
+    WITH_STORE,
+    Stage,
+    earlier_candidates,
+    job_store,
+    own_uuid,
+    read_output,
+    staged,
+)
 from defect_mf_flows.schemas.calculation import Failure, FailureReason
 from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
+from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import (
     Exploration,
@@ -60,7 +69,9 @@ class SearchMaker(Maker):
     seed: int = 1
 
     @job(config=WITH_STORE)
-    def make(self, defects_uuid: str, exploration_uuid: str, model_uuid: str) -> Response:
+    def make(
+        self, defects_uuid: str, exploration_uuid: str, model_uuid: str, state: LoopState
+    ) -> Response:
         """Spawn batches of relaxations and gather their minima.
 
         Parameters
@@ -68,6 +79,8 @@ class SearchMaker(Maker):
         defects_uuid, exploration_uuid, model_uuid
             uuids of the jobs that made host and defects, the low-fidelity search (whose
             minima are starts too) and the model.
+        state
+            The loop's state: what earlier rounds verified is a start as well.
 
         Returns
         -------
@@ -82,6 +95,7 @@ class SearchMaker(Maker):
         for defect in defects.defects:
             for charge in defect.charges:
                 starts, failed = self._starts(defect, charge, exploration)
+                starts += self._verified(defect, charge, state)
                 failures += failed
                 for first in range(0, len(starts), self.search.batch):
                     chunk = starts[first : first + self.search.batch]
@@ -115,6 +129,21 @@ class SearchMaker(Maker):
                 for number, minimum in enumerate(found.minima)
             ]
         return starts, maker.failures
+
+    def _verified(self, defect: Defect, charge: int, state: LoopState) -> list[StartStructure]:
+        """High-fidelity minima of earlier rounds: the model must at least know those."""
+        found = earlier_candidates(state, defect.name, charge)
+        return [
+            StartStructure(
+                defect=defect.name,
+                charge=charge,
+                spin=self.defects.spin_of(defect.name, charge),
+                label=f"Verified_{number}",
+                structure=candidate.relaxed,
+            )
+            for number, candidate in enumerate(found)
+            if candidate.relaxed is not None
+        ]
 
 
 @job(data=["structures"], config=WITH_STORE, output_schema=RelaxationBatch)

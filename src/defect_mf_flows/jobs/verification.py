@@ -19,6 +19,7 @@ from defect_mf_flows.jobs.common import (
     WITH_STORE,
     Stage,
     calculations,
+    earlier_candidates,
     job_store,
     own_uuid,
     read_output,
@@ -176,16 +177,6 @@ class VerifyMaker(Maker):
             charge=charge,
             fidelity=self.relax.fidelity,
         )
-
-
-def earlier_candidates(state: LoopState, defect: str, charge: int) -> list[Candidate]:
-    """Candidates of the last finished round, which hold those of all rounds before it."""
-    if not state.rounds:
-        return []
-    last = read_output(job_store(), state.rounds[-1].verifications, VerificationSet, load=True)
-    return next(
-        v.candidates for v in last.verifications if (v.defect, v.charge) == (defect, charge)
-    )
 
 
 @job(data=["candidates"], config=WITH_STORE, output_schema=VerificationSet)
