@@ -47,9 +47,6 @@ TINY: dict[str, Any] = {
         "pair_distortions": [],
         "rattles": [0.05],
         "steps": 10,
-        # A model of six epochs knows nothing: its minima pass, and high fidelity judges them.
-        "extrapolation": 0.9,
-        "max_gain": 1000.0,
     },
     "verification": {"minima": 1},
     "loop": {"max_rounds": 1},
