@@ -37,3 +37,11 @@ class ServiceError(DefectMFError):
 
 class ResultsError(DefectMFError):
     """Results were asked for that the store does not hold."""
+
+
+class SiteError(DefectMFError):
+    """A site's files, its database or a submission to it cannot be used."""
+
+
+class VersionError(DefectMFError):
+    """A job or a document belongs to another version of this package."""

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from defect_mf_flows.errors import CampaignError
+from defect_mf_flows.schemas.routing import Routing
 
 CONFIG_VARIABLE = "DEFECT_MF_CONFIG_FILE"
 
@@ -30,6 +31,8 @@ class Settings(BaseSettings):
     training_threads
         Threads of a training run; None: half the cores. Threads that wait for a core that
         other work holds make a training many times slower.
+    routing
+        Workers and queue limits per kind of job, for campaigns submitted to a LaunchPad.
     """
 
     model_config = SettingsConfigDict(env_prefix="DEFECT_MF_", extra="ignore")
@@ -38,6 +41,7 @@ class Settings(BaseSettings):
     mongod: str | None = None
     workers: int | None = Field(default=None, ge=1)
     training_threads: int | None = Field(default=None, ge=1)
+    routing: Routing = Field(default_factory=Routing)
 
     @property
     def threads(self) -> int:
@@ -59,21 +63,26 @@ def get_settings() -> Settings:
     CampaignError
         If the file is missing, unreadable, or has an unknown key or an unusable value.
     """
-    content: dict[str, Any] = {}
-    if name := os.environ.get(CONFIG_VARIABLE):
-        path = Path(name)
-        if not path.is_file():
-            raise CampaignError(f"{CONFIG_VARIABLE}={name}: no such file; unset or correct it.")
-        try:
-            content = yaml.safe_load(path.read_text()) or {}
-        except Exception as error:
-            raise CampaignError(f"{name}: not readable as YAML: {error}") from None
-        if not isinstance(content, dict):
-            raise CampaignError(f"{name}: must be a mapping of settings to values.")
-        unknown = sorted(set(content) - set(Settings.model_fields))
-        if unknown:
-            known = sorted(Settings.model_fields)
-            raise CampaignError(f"{name}: unknown keys {unknown}; known are {known}.")
+    name = os.environ.get(CONFIG_VARIABLE)
+    if name and not Path(name).is_file():
+        raise CampaignError(f"{CONFIG_VARIABLE}={name}: no such file; unset or correct it.")
+    return read_settings(Path(name) if name else None)
+
+
+def read_settings(path: Path | None) -> Settings:
+    """Settings from the environment, over those of a YAML file.
+
+    Parameters
+    ----------
+    path
+        The file; without one, or if it does not exist, only the environment counts.
+
+    Raises
+    ------
+    CampaignError
+        If the file is unreadable, or has an unknown key or an unusable value.
+    """
+    content = _content(path) if path is not None and path.is_file() else {}
     given = {key: content[key] for key in content if f"DEFECT_MF_{key.upper()}" not in os.environ}
     try:
         return Settings(**given)
@@ -82,4 +91,20 @@ def get_settings() -> Settings:
             f"{'.'.join(map(str, item['loc']))}: {item['msg']} (got {item['input']!r})"
             for item in error.errors()
         )
-        raise CampaignError(f"settings of this machine: {faults}; correct them.") from None
+        raise CampaignError(
+            f"{path or 'settings of this machine'}: {faults}; correct them."
+        ) from None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except Exception as error:
+        raise CampaignError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise CampaignError(f"{path}: must be a mapping of settings to values.")
+    unknown = sorted(set(content) - set(Settings.model_fields))
+    if unknown:
+        known = sorted(Settings.model_fields)
+        raise CampaignError(f"{path}: unknown keys {unknown}; known are {known}.")
+    return content

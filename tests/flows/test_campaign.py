@@ -134,13 +134,6 @@ def test_makers_survive_the_serialisation_that_fireworks_uses(tiny_campaign):
     assert explore.relax.settings == campaign.fidelities["gfn1"]
 
 
-def test_dynamic_jobs_do_not_inherit_the_routing_of_their_parent(tiny_campaign):
-    campaign, structure = load_campaign(tiny_campaign)
-    flow = CampaignMaker.from_campaign(campaign).make(structure)
-    assert all(job.config.pass_manager_config is False for job in flow.jobs)
-    assert flow.jobs[1].config.expose_store is True
-
-
 def test_a_wrong_verdict_starts_another_round_with_the_labels_it_gained(
     run_campaign_here, tmp_path
 ):

@@ -12,10 +12,10 @@ from jobflow import Flow, run_locally
 from jobs_for_tests import dynamic_flow
 
 from defect_mf_flows.errors import ServiceError
+from defect_mf_flows.launchpad.progress import StageProgress, _remaining
 from defect_mf_flows.local.locks import FolderLock
 from defect_mf_flows.local.mongod import find_mongod
 from defect_mf_flows.local.printer import duration
-from defect_mf_flows.local.progress import StageProgress, _remaining
 from defect_mf_flows.local.store import disk_job_store
 from defect_mf_flows.local.worker import make_fworker
 

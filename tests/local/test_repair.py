@@ -8,10 +8,11 @@ import pytest
 from fireworks import Firework, FWAction, FWorker, Workflow
 from jobs_for_tests import EmptyTask
 
+from defect_mf_flows.launchpad.failures import lost_connection
 from defect_mf_flows.local.launchpad import CrashSafeLock, LocalLaunchPad
 from defect_mf_flows.local.layout import Layout
 from defect_mf_flows.local.mongod import PrivateMongod
-from defect_mf_flows.local.recovery import lost_connection, repair
+from defect_mf_flows.local.recovery import repair
 
 pytestmark = pytest.mark.mongod
 TASK = EmptyTask()

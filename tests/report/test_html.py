@@ -142,6 +142,12 @@ def test_missing_values_are_dashes(make_results, make_ground_state):
     assert "No low-fidelity ground state was available" in text(page)
 
 
+def test_the_epoch_of_the_kept_weights_is_told_where_it_is_known(make_results):
+    shown = text(render_report(make_results(best_epoch=17)))
+    assert "Kept weights of epoch Last validated epoch 17 29" in shown
+    assert "Kept weights" not in text(render_report(make_results(best_epoch=None)))
+
+
 def test_almost_nothing_found(make_results):
     empty = {
         "ground_states": [],

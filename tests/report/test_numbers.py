@@ -50,3 +50,11 @@ def test_low_fidelity_head_comes_first(make_results):
     assert numbers.heads(make_results()) == ["gfn1", "gfn2"]
     swapped = make_results(fidelities={"low": "gfn2", "high": "gfn1"})
     assert numbers.heads(swapped) == ["gfn2", "gfn1"]
+
+
+def test_the_worst_level_is_told_with_its_error(make_results):
+    results = make_results()
+    gap, level = numbers.worst_level(results, "low")
+    assert gap == pytest.approx(0.558)
+    assert (level.from_charge, level.to_charge) == (1, 0)
+    assert numbers.worst_level(make_results(charges=(0,)), "low") is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import inspect
 import os
@@ -14,6 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
 
+from defect_mf_flows.campaign.calculators import find_calculator
 from defect_mf_flows.core.charge import charge_probe, from_atoms, to_atoms
 from defect_mf_flows.engines.base import ReferenceMaker, check_start
 from defect_mf_flows.errors import ChargeError, EngineError
@@ -87,9 +87,8 @@ class AseReferenceMaker(ReferenceMaker):
                     "settings.spin_keyword; give it, or leave the spin out."
                 )
             arguments[settings["spin_keyword"]] = spin
-        module, _, name = settings["calculator"].rpartition(".")
         try:
-            calculator = getattr(importlib.import_module(module), name)(**arguments)
+            calculator = find_calculator(settings["calculator"])(**arguments)
         except (ImportError, AttributeError, TypeError) as error:
             raise EngineError(
                 f"fidelity {self.fidelity!r}: cannot build {settings['calculator']}: {error}; "

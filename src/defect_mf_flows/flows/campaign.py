@@ -120,8 +120,8 @@ class CampaignMaker(Maker):
         Returns
         -------
         Flow
-            Its output is the ``Results`` document. Dynamic jobs inherit the campaign's
-            metadata, but no manager configuration: routing goes by stage.
+            Its output is the ``Results`` document. Jobs made later inherit the campaign's
+            metadata.
         """
         defects = staged(self.defects.make(structure), Stage.DEFECTS)
         host_and_defects = defects.output.job_uuid
@@ -140,8 +140,4 @@ class CampaignMaker(Maker):
         if self.results.campaign is not None:
             metadata["campaign_hash"] = campaign_hash(self.results.campaign, structure)
         flow.update_metadata(metadata, dynamic=True)
-        # Only this attribute: a new configuration would take the store from its readers.
-        flow.update_config(
-            {"pass_manager_config": False}, attributes=["pass_manager_config"], dynamic=True
-        )
         return flow

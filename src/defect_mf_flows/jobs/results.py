@@ -29,7 +29,7 @@ from defect_mf_flows.jobs.common import (
 from defect_mf_flows.schemas.calculation import BandEdges, Calculation, Failure
 from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.defect import Defect, DefectSet
-from defect_mf_flows.schemas.loop import LoopState, StopVerdict
+from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.results import (
     GroundState,
@@ -94,6 +94,11 @@ class Gathering:
     ----------
     campaign, defects, exploration, state
         The campaign and its documents.
+
+    Raises
+    ------
+    ResultsError
+        If the loop has not ended.
     """
 
     def __init__(
@@ -103,7 +108,12 @@ class Gathering:
         exploration: Exploration,
         state: LoopState,
     ) -> None:
-        self.campaign, self.defects = campaign, defects
+        if state.stop is None:
+            raise ResultsError(
+                f"the loop has no stop verdict after {len(state.rounds)} round(s), so there are "
+                "no results yet; run the campaign again to continue it."
+            )
+        self.campaign, self.defects, self.stop = campaign, defects, state.stop
         self.exploration, self.state = exploration, state
         store, last = job_store(), state.rounds[-1]
         self.model = read_output(store, last.model, Model, load=True)
@@ -137,7 +147,7 @@ class Gathering:
             },
             fidelities={"low": c.roles.low, "high": c.roles.high},
             engines={k: v.model_dump(mode="json") for k, v in c.fidelities.items()},
-            stop=self.state.stop or StopVerdict.BUDGET,
+            stop=self.stop,
             stop_reason=self.state.stop_reason,
             ground_states=grounds,
             transition_levels=self._levels(grounds),
@@ -146,6 +156,7 @@ class Gathering:
             metrics=self.model.metrics,
             parity=self.model.parity,
             history=self.model.history,
+            best_epoch=self.model.best_epoch,
             rounds=self.state.rounds,
             counts=self._counts(),
             failures=self._failures(),

@@ -13,11 +13,11 @@ from jobflow import JobStore, run_locally
 from defect_mf_flows.campaign import campaign_hash, load_campaign
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.flows.campaign import CampaignMaker
+from defect_mf_flows.launchpad.progress import Progress, workflow_progress
 from defect_mf_flows.local.connection import connect
 from defect_mf_flows.local.layout import Layout
 from defect_mf_flows.local.locks import FolderLock
 from defect_mf_flows.local.printer import ProgressPrinter
-from defect_mf_flows.local.progress import Progress, workflow_progress
 from defect_mf_flows.local.runner import LocalRunner
 from defect_mf_flows.local.store import disk_job_store
 from defect_mf_flows.report.html import write_report
@@ -115,8 +115,7 @@ def read_results(path: Path, *, folder: Path | None) -> Results:
     ResultsError
         If nothing was run there, or it has not finished.
     """
-    campaign, structure = load_campaign(path)
-    key = campaign_hash(campaign, structure)
+    key = _hash_of(path)
     with open_store(campaign_folder(path, folder)) as store:
         return CampaignResults(store, campaign_hash=key).results()
 
@@ -126,10 +125,8 @@ def campaign_progress(path: Path, *, folder: Path | None) -> Progress:
 
     Parameters
     ----------
-    path
-        Campaign file.
-    folder
-        Its folder; None: ``campaigns/NAME``.
+    path, folder
+        As for :func:`read_results`.
 
     Returns
     -------
@@ -141,15 +138,18 @@ def campaign_progress(path: Path, *, folder: Path | None) -> Progress:
     ResultsError
         If nothing was run there, or it was run with ``--serial``, which keeps no list of jobs.
     """
-    campaign, structure = load_campaign(path)
-    where = campaign_folder(path, folder)
+    key, where = _hash_of(path), campaign_folder(path, folder)
     if (where / SERIAL_STORE).exists() and not Layout.of(where).data.is_dir():
         raise ResultsError(
             f"{where} was run with --serial, which keeps no list of jobs; "
             "use `defect-mf results` when it has finished."
         )
     with connect(where, get_settings().mongod) as (launchpad, _):
-        return workflow_progress(launchpad, campaign_hash(campaign, structure))
+        return workflow_progress(launchpad, key)
+
+
+def _hash_of(path: Path) -> str:
+    return campaign_hash(*load_campaign(path))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from defect_mf_flows.errors import ServiceError
-from defect_mf_flows.local import guard
+from defect_mf_flows.launchpad import guard
 
 logger = logging.getLogger(__name__)
 

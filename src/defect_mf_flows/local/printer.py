@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from defect_mf_flows.local.progress import Progress
+from defect_mf_flows.launchpad.progress import Progress
 
 PLAIN_SECONDS = 20.0
 MAX_NAMES = 6

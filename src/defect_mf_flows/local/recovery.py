@@ -16,30 +16,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fireworks import FWAction
-from fireworks.core.launchpad import get_action_from_gridfs
-from pymongo.errors import (
-    AutoReconnect,
-    ConnectionFailure,
-    NetworkTimeout,
-    NotPrimaryError,
-    ServerSelectionTimeoutError,
-)
 
-from defect_mf_flows.local.launchpad import WORKER_PATIENCE, LocalLaunchPad
+from defect_mf_flows.launchpad.patience import WORKER_PATIENCE
+from defect_mf_flows.local.launchpad import LocalLaunchPad
 
 logger = logging.getLogger(__name__)
 
 HELD = ("RUNNING", "RESERVED")
-_CONNECTION_ERRORS = tuple(
-    f"pymongo.errors.{kind.__name__}"
-    for kind in (
-        AutoReconnect,
-        ConnectionFailure,
-        NetworkTimeout,
-        NotPrimaryError,
-        ServerSelectionTimeoutError,
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -169,40 +152,3 @@ def release_stuck(launchpad: LocalLaunchPad) -> int:
     for fw_id in stuck:
         launchpad._refresh_wf(fw_id)
     return len(stuck)
-
-
-def stacktrace(launchpad: LocalLaunchPad, fw_id: int) -> tuple[str, str | None]:
-    """Return the last exception of a failed job and the worker that ran it.
-
-    Parameters
-    ----------
-    launchpad
-        The LaunchPad.
-    fw_id
-        The Firework.
-
-    Returns
-    -------
-    tuple
-        The stack trace, empty when none was stored, and the worker's name.
-    """
-    fields = {"launches": 1, "spec._exception_details": 1}
-    firework = launchpad.fireworks.find_one({"fw_id": fw_id}, fields) or {}
-    launch_id = max(firework.get("launches", []), default=None)
-    launch = launchpad.launches.find_one({"launch_id": launch_id}) or {}
-    action = get_action_from_gridfs(launch.get("action"), launchpad.gridfs_fallback) or {}
-    trace = (action.get("stored_data", {}).get("_exception") or {}).get("_stacktrace")
-    trace = trace or firework.get("spec", {}).get("_exception_details", {}).get("_stacktrace")
-    return str(trace or ""), (launch.get("fworker") or {}).get("name")
-
-
-def lost_connection(trace: str) -> bool:
-    """Whether a job failed only because the server was away.
-
-    Parameters
-    ----------
-    trace
-        The job's stack trace.
-    """
-    lines = [line for line in trace.splitlines() if line.strip()]
-    return any(line.startswith(_CONNECTION_ERRORS) for line in lines)

@@ -14,19 +14,20 @@ from jobflow.managers.fireworks import flow_to_workflow
 from pymongo.errors import PyMongoError
 
 from defect_mf_flows.errors import ServiceError
+from defect_mf_flows.launchpad.failures import lost_connection, stacktrace
+from defect_mf_flows.launchpad.progress import (
+    Progress,
+    ProgressTracker,
+    find_workflow,
+    workflow_progress,
+)
 from defect_mf_flows.local.connection import connect
 from defect_mf_flows.local.launchpad import LocalLaunchPad
 from defect_mf_flows.local.layout import Layout
 from defect_mf_flows.local.locks import FolderLock
 from defect_mf_flows.local.mongod import PrivateMongod, find_mongod
 from defect_mf_flows.local.printer import ProgressPrinter
-from defect_mf_flows.local.progress import (
-    Progress,
-    ProgressTracker,
-    find_workflow,
-    workflow_progress,
-)
-from defect_mf_flows.local.recovery import lost_connection, release_stuck, repair, stacktrace
+from defect_mf_flows.local.recovery import release_stuck, repair
 from defect_mf_flows.local.signals import StopSignals
 from defect_mf_flows.local.store import ensure_indexes, local_job_store
 from defect_mf_flows.local.workers import WorkerPool, usable_cores

@@ -9,7 +9,7 @@ import yaml
 from jobflow import JobStore
 from maggma.stores import GridFSStore, MongoStore
 
-from defect_mf_flows.local.launchpad import CLIENT_OPTIONS, WORKER_PATIENCE
+from defect_mf_flows.launchpad.patience import CLIENT_OPTIONS, WORKER_PATIENCE
 from defect_mf_flows.local.layout import DATABASE, Layout
 from defect_mf_flows.local.sqlite_store import SqliteStore
 

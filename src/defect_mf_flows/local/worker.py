@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from defect_mf_flows.local.guard import start_watchdog
+from defect_mf_flows.launchpad.guard import start_watchdog
 
 if TYPE_CHECKING:
     from fireworks import FWorker
@@ -81,7 +81,7 @@ def _tidy(launchpad: LocalLaunchPad, fworker: FWorker, folder: Path, keep: bool)
         return
     if keep:
         return
-    from defect_mf_flows.local.launchpad import patiently
+    from defect_mf_flows.launchpad.patience import patiently
 
     query = {"fworker.name": fworker.name, "launch_dir": str(folder), "state": "COMPLETED"}
     if patiently(lambda: launchpad.launches.find_one(query, {"_id": 1})):
@@ -90,7 +90,7 @@ def _tidy(launchpad: LocalLaunchPad, fworker: FWorker, folder: Path, keep: bool)
 
 def work(launchpad: LocalLaunchPad, fworker: FWorker, root: Path, keep: bool) -> NoReturn:
     """Run jobs until the process is ended from outside."""
-    from defect_mf_flows.local.launchpad import patiently
+    from defect_mf_flows.launchpad.patience import patiently
 
     while True:
         if patiently(lambda: launchpad.run_exists(fworker)):
@@ -113,7 +113,8 @@ def _serve(arguments: argparse.Namespace) -> NoReturn:
     # Imported here: the watchdog was forked while the process was still small.
     import fireworks.core.rocket as fw_rocket
 
-    from defect_mf_flows.local.launchpad import WORKER_PATIENCE, WorkerLaunchPad
+    from defect_mf_flows.launchpad.patience import WORKER_PATIENCE
+    from defect_mf_flows.local.launchpad import WorkerLaunchPad
     from defect_mf_flows.local.layout import Layout
 
     settings: Any = fw_rocket

@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 from defect_mf_flows.report import numbers
 from defect_mf_flows.report.formatting import (
     MISSING,
-    charge_text,
     defect_html,
     duration,
     is_number,
+    level_html,
     milli,
     number,
     start_text,
@@ -25,7 +25,9 @@ from defect_mf_flows.report.theme import (
     LOW_COLOUR,
     MODEL_COLOUR,
     VERMILION,
+    join,
     new_figure,
+    outlined,
     row_height,
     rows_axis,
 )
@@ -74,8 +76,12 @@ def low_excess_figure(results: Results) -> go.Figure:
     figure.update_xaxes(title="eV per cell above the verified one")
     # Room on the right for the numbers beside the bars.
     figure.update_xaxes(range=[1.1 * bottom, top + 0.75 * (top - bottom)])
-    figure.update_yaxes(rows_axis([defect_html(g.defect, g.charge) for g in grounds]))
+    figure.update_yaxes(_state_rows(results))
     return figure
+
+
+def _state_rows(results: Results) -> dict[str, Any]:
+    return rows_axis([defect_html(g.defect, g.charge) for g in results.ground_states])
 
 
 def _excess_text(ground: GroundState) -> str:
@@ -103,16 +109,7 @@ def shortest_bond_figure(results: Results) -> go.Figure:
     grounds = results.ground_states
     figure = new_figure(row_height(len(grounds)))
     for y, ground in enumerate(grounds):
-        ends = [v for v in ground.shortest_bonds.values() if is_number(v)]
-        if len(ends) > 1:
-            figure.add_scatter(
-                x=[min(ends), max(ends)],
-                y=[y, y],
-                mode="lines",
-                line={"color": GREY, "width": 2},
-                hoverinfo="skip",
-                showlegend=False,
-            )
+        join(figure, y, [v for v in ground.shortest_bonds.values() if is_number(v)])
     for key, name, colour, symbol in (
         ("low", "low-fidelity ground state", LOW_COLOUR, "circle-open"),
         ("verified", "verified ground state", HIGH_COLOUR, "square"),
@@ -125,23 +122,18 @@ def shortest_bond_figure(results: Results) -> go.Figure:
             y=[y for _, y in rows],
             mode="markers",
             name=name,
-            marker={
-                "color": colour,
-                "symbol": symbol,
-                "size": 11,
-                "line": {"width": 2, "color": colour},
-            },
+            marker=outlined(colour, symbol, size=11),
             hovertemplate=name + ": %{x:.3f} Å<extra></extra>",
         )
     figure.update_xaxes(title="shortest contact (Å)")
-    figure.update_yaxes(rows_axis([defect_html(g.defect, g.charge) for g in grounds]))
+    figure.update_yaxes(_state_rows(results))
     return figure
 
 
 def level_name(level: TransitionLevel) -> str:
     """Name of a level, e.g. ``V<sub>Zn</sub> ε(0/−1)``, with a dagger if not thermodynamic."""
-    charges = f"{charge_text(level.from_charge)}/{charge_text(level.to_charge)}"
-    return f"{defect_html(level.defect)} ε({charges}){'' if level.thermodynamic else ' †'}"
+    name = level_html(level.defect, level.from_charge, level.to_charge)
+    return f"{name}{'' if level.thermodynamic else ' †'}"
 
 
 def levels_figure(results: Results) -> go.Figure:
@@ -167,16 +159,7 @@ def levels_figure(results: Results) -> go.Figure:
     if gap is not None:
         _bands(figure, gap, span)
     for y, level in enumerate(levels):
-        values = list(numbers.level_values(level).values())
-        if len(values) > 1:
-            figure.add_scatter(
-                x=[min(values), max(values)],
-                y=[y, y],
-                mode="lines",
-                line={"color": GREY, "width": 1.5},
-                hoverinfo="skip",
-                showlegend=False,
-            )
+        join(figure, y, list(numbers.level_values(level).values()))
     for source in ("low", "hf", "model"):
         figure.add_trace(_level_trace(results, source))
     _difference_labels(figure, levels)
@@ -220,12 +203,7 @@ def _level_trace(results: Results, source: str) -> go.Scatter:
         y=[r[1] for r in rows],
         mode="markers",
         name=name,
-        marker={
-            "color": colour,
-            "symbol": [r[2] for r in rows],
-            "size": 12,
-            "line": {"width": 2, "color": colour},
-        },
+        marker=outlined(colour, [r[2] for r in rows], size=12),
         customdata=[r[3] for r in rows],
         hovertemplate=name + ": %{x:.3f} eV%{customdata}<extra></extra>",
     )

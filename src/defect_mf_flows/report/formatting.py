@@ -135,6 +135,12 @@ def state_html(key: str) -> Markup:
         return Markup(html.escape(key))
 
 
+def level_html(defect: str, from_charge: int, to_charge: int) -> Markup:
+    """Write a transition level, e.g. ``V<sub>Zn</sub> ε(0/−1)``."""
+    charges = f"{charge_text(from_charge)}/{charge_text(to_charge)}"
+    return Markup("{} ε({})").format(defect_html(defect), charges)
+
+
 def start_text(start: str) -> str:
     """Write the label of a start structure briefly, e.g. ``−30 %`` or ``LF 0 #1``.
 

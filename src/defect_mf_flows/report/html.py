@@ -211,13 +211,8 @@ def cards(results: Results) -> list[tuple[str, str, str]]:
     if searched:
         share = f"{len(numbers.refuted_low(results))} of {len(searched)}"
         found.append(("", share, "low-fidelity ground states refuted"))
-    gaps = [
-        abs(gap)
-        for level in results.transition_levels
-        if (gap := numbers.difference(level.model, level.hf)) is not None
-    ]
-    if gaps:
-        found.append(("", f"{milli(max(gaps), 0)} meV", "largest level error of the model"))
+    if (worst := numbers.worst_level(results, "model")) is not None:
+        found.append(("", f"{milli(worst[0], 0)} meV", "largest level error of the model"))
     high = results.fidelities.get("high")
     for error in numbers.held_out(results):
         if error.head == high:
@@ -345,6 +340,7 @@ def _tables(results: Results) -> dict[str, tables.Table]:
         "levels": tables.level_table(results),
         "held_out": tables.metrics_table(results, held_out=True),
         "fitted": tables.metrics_table(results, held_out=False),
+        "training": tables.training_table(results),
         "rounds": tables.rounds_table(results),
         "round_states": tables.round_states_table(results),
         "cost": tables.cost_table(results),

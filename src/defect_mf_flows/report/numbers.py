@@ -74,6 +74,29 @@ def level_values(level: TransitionLevel) -> dict[str, float]:
     return {k: v for k, v in values.items() if v is not None and is_number(v)}
 
 
+def worst_level(results: Results, source: str) -> tuple[float, TransitionLevel] | None:
+    """Level that a source misses by most, and by how much; None if it can be told of none.
+
+    Parameters
+    ----------
+    results
+        The results.
+    source
+        ``"model"`` or ``"low"``.
+
+    Returns
+    -------
+    tuple of float and TransitionLevel, or None
+        Absolute difference from high fidelity, eV, and the level.
+    """
+    gaps = [
+        (abs(gap), level)
+        for level in results.transition_levels
+        if (gap := difference(getattr(level, source), level.hf)) is not None
+    ]
+    return max(gaps, key=lambda item: item[0], default=None)
+
+
 def held_out(results: Results) -> list[HeadError]:
     """Errors per head on the held-out split, frames of all charges weighted equally.
 
@@ -131,6 +154,11 @@ def reference_calls(results: Results) -> dict[str, int]:
         if cost.fidelity is not None:
             calls[cost.fidelity] = calls.get(cost.fidelity, 0) + cost.calls
     return calls
+
+
+def judged_states(results: Results) -> list[str]:
+    """Every ``"defect|charge"`` that a round gave a verdict, in the order of the rounds."""
+    return list(dict.fromkeys(key for r in results.rounds for key in r.verdicts))
 
 
 def defects(results: Results) -> list[str]:

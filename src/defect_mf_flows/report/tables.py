@@ -14,6 +14,7 @@ from defect_mf_flows.report.formatting import (
     charge_text,
     defect_html,
     is_number,
+    level_html,
     milli,
     number,
     start_text,
@@ -134,10 +135,9 @@ def level_table(results: Results) -> Table:
         ]
     )
     for level in results.transition_levels:
-        charges = f"{charge_text(level.from_charge)}/{charge_text(level.to_charge)}"
         table.rows.append(
             [
-                Markup("{} ε({})").format(defect_html(level.defect), charges),
+                level_html(level.defect, level.from_charge, level.to_charge),
                 *(_level_cell(v, results) for v in (level.hf, level.model, level.low)),
                 milli(numbers.difference(level.model, level.hf), 1, signed=True),
                 milli(numbers.difference(level.low, level.hf), 1, signed=True),
@@ -190,6 +190,15 @@ def metrics_table(results: Results, *, held_out: bool) -> Table:
     return table
 
 
+def training_table(results: Results) -> Table:
+    """Which epoch of the last training the model is; no rows if that is not recorded."""
+    table = Table(["#Kept weights of epoch", "#Last validated epoch"])
+    if results.best_epoch is not None:
+        last = max((e.epoch for e in results.history), default=None)
+        table.rows.append([str(results.best_epoch), MISSING if last is None else str(last)])
+    return table
+
+
 def sorted_metrics(results: Results) -> list[HeadMetrics]:
     """Metrics by split (held out first), head (low fidelity first) and charge."""
     heads = numbers.heads(results)
@@ -229,8 +238,7 @@ def rounds_table(results: Results) -> Table:
 def round_states_table(results: Results) -> Table:
     """Verdict and model error of each charge state (rows) in each round (columns)."""
     table = Table(["State", *(f"Round {r.round}" for r in results.rounds)])
-    keys = dict.fromkeys(key for r in results.rounds for key in r.verdicts)
-    for key in keys:
+    for key in numbers.judged_states(results):
         row: list[Cell] = [state_html(key)]
         for r in results.rounds:
             if key not in r.verdicts:

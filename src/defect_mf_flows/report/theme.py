@@ -121,6 +121,30 @@ def rows_axis(labels: list[str]) -> dict[str, Any]:
     }
 
 
+def outlined(colour: str, symbol: str | list[str], *, size: int) -> dict[str, Any]:
+    """Markers whose outline is as strong where they are open as where they are filled."""
+    return {
+        "color": colour,
+        "symbol": symbol,
+        "size": size,
+        "line": {"width": 2, "color": colour},
+    }
+
+
+def join(figure: go.Figure, row: int, values: list[float]) -> None:
+    """Join the marks of one row by a thin line, where there are several."""
+    if len(values) < 2:
+        return
+    figure.add_scatter(
+        x=[min(values), max(values)],
+        y=[row, row],
+        mode="lines",
+        line={"color": GREY, "width": 2},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
 def log_ticks(values: list[float]) -> dict[str, Any]:
     """Ticks at 1, 2 and 5 of every decade, written in full, for a logarithmic axis."""
     if not values:

@@ -6,9 +6,9 @@ from markupsafe import Markup
 
 from defect_mf_flows.report import numbers
 from defect_mf_flows.report.formatting import (
-    charge_text,
     defect_html,
     duration,
+    level_html,
     milli,
     number,
     plural,
@@ -63,7 +63,7 @@ def stop_sentence(results: Results) -> Markup:
     """Say why the loop ended."""
     rounds = plural(len(results.rounds), "round")
     reason = Markup.escape(results.stop_reason.rstrip(".") or "no reason recorded")
-    for key in dict.fromkeys(key for r in results.rounds for key in r.verdicts):
+    for key in numbers.judged_states(results):
         reason = Markup(reason.replace(Markup.escape(key), state_html(key)))
     return Markup("<strong>{}</strong> ({}, {}): {}.").format(
         STOP_MEANING[results.stop], results.stop.value, rounds, reason
@@ -149,20 +149,13 @@ def _levels(results: Results) -> Markup:
         )
     ]
     for name, word in (("model", "the model"), ("low", "the low-fidelity search alone")):
-        gaps = [
-            (abs(gap), level)
-            for level in levels
-            if (gap := numbers.difference(getattr(level, name), level.hf)) is not None
-        ]
-        if gaps:
-            worst, level = max(gaps, key=lambda item: item[0])
+        if (worst := numbers.worst_level(results, name)) is not None:
+            gap, level = worst
             parts.append(
-                Markup("{} misses high fidelity by {} meV at most ({} ε({}/{}))").format(
+                Markup("{} misses high fidelity by {} meV at most ({})").format(
                     word,
-                    milli(worst, 0),
-                    defect_html(level.defect),
-                    charge_text(level.from_charge),
-                    charge_text(level.to_charge),
+                    milli(gap, 0),
+                    level_html(level.defect, level.from_charge, level.to_charge),
                 )
             )
     return Markup("{}. Finite-size correction of all levels: {}.").format(

@@ -174,6 +174,9 @@ class Results(Document):
         Of the host at high fidelity; None if the engine gives none.
     metrics, parity, history
         The last model's errors, parity points and learning curve.
+    best_epoch
+        Epoch of the learning curve whose weights the last model has; None in documents that
+        were written before this was recorded.
     rounds
         One summary per round.
     counts
@@ -203,6 +206,7 @@ class Results(Document):
     metrics: list[HeadMetrics]
     parity: list[ParityPoint]
     history: list[EpochRecord]
+    best_epoch: int | None = None
     rounds: list[RoundSummary]
     counts: dict[str, Any]
     failures: list[Failure]

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from fireworks import LaunchPad
+
 from defect_mf_flows.errors import ResultsError
-from defect_mf_flows.local.launchpad import LocalLaunchPad
 
 ACTIVE = ("READY", "RESERVED", "RUNNING")
 FINISHED = ("COMPLETED", "DEFUSED")  # DEFUSED: a job stopped the flow, or its children, on purpose
@@ -107,7 +108,7 @@ class ProgressTracker:
     """
 
     def __init__(
-        self, launchpad: LocalLaunchPad, campaign_hash: str, n_workers: int | None = None
+        self, launchpad: LaunchPad, campaign_hash: str, n_workers: int | None = None
     ) -> None:
         self.launchpad = launchpad
         self.campaign_hash = campaign_hash
@@ -202,7 +203,7 @@ def _remaining(stages: Iterable[StageProgress], n_workers: int | None) -> float 
 
 
 def find_workflow(
-    launchpad: LocalLaunchPad, campaign_hash: str, fields: dict[str, int] | None = None
+    launchpad: LaunchPad, campaign_hash: str, fields: dict[str, int] | None = None
 ) -> dict[str, Any] | None:
     """Return the workflow document of a campaign.
 
@@ -221,13 +222,13 @@ def find_workflow(
     return found
 
 
-def workflow_progress(launchpad: LocalLaunchPad, campaign_hash: str) -> Progress:
+def workflow_progress(launchpad: LaunchPad, campaign_hash: str) -> Progress:
     """Return the progress of a campaign once; ``elapsed`` is 0.
 
     Parameters
     ----------
     launchpad
-        A LaunchPad from :func:`defect_mf_flows.local.connection.connect`.
+        A LaunchPad from the local folder or a site.
     campaign_hash
         The ``campaign_hash`` in the workflow's metadata.
 

@@ -1,50 +1,14 @@
-"""``defect-mf``: thin; each command calls one function."""
+"""Commands of one machine: validate, run, status, results, report, doctor."""
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from defect_mf_flows.errors import DefectMFError
-
-CAMPAIGN = click.argument("campaign", type=click.Path(path_type=Path))
-FOLDER = click.option(
-    "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the campaign's database, logs and results. [default: campaigns/NAME]",
-)
-
-
-def refusing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn the package's own errors into one message and exit status 1."""
-
-    @wraps(function)
-    def wrapped(*arguments: Any, **options: Any) -> Any:
-        try:
-            return function(*arguments, **options)
-        except DefectMFError as error:
-            raise click.ClickException(str(error)) from error
-
-    return wrapped
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="defect-mf-flows")
-@click.option("-v", "--verbose", count=True, help="More messages; twice for debugging.")
-def main(verbose: int) -> None:
-    """Ground states and transition levels of charged point defects.
-
-    A campaign file says what to compute: a host, defects, a cheap and an expensive method.
-    `run` computes it on this machine and continues where it was interrupted.
-    """
-    levels = [logging.WARNING, logging.INFO, logging.DEBUG]
-    logging.basicConfig(level=levels[min(verbose, 2)], format="%(levelname)s %(name)s: %(message)s")
+from defect_mf_flows.cli.app import CAMPAIGN, FOLDER, main, refusing
 
 
 @main.command()
@@ -168,7 +132,3 @@ def _print_summary(found: Any) -> None:
     from defect_mf_flows.report.terminal import print_summary
 
     print_summary(found, Console())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,20 @@
+"""What makes two campaigns the same campaign."""
+
+from __future__ import annotations
+
+import json
+
+from pymatgen.core import Structure
+
+from defect_mf_flows.campaign.sections import Campaign
+from defect_mf_flows.schemas.frame import content_hash, structure_key
+
+
+def campaign_hash(campaign: Campaign, structure: Structure) -> str:
+    """SHA-256 of everything that decides what a campaign computes.
+
+    The host enters by its content and not by its path; the name does not enter.
+    """
+    content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer"}))
+    content["host"].pop("structure")
+    return content_hash({"campaign": content, "host": structure_key(structure)})

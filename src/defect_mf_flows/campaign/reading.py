@@ -1,0 +1,108 @@
+"""Reading a campaign file: everything wrong with it is told by file, field and remedy."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+from pymatgen.core import Structure
+
+from defect_mf_flows.campaign.checks import check_physics
+from defect_mf_flows.campaign.sections import Campaign, Section, section_of
+from defect_mf_flows.campaign.wording import did_you_mean
+from defect_mf_flows.errors import CampaignError
+
+
+def load_campaign(path: Path) -> tuple[Campaign, Structure]:
+    """Read a campaign file, check it, and read the host it names.
+
+    Parameters
+    ----------
+    path
+        YAML file.
+
+    Returns
+    -------
+    campaign
+        The checked campaign.
+    structure
+        The host's cell.
+
+    Raises
+    ------
+    CampaignError
+        With the file, the field and the remedy, before anything is computed.
+    """
+    if not _is_file(path):
+        raise CampaignError(f"{path}: no such campaign file; give the path of a YAML file.")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except Exception as error:  # PyYAML raises ValueError and worse on odd dates and tags
+        raise CampaignError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise CampaignError(f"{path}: must be a mapping of sections; see `validate --schema`.")
+    try:
+        campaign = Campaign.model_validate(content)
+    except ValidationError as error:
+        raise CampaignError(_explain(path, error)) from None
+    structure = read_host(path, campaign)
+    check_physics(path, campaign, structure)
+    return campaign, structure
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def read_host(path: Path, campaign: Campaign) -> Structure:
+    """Read the host structure that a campaign file names.
+
+    Raises
+    ------
+    CampaignError
+        If it is missing or not a structure.
+    """
+    source = path.parent / campaign.host.structure
+    where = f"{path}: host.structure"
+    if not _is_file(source):
+        raise CampaignError(f"{where}: {source} does not exist; paths are relative to the file.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            structure = Structure.from_file(source)
+    except Exception as error:
+        raise CampaignError(f"{where}: {source} is not a structure file: {error}") from None
+    if not structure.is_ordered:
+        raise CampaignError(f"{where}: {source} has partial occupancies; order it first.")
+    structure.remove_oxidation_states()
+    return structure
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        location = ".".join(str(part) for part in item["loc"]) or "campaign"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{path}: {location}: unknown key{_nearest(item['loc'])}.")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            given = (
+                "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r})"
+            )
+            lines.append(f"{path}: {location}: {message}{given}.")
+    return "\n".join(lines)
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    """Name the nearest valid key of the section in which an unknown one stands."""
+    section: type[Section] = Campaign
+    for part in location[:-1]:
+        field = section.model_fields.get(str(part))
+        section = (section_of(field.annotation) if field else None) or section
+    fields = list(section.model_fields)
+    return did_you_mean(str(location[-1]), fields) or f"; valid keys: {', '.join(fields)}"

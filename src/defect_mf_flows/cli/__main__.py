@@ -1,0 +1,5 @@
+"""``python -m defect_mf_flows.cli``."""
+
+from defect_mf_flows.cli import main
+
+main()

@@ -1,0 +1,59 @@
+"""The hash changes with what is computed and with nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from defect_mf_flows.campaign import campaign_hash
+from tests.campaign.files import BASE, Load, changed
+
+
+def test_the_hash_does_not_depend_on_name_disclaimer_or_where_the_host_lies(
+    load: Load, tmp_path: Path, zns_file: Path
+) -> None:
+    expected = campaign_hash(*load(BASE))
+    (tmp_path / "deep").mkdir()
+    shutil.copy(zns_file, tmp_path / "deep" / "other.cif")
+    assert campaign_hash(*load(changed("name", "another"))) == expected
+    assert campaign_hash(*load(changed("disclaimer", "text"))) == expected
+    assert campaign_hash(*load(changed("host.structure", "deep/other.cif"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("seed", 2),
+        ("host.supercell", [2, 2, 2]),
+        ("defects.charges", {"v_Zn": [0, 1]}),
+        ("defects.spin", {"v_Zn": {0: 2}}),
+        ("fidelities.pbe.fmax", 0.01),
+        ("fidelities.hse.settings", {"method": "GFN2-xTB", "accuracy": 0.1}),
+        ("training.max_epochs", 7),
+        ("search.rattles", []),
+        ("matching.energy", 0.02),
+    ],
+    ids=lambda value: str(value),
+)
+def test_the_hash_changes_with_everything_that_is_computed(
+    load: Load, path: str, value: Any
+) -> None:
+    assert campaign_hash(*load(changed(path, value))) != campaign_hash(*load(BASE))
+
+
+def test_the_hash_changes_with_the_host(load: Load, tmp_path: Path) -> None:
+    expected = campaign_hash(*load(BASE))
+    text = (tmp_path / "ZnS.cif").read_text()
+    (tmp_path / "ZnS.cif").write_text(text.replace("5.4093", "5.4094"))
+    assert campaign_hash(*load(BASE)) != expected
+
+
+def test_roles_count_in_the_hash_and_the_order_of_keys_does_not(load: Load) -> None:
+    expected = campaign_hash(*load(BASE))
+    assert campaign_hash(*load(changed("roles", {"low": "hse", "high": "pbe"}))) != expected
+    turned = yaml.safe_dump(dict(reversed(BASE.items())), sort_keys=False)
+    assert campaign_hash(*load(turned)) == expected
