@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+import re
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defect_mf_flows.campaign import SearchSettings, StartSettings
+from defect_mf_flows.campaign import DefectSettings, HostSettings, SearchSettings, StartSettings
 from defect_mf_flows.core.charge import charge_of
-from defect_mf_flows.core.starts import StartMaker, derived_seed, nearest_neighbours
+from defect_mf_flows.core.defects import generate_defects
+from defect_mf_flows.core.starts import (
+    StartMaker,
+    derived_seed,
+    inequivalent_pairs,
+    nearest_neighbours,
+    with_bond,
+)
 from defect_mf_flows.schemas.calculation import FailureReason
 from defect_mf_flows.schemas.defect import Defect, StartStructure
+from defect_mf_flows.testing import zinc_blende
 
 SETTINGS = StartSettings(distortions=[-0.4, 0.0, 0.3])
 
@@ -183,3 +193,33 @@ def test_derived_seeds_are_reproducible_and_never_zero(seed: int, parts: list) -
     assert 1 <= value < 2**31
     assert derived_seed(seed, *parts) == value
     assert derived_seed(seed + 1, *parts) != value
+
+
+def test_pairs_that_a_symmetry_maps_onto_each_other_count_once(vacancy: Defect) -> None:
+    assert len(inequivalent_pairs(vacancy)) == 1  # a cubic cell
+
+
+def test_a_cell_that_is_short_in_one_direction_has_two_kinds_of_dimer() -> None:
+    host = HostSettings(structure=Path("host.cif"), supercell=[2, 2, 1])
+    made = generate_defects(zinc_blende(), host=host, defects=DefectSettings(include=["v_Zn"]))
+    defect = made.defects[0]
+    dimers = [s for s in reference(defect) if s.label.startswith("Dimer")]
+    assert len(dimers) == 2
+    for start in dimers:
+        pair = [int(i) for i in re.findall(r"S(\d+)", start.label)]
+        assert start.structure.get_distance(*pair) == pytest.approx(SETTINGS.dimer_length)
+    short = [
+        float(np.abs(displacements(s, defect)[int(re.findall(r"S(\d+)", s.label)[0])][2]))
+        for s in dimers
+    ]
+    assert sum(z < 1e-6 for z in short) == 1  # one lies in the long plane, one does not
+
+
+@pytest.mark.parametrize("length", [1.8, 2.4])
+def test_a_pushed_pair_keeps_its_middle(vacancy: Defect, length: float) -> None:
+    pair = inequivalent_pairs(vacancy)[0]
+    pushed = with_bond(vacancy.supercell, pair, length)
+    assert pushed.get_distance(*pair) == pytest.approx(length)
+    moved = pushed.cart_coords - vacancy.supercell.cart_coords
+    assert np.allclose(moved[pair[0]], -moved[pair[1]])
+    assert np.allclose(np.delete(moved, pair, axis=0), 0)

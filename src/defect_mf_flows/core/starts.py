@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from pymatgen.core import Structure
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from defect_mf_flows.campaign import SearchSettings, StartSettings
 from defect_mf_flows.core.charge import with_charge
@@ -17,6 +18,9 @@ from defect_mf_flows.schemas.calculation import Failure, FailureReason
 from defect_mf_flows.schemas.defect import Defect, StartStructure
 
 logger = logging.getLogger(__name__)
+
+#: ShakeNBreak's default rattle, as a fraction of the shortest bond.
+RATTLE = 0.1
 
 
 def derived_seed(seed: int, *parts: object) -> int:
@@ -69,12 +73,16 @@ class StartMaker:
         Returns
         -------
         list of StartStructure
-            Unperturbed, distortions (0 % is the rattled structure) and the dimer.
+            Unperturbed, distortions (0 % is the rattled structure), and a dimer of every
+            pair of neighbours that no symmetry of the cell maps onto another.
         """
         starts = [self._start("Unperturbed", self.defect.supercell, None)]
         for factor in self.settings.distortions:
             starts += self._snb(f"Bond_Distortion_{100 * factor:.1f}%", 1 + factor)
-        starts += self._snb("Dimer", "Dimer")
+        pairs = inequivalent_pairs(self.defect)
+        for pair in pairs:
+            label = "Dimer" if len(pairs) == 1 else f"Dimer_{self._names(pair)}"
+            starts += self._dimer(label, pair)
         return starts
 
     def surrogate(self, search: SearchSettings) -> list[StartStructure]:
@@ -88,8 +96,8 @@ class StartMaker:
         Returns
         -------
         list of StartStructure
-            The reference starts with other seeds, every pair of neighbours distorted and
-            every pair as a dimer, and rattles of several amplitudes.
+            The reference's distortions with other seeds, every pair of neighbours distorted,
+            and rattles of several amplitudes.
         """
         starts = [self._start("Unperturbed", self.defect.supercell, None)]
         for factor in search.distortions:
@@ -98,12 +106,13 @@ class StartMaker:
             stdev = amplitude * self.defect.neighbour_distance
             starts += self._snb(f"Rattle_{amplitude:.2f}", 1.0, salt="search", stdev=stdev)
         for pair in self.neighbour_pairs():
-            label = "-".join(f"{self.defect.supercell[i].specie.symbol}{i}" for i in pair)
             for factor in search.pair_distortions:
-                starts += self._snb(
-                    f"Pair_{label}_{100 * factor:.1f}%", 1 + factor, salt="search", atoms=pair
-                )
+                label = f"Pair_{self._names(pair)}_{100 * factor:.1f}%"
+                starts += self._snb(label, 1 + factor, salt="search", atoms=pair)
         return starts
+
+    def _names(self, atoms: tuple[int, ...]) -> str:
+        return "-".join(f"{self.defect.supercell[i].specie.symbol}{i}" for i in atoms)
 
     def neighbour_pairs(self) -> list[tuple[int, int]]:
         """All pairs of the defect's nearest neighbours, as indices into the cell."""
@@ -131,7 +140,7 @@ class StartMaker:
     def _snb(
         self,
         label: str,
-        factor: float | str,
+        factor: float,
         *,
         salt: str = "low",
         stdev: float | None = None,
@@ -146,8 +155,6 @@ class StartMaker:
             options["distorted_atoms"] = list(atoms)
         if stdev is None and self.settings.rattle is not None:
             stdev = self.settings.rattle * self.defect.neighbour_distance
-        if factor == "Dimer":
-            options["dimer_bond_length"] = self.settings.dimer_length
         try:
             with quiet():
                 made = distort_and_rattle_defect_entry(
@@ -163,6 +170,22 @@ class StartMaker:
         structure = made["distorted_structure"]
         if len(structure) != len(self.defect.supercell):
             self._fail(label, f"{len(structure)} atoms instead of {len(self.defect.supercell)}")
+            return []
+        return [self._start(label, structure, seed)]
+
+    def _dimer(self, label: str, pair: tuple[int, int]) -> list[StartStructure]:
+        """One dimer; ShakeNBreak makes only that of the two atoms which are closest."""
+        from shakenbreak.distortions import rattle
+
+        seed = derived_seed(self.seed, "low", self.defect.name, self.charge, label)
+        structure = with_bond(self.defect.supercell, pair, self.settings.dimer_length)
+        others = [i for i in range(len(structure)) if i not in pair]
+        stdev = (self.settings.rattle or RATTLE) * self.defect.neighbour_distance
+        try:
+            with quiet():
+                structure = rattle(structure, stdev=stdev, active_atoms=others, seed=seed)
+        except Exception as error:  # one impossible distortion must not lose the others
+            self._fail(label, f"{type(error).__name__}: {error}")
             return []
         return [self._start(label, structure, seed)]
 
@@ -210,3 +233,65 @@ def nearest_neighbours(defect: Defect, *, tolerance: float = 1.15) -> list[int]:
     order = [int(i) for i in np.argsort(distances, kind="stable") if distances[i] > 0.3]
     shell = distances[order[0]] * tolerance
     return [i for i in order if distances[i] <= shell]
+
+
+def with_bond(structure: Structure, pair: tuple[int, int], length: float) -> Structure:
+    """Push two atoms along the line between them until they are at a distance.
+
+    Parameters
+    ----------
+    structure
+        Any periodic structure; it is not changed.
+    pair
+        Indices of the atoms; their nearest images are meant.
+    length
+        Distance, Angstrom.
+
+    Returns
+    -------
+    Structure
+        A copy; the middle of the pair stays where it was.
+    """
+    one, other = pair
+    distance, image = structure[one].distance_and_image(structure[other])
+    line = structure[other].frac_coords + image - structure[one].frac_coords
+    shift = 0.5 * (1 - length / distance) * line
+    moved = structure.copy()
+    moved.translate_sites([one], shift, frac_coords=True)
+    moved.translate_sites([other], -shift, frac_coords=True)
+    return moved
+
+
+def inequivalent_pairs(defect: Defect, *, symprec: float = 0.05) -> list[tuple[int, int]]:
+    """Pairs of nearest neighbours that no symmetry operation of the cell maps onto each other.
+
+    Six pairs around a tetrahedral site are alike in the crystal, but not in a supercell that is
+    short in one direction: their dimers can differ by half an eV.
+
+    Parameters
+    ----------
+    defect
+        The defect, unrelaxed.
+    symprec
+        Tolerance of the symmetry search, Angstrom.
+
+    Returns
+    -------
+    list of tuple of int
+        One pair of indices into the cell per class, nearest first.
+    """
+    structure, shell = defect.supercell, nearest_neighbours(defect)
+    operations = SpacegroupAnalyzer(structure, symprec=symprec).get_symmetry_operations()
+    places = structure.frac_coords
+    images = []
+    for operation in operations:
+        moved = operation.operate_multi(places[shell])
+        distances = structure.lattice.get_all_distances(moved, places)
+        images.append(dict(zip(shell, distances.argmin(axis=1).tolist(), strict=True)))
+    found: list[tuple[int, int]] = []
+    known: set[frozenset[int]] = set()
+    for pair in combinations(shell, 2):
+        if frozenset(pair) not in known:
+            found.append(pair)
+            known.update(frozenset(image[i] for i in pair) for image in images)
+    return found
