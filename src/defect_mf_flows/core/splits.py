@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Mapping
 
 from defect_mf_flows.campaign import SplitSettings
 from defect_mf_flows.errors import DatasetError
@@ -11,7 +12,11 @@ from defect_mf_flows.schemas.dataset import DatasetEntry, Split
 
 
 def split_relaxations(
-    relaxations: dict[str, str], *, settings: SplitSettings, seed: int
+    relaxations: dict[str, str],
+    *,
+    settings: SplitSettings,
+    seed: int,
+    labels: Mapping[str, int] | None = None,
 ) -> dict[str, Split]:
     """Assign relaxations to training, validation and test.
 
@@ -24,6 +29,9 @@ def split_relaxations(
         Shares.
     seed
         Campaign seed.
+    labels
+        High-fidelity labels per relaxation. Those without any come last for validation and
+        test, which would otherwise say nothing of the head that matters.
 
     Returns
     -------
@@ -31,12 +39,13 @@ def split_relaxations(
         Side of every relaxation. At least one relaxation of each stratum trains, and from
         three relaxations on one validates and one tests.
     """
+    have = labels or {}
     strata: dict[str, list[str]] = defaultdict(list)
     for key, stratum in relaxations.items():
         strata[stratum].append(key)
     sides: dict[str, Split] = {}
     for stratum, keys in strata.items():
-        ordered = sorted(keys, key=lambda key: _rank(seed, stratum, key))
+        ordered = sorted(keys, key=lambda key: (have.get(key, 0) == 0, _rank(seed, stratum, key)))
         room = len(ordered) - 1
         n_valid = min(max(1, round(settings.valid * len(ordered))), room - 1) if room >= 2 else 0
         n_test = min(max(1, round(settings.test * len(ordered))), room - n_valid) if room else 0

@@ -69,7 +69,7 @@ class DatasetMaker(Maker):
         """
         defects = read_output(job_store(), defects_uuid, DefectSet, load=False)
         low = calculations(state.low)
-        sides = self._sides(low)
+        sides = self._sides(low, Counter(state.origins.values()))
         entries: list[DatasetEntry] = []
         excluded: list[Failure] = [c.failure for c in low if c.failure is not None]
         floors = lowest_energies(low)
@@ -93,9 +93,9 @@ class DatasetMaker(Maker):
         check_no_leak(entries)
         return Response(output=self._document(entries, excluded))
 
-    def _sides(self, low: list[Calculation]) -> dict[str, Split]:
+    def _sides(self, low: list[Calculation], labels: Counter[str]) -> dict[str, Split]:
         with_frames = {relaxation_key(c): f"{c.defect}|{c.charge:+d}" for c in low if c.frames}
-        sides = split_relaxations(with_frames, settings=self.split, seed=self.seed)
+        sides = split_relaxations(with_frames, settings=self.split, seed=self.seed, labels=labels)
         return {**{relaxation_key(c): Split.TRAIN for c in low}, **sides}
 
     def _labels(
