@@ -8,7 +8,7 @@ from defect_mf_flows.campaign import Campaign
 from defect_mf_flows.cli import main
 from defect_mf_flows.testing import write_campaign
 
-COMMANDS = ["validate", "run", "status", "results", "report", "doctor"]
+COMMANDS = ["validate", "run", "status", "results", "report", "doctor", "web"]
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def web(
     """Show workflows and jobs in the browser, of a site or of a campaign's folder.
 
     With CAMPAIGN only its jobs. Nothing is changed, nothing is loaded from the internet; Ctrl-C
-    ends it. Elsewhere than on this machine: ssh -L 5000:127.0.0.1:5000 HOST, then open
+    ends it. From elsewhere: ssh -L 5000:127.0.0.1:5000 HOST, then open
     http://127.0.0.1:5000.
     """
     if site is not None and folder is not None:

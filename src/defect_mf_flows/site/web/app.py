@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import flask_paginate
 from fireworks import LaunchPad
@@ -20,14 +21,13 @@ from flask import Flask, Response, abort, render_template, request, send_file
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from pymongo.errors import OperationFailure, PyMongoError
 
-from defect_mf_flows.site.web.access import Access
+from defect_mf_flows.site.web.access import Access, is_loopback
 from defect_mf_flows.site.web.offline import PREFIX, local_assets, make_offline
 from defect_mf_flows.site.web.requests import path_is_valid, query_fault
 
 logger = logging.getLogger(__name__)
 
 SECRET_VARIABLE = "FWAPP_SECRET_KEY"  # FireWorks' name for it
-LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 
 Query = dict[str, Any]
 
@@ -68,17 +68,14 @@ def create_app(
         # Unset, FireWorks' JSON is declared to be HTML, and a job's name could be a script.
         JSONIFY_MIMETYPE="application/json",
     )
-    if access is None:
-        # A foreign page whose name is made to point here must not read through the browser.
-        app.config["TRUSTED_HOSTS"] = LOCAL_NAMES
-    app.before_request(_password_check(access))
+    app.before_request(_password_check(access) if access else _name_check)
     app.before_request(_request_check(app))
     app.after_request(lambda response: make_offline(response, title))
     _serve_assets(app)
     app.view_functions["report"] = _report(app)
     app.view_functions["simple"] = _chart(app)
     app.register_error_handler(PyMongoError, _database_fault)
-    app.register_error_handler(OverflowError, lambda error: ("Not found.\n", 404))
+    app.register_error_handler(OverflowError, lambda error: _plain("Not found.", 404))
     return app
 
 
@@ -100,23 +97,31 @@ def _pagination(**options: Any) -> SimpleNamespace:
     return SimpleNamespace(links=found.links, pages=found.total_pages)
 
 
-def _password_check(access: Access | None) -> Callable[[], Response | None]:
+def _name_check() -> Response | None:
+    """Refuse a foreign page whose name is made to point here and reads through the browser."""
+    try:
+        known = is_loopback(urlsplit(f"//{request.host}").hostname or "")
+    except ValueError:
+        known = False
+    if known:
+        return None
+    return _plain(
+        "Without a password the UI answers under this machine's loopback names only.", 400
+    )
+
+
+def _password_check(access: Access) -> Callable[[], Response | None]:
     """Ask for the password before anything is looked up: FireWorks forgets its charts and files."""
 
     def check() -> Response | None:
-        if access is None:
-            return None
         given = request.authorization
         if given is not None and given.type == "basic":
             if access.admits(given.username, given.password):
                 return None
             logger.warning("refused a wrong password from %s", request.remote_addr)
-        return Response(
-            "User name and password, please.\n",
-            401,
-            {"WWW-Authenticate": 'Basic realm="defect-mf", charset="UTF-8"'},
-            mimetype="text/plain",
-        )
+        answer = _plain("User name and password, please.", 401)
+        answer.headers["WWW-Authenticate"] = 'Basic realm="defect-mf", charset="UTF-8"'
+        return answer
 
     return check
 
@@ -126,7 +131,7 @@ def _request_check(app: Any) -> Callable[[], Response | None]:
         for name in ("fw_query", "wf_query"):
             fault = query_fault(request.args.get(name, ""))
             if fault:
-                return Response(f"{name}: {fault}\n", 400, mimetype="text/plain")
+                return _plain(f"{name}: {fault}", 400)
         values = request.view_args or {}
         if not path_is_valid(values, request.args.get("page", "1")):
             abort(404)
@@ -194,14 +199,16 @@ def _chart(app: Any) -> Callable[..., Response]:
     return chart
 
 
-def _database_fault(error: PyMongoError) -> tuple[str, int, dict[str, str]]:
+def _database_fault(error: PyMongoError) -> Response:
     logger.warning("database: %s", str(error)[:300])
-    plain = {"Content-Type": "text/plain; charset=utf-8"}
     if isinstance(error, OperationFailure):
-        return "The database refused this request.\n", 400, plain
-    return (
+        return _plain("The database refused this request.", 400)
+    return _plain(
         "The database does not answer. If the campaign's run has ended, so has its database: "
-        "start defect-mf web again.\n",
+        "start defect-mf web again.",
         503,
-        plain,
     )
+
+
+def _plain(text: str, status: int) -> Response:
+    return Response(f"{text}\n", status, mimetype="text/plain")
