@@ -84,7 +84,7 @@ def _fireworks_app() -> Flask:
     spec = importlib.util.find_spec("fireworks.flask_site.app")
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.Pagination = _pagination
     found: Flask = module.app
