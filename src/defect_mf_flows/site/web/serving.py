@@ -18,6 +18,7 @@ from defect_mf_flows.errors import ServiceError
 logger = logging.getLogger(__name__)
 
 USUAL_PORT = 5000
+LOOK_SECONDS = 0.2
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -97,7 +98,10 @@ def serve(app: Flask, listener: socket.socket, announce: Callable[[], None]) -> 
     thread.start()
     try:
         announce()
-        stop.wait()
+        # The kernel may hand the signal to another thread, and Python runs the handler in this
+        # one only when it wakes.
+        while not stop.wait(LOOK_SECONDS):
+            pass
     finally:
         server.shutdown()
         thread.join()
