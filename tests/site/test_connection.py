@@ -72,7 +72,7 @@ def test_a_password_that_others_may_read_is_refused(site: Site, name: str) -> No
         f"host: mongodb://mf:{MARK}@[::1\nport: 1",
         f"host: x\nport: {MARK}\npassword: {MARK}\nusername: mf",
         f"host: mongodb://mf:{MARK}@h:99999999/db\nuri_mode: true\nname: x",
-        f"host: x\npassword: {MARK}\nusername: mf\nmongoclient_kwargs: {{connectTimeoutMS: {MARK}}}",
+        f"host: x\npassword: {MARK}\nmongoclient_kwargs: {{connectTimeoutMS: {MARK}}}",
         f"host: x\npasword: {MARK}",
     ],
 )
@@ -98,9 +98,10 @@ def test_any_file_is_read_or_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "any.yaml"
     path.write_text(text)
     try:
-        assert isinstance(read_yaml(path), dict)
+        found: object = read_yaml(path)
     except SiteError as error:
-        assert str(path) in str(error)
+        found = str(error)
+    assert isinstance(found, dict) or str(path) in str(found)
 
 
 def test_passwords_in_addresses_count_too(tmp_path: Path) -> None:

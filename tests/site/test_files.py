@@ -209,7 +209,9 @@ def test_nobody_else_can_read_a_password_even_for_a_moment(
     real = os.fdopen
 
     def looking(handle, *args, **kwargs):  # type: ignore[no-untyped-def]
-        seen[os.readlink(f"/proc/self/fd/{handle}")] = stat.S_IMODE(os.fstat(handle).st_mode)
+        seen[str(Path(f"/proc/self/fd/{handle}").readlink())] = stat.S_IMODE(
+            os.fstat(handle).st_mode
+        )
         return real(handle, *args, **kwargs)
 
     monkeypatch.setattr(os, "fdopen", looking)
