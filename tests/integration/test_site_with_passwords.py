@@ -63,7 +63,7 @@ def wait(site: Site, folder: Path) -> None:
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         found = Counter(fw["state"] for fw in launchpad.fireworks.find({}, {"state": 1}))
-        if not set(found) & WAITING:
+        if "FIZZLED" in found or not set(found) & WAITING:
             logs = "\n".join(path.read_text()[-3000:] for path in folder.rglob("worker.log"))
             assert set(found) == {"COMPLETED"}, (found, logs)
             return
@@ -103,7 +103,7 @@ def ran(
             process.wait()
 
 
-SHORT: dict[str, Any] = {"starts.distortions": [-0.3], "training.max_epochs": 2}
+SHORT: dict[str, Any] = {}  # the tiny campaign as it is
 
 
 def test_a_campaign_with_passwords_leaves_no_trace_of_them(

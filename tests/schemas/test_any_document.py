@@ -18,6 +18,7 @@ from defect_mf_flows.errors import DefectMFError
 from defect_mf_flows.jobs.common import read_output
 from defect_mf_flows.schemas.base import Document
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
+from defect_mf_flows.schemas.dataset import ReferenceEnergy
 from defect_mf_flows.schemas.frame import Frame
 from defect_mf_flows.schemas.model import Model
 
@@ -39,7 +40,7 @@ def calculation(make_start: Callable[..., Any], compute: Callable[..., Calculati
 def small_model(make_frame: Callable[..., Frame]) -> Model:
     """A model's document; its file has tests of its own."""
     references = [
-        {"head": "low", "charge": charge, "composition": "S4 Zn3", "energy": -1.0, "n": 3}
+        ReferenceEnergy(head="low", charge=charge, composition="S4 Zn3", energy=-1.0, n_labels=3)
         for charge in (0, -1)
     ]
     return Model.model_validate(
@@ -48,7 +49,7 @@ def small_model(make_frame: Callable[..., Frame]) -> Model:
             "dataset_hash": "cd" * 32,
             "heads": ["low", "high"],
             "charges": {"low": [0, -1], "high": [-1]},
-            "references": _references(references),
+            "references": references,
             "settings": {"r_max": 3.5},
             "seed": 1,
             "best_epoch": 2,
@@ -56,12 +57,6 @@ def small_model(make_frame: Callable[..., Frame]) -> Model:
             "versions": {"torch": "2"},
         }
     )
-
-
-def _references(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from defect_mf_flows.schemas.dataset import ReferenceEnergy
-
-    return [{k: v for k, v in row.items() if k in ReferenceEnergy.model_fields} for row in rows]
 
 
 def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -148,14 +148,14 @@ class Calculation(StoredDocument):
     @model_validator(mode="after")
     def _check(self) -> Calculation:
         where = f"calculation {self.start} {self.job_uuid}"
-        charges = {frame.charge for frame in self.frames}
+        charges: set[float | None] = {frame.charge for frame in self.frames}
         if self.final_structure is not None:
             charges.add(self.final_structure._charge)
         if self.failure is not None:
             charges.add(self.failure.charge)
         if charges - {self.charge}:
             raise ChargeError(
-                f"{where}: its parts have charges {sorted(charges)}, itself {self.charge}; it was "
+                f"{where}: its parts have charges {charges}, itself {self.charge}; it was "
                 "altered, compute it again."
             )
         if {frame.fidelity for frame in self.frames} - {self.fidelity}:
