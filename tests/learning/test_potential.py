@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -257,3 +258,22 @@ def test_a_document_with_other_heads_than_its_file_is_refused(model: Model) -> N
     swapped = model.model_copy(update={"heads": ["high", "low"]})
     with pytest.raises(FidelityError, match="its document"):
         Potential(swapped, head="low")
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> Any:
+        return (open, (self.path, "w"))
+
+
+def test_a_foreign_model_file_is_not_even_opened(model: Model, tmp_path: Path) -> None:
+    blob = base64.b64encode(pickle.dumps(Trap(tmp_path / "ran"))).decode()
+    with pytest.raises(TrainingError, match="load=True"):
+        Potential(model.model_copy(update={"blob": blob}), head="low")
+    assert not (tmp_path / "ran").exists()
+    pickle.loads(base64.b64decode(blob)).close()
+    assert (tmp_path / "ran").exists()  # the trap works

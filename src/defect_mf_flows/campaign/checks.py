@@ -13,8 +13,11 @@ from defect_mf_flows.campaign.sections import Campaign
 from defect_mf_flows.errors import CampaignError
 
 DEFECT_NAME = re.compile(
-    r"^(?:v_(?P<removed>[A-Z][a-z]?)(?:_[\w.]+)?|(?P<new>[A-Z][a-z]?)_(?P<site>[\w.]+))$"
+    r"^(?:v_(?P<removed>[A-Z][a-z]?)(?:_[\w.]+)?|(?P<new>[A-Z][a-z]?)_(?P<site>[\w.]+))$",
+    re.ASCII,
 )
+
+MAX_NAME = 100
 
 
 def check_physics(path: Path, campaign: Campaign, structure: Structure) -> None:
@@ -43,8 +46,8 @@ def check_physics(path: Path, campaign: Campaign, structure: Structure) -> None:
 
 
 def _check_defect_name(where: str, name: str, elements: set[str], campaign: Campaign) -> None:
-    match = DEFECT_NAME.match(name)
-    if match is None:
+    match = DEFECT_NAME.fullmatch(name)
+    if match is None or len(name) > MAX_NAME:
         raise CampaignError(f"{where}: {name!r} is no defect name; write v_Zn, S_Zn or Zn_i.")
     known = elements | set(campaign.defects.extrinsic)
     symbols = [s for s in (match["removed"], match["new"]) if s]

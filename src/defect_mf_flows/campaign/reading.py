@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -13,6 +16,8 @@ from defect_mf_flows.campaign.checks import check_physics
 from defect_mf_flows.campaign.sections import Campaign, Section, section_of
 from defect_mf_flows.campaign.wording import did_you_mean
 from defect_mf_flows.errors import CampaignError
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def load_campaign(path: Path) -> tuple[Campaign, Structure]:
@@ -43,6 +48,8 @@ def load_campaign(path: Path) -> tuple[Campaign, Structure]:
         raise CampaignError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(content, dict):
         raise CampaignError(f"{path}: must be a mapping of sections; see `validate --schema`.")
+    with suppress(RecursionError):  # a part that contains itself; its section refuses it
+        _check_storable(path, content)
     try:
         campaign = Campaign.model_validate(content)
     except ValidationError as error:
@@ -50,6 +57,24 @@ def load_campaign(path: Path) -> tuple[Campaign, Structure]:
     structure = read_host(path, campaign)
     check_physics(path, campaign, structure)
     return campaign, structure
+
+
+def _check_storable(path: Path, content: Any, field: str = "") -> None:
+    """Refuse what no database document can hold: it would fail only once jobs are submitted."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _check_storable(path, key, field)
+            _check_storable(path, value, f"{field}.{key}" if field else str(key))
+    elif isinstance(content, list):
+        for number, value in enumerate(content):
+            _check_storable(path, value, f"{field}.{number}")
+    elif isinstance(content, int) and not -(2**63) <= content < 2**63:
+        raise CampaignError(f"{path}: {field!a}: a number beyond 64 bits; write a smaller one.")
+    elif isinstance(content, str) and _UNSTORABLE.search(content):
+        raise CampaignError(
+            f"{path}: {field!a}: {content[:50]!a} holds a character that no text has "
+            "(NUL or half of a pair); write it without."
+        )
 
 
 def _is_file(path: Path) -> bool:

@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, mo
 from defect_mf_flows.campaign.wording import did_you_mean
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+#: Becomes a model's head and a key of documents, in which a dot or a dollar means something.
+FidelityName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$", max_length=50)]
 Repeat = Annotated[StrictInt, Field(ge=-100, le=100)]
 
 
@@ -311,14 +313,16 @@ class LevelSettings(Section):
 class Campaign(Section):
     """A whole campaign: host, defects, fidelities, learning, search, levels."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name; a folder.")
-    seed: int = Field(1, ge=0, description="Everything random derives from it.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100, description="Name; a folder."
+    )
+    seed: int = Field(1, ge=0, lt=2**31, description="Everything random derives from it.")
     disclaimer: str | None = Field(
         None, description="Shown wherever the numbers are shown, for demonstrations."
     )
     host: HostSettings
     defects: DefectSettings = DefectSettings()
-    fidelities: dict[str, FidelitySettings] = Field(
+    fidelities: dict[FidelityName, FidelitySettings] = Field(
         min_length=2, description="Methods by name; names become the model's heads."
     )
     roles: RoleSettings

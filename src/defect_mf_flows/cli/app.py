@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -18,11 +20,23 @@ FOLDER = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the campaign's database, logs and results. [default: campaigns/NAME]",
 )
+
+
+def use_fireworks_config(
+    context: click.Context, parameter: click.Parameter, folder: Path | None
+) -> Path | None:
+    """Let FireWorks, which reads its settings when it is imported, read those of the site."""
+    if folder is not None and (path := folder.expanduser().resolve() / "FW_config.yaml").is_file():
+        os.environ.setdefault("FW_CONFIG_FILE", str(path))
+    return folder
+
+
 SITE = click.option(
     "--site",
     type=click.Path(path_type=Path, file_okay=False),
     envvar="DEFECT_MF_SITE",
     show_envvar=True,
+    callback=use_fireworks_config,
     help="Folder of a site's files, for campaigns that were submitted.",
 )
 
@@ -36,6 +50,16 @@ def refusing(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments, **options)
         except DefectMFError as error:
             raise click.ClickException(str(error)) from error
+        except Exception as error:
+            if "pymongo" not in sys.modules:  # importing it takes longer than --help should
+                raise
+            from pymongo.errors import PyMongoError
+
+            from defect_mf_flows.site.trouble import explain
+
+            if not isinstance(error, PyMongoError):
+                raise
+            raise click.ClickException(str(explain(error))) from None
 
     return wrapped
 

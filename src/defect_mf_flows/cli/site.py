@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from defect_mf_flows.cli.app import CAMPAIGN, main, refusing
+from defect_mf_flows.cli.app import CAMPAIGN, main, refusing, use_fireworks_config
 
 HERE = click.option(
     "--site",
@@ -16,6 +16,7 @@ HERE = click.option(
     envvar="DEFECT_MF_SITE",
     show_envvar=True,
     default=Path(),
+    callback=use_fireworks_config,
     help="Folder of the site's files. [default: this folder]",
 )
 
@@ -31,6 +32,7 @@ def submit(campaign: Path, folder: Path) -> None:
     from defect_mf_flows.site.submit import submit_campaign
 
     site = Site.of(folder)
+    site.check()
     settings = read_settings(site.settings)
     key, count = submit_campaign(campaign, site.launchpad(), settings)
     click.echo(f"submitted {key[:16]} with its first {count} jobs; they spawn the others.")
@@ -61,4 +63,6 @@ def worker(
 
     if mode == "singleshot" and fw_id is None:
         linger = 0.0
-    sys.exit(Worker(Site.of(folder), fworker, idle, linger).run(fw_id))
+    site = Site.of(folder)
+    site.check(patient=fw_id is not None)  # a job that a queue started waits for its server
+    sys.exit(Worker(site, fworker, idle, linger).run(fw_id))

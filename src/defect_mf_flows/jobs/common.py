@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from jobflow import CURRENT_JOB, Job, JobConfig, JobStore
 from monty.json import MontyDecoder
 
-from defect_mf_flows.errors import ResultsError
+from defect_mf_flows.errors import DefectMFError, ResultsError
 from defect_mf_flows.schemas.base import Document
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.loop import LoopState
@@ -90,7 +90,15 @@ def read_output(store: JobStore, uuid: str, kind: type[D], *, load: bool) -> D:
             f"the store holds no output of job {uuid}: {error}; check that this is the "
             "campaign's database and that the job has finished."
         ) from None
-    document = MontyDecoder().process_decoded(content if load else _without_blobs(content))
+    try:
+        document = MontyDecoder().process_decoded(content if load else _without_blobs(content))
+    except DefectMFError:
+        raise
+    except Exception as error:  # whatever pydantic, pymatgen or monty say to altered content
+        raise ResultsError(
+            f"the output of job {uuid} is no {kind.__name__} that this package reads: "
+            f"{str(error)[:300]}; it was altered, or written by another version."
+        ) from None
     if not isinstance(document, kind):
         raise ResultsError(f"job {uuid} is a {type(document).__name__}, not a {kind.__name__}.")
     return document

@@ -11,6 +11,7 @@ ends with the same weights as one that was not.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import math
@@ -231,7 +232,8 @@ class Trainer:
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"
         if path.is_file():
-            state = torch.load(path, map_location=self.device, weights_only=False)
+            # Tensors and numbers only: a pickle in a scratch folder could run anything.
+            state = torch.load(path, map_location=self.device, weights_only=True)
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.ema.load_state_dict(state["ema"])
@@ -244,7 +246,9 @@ class Trainer:
     def _finish(self) -> None:
         self.model.load_state_dict(self.best["state"])
         _save(self.model.to("cpu"), self.folder / "model.pt")
+        content = (self.folder / "model.pt").read_bytes()
         done = {
+            "model_hash": hashlib.sha256(content).hexdigest(),
             "best_epoch": self.best["epoch"],
             "seconds": self.seconds,
             "history": self.history,

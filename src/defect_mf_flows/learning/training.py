@@ -80,6 +80,11 @@ def train(
         _run(folder, threads=threads)
     done = json.loads((folder / "done.json").read_text())
     blob = (folder / "model.pt").read_bytes()
+    if hashlib.sha256(blob).hexdigest() != done.get("model_hash"):
+        raise TrainingError(
+            f"{folder / 'model.pt'} is not the file that the training wrote; remove {folder} to "
+            "train again."
+        )
     return _document(frames, dataset, references, task, done, blob)
 
 

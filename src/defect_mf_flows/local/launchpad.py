@@ -19,6 +19,7 @@ from fireworks.core.launchpad import LaunchPad, LockedWorkflowError
 from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure
 
+from defect_mf_flows.launchpad.indexes import initialize
 from defect_mf_flows.launchpad.patience import CLIENT_OPTIONS, PatientMixin
 from defect_mf_flows.local.layout import DATABASE, Layout
 from defect_mf_flows.local.locks import file_lock
@@ -67,15 +68,8 @@ class LocalLaunchPad(LaunchPad):
         self.workflow_lock = layout.workflow_lock
 
     def initialize(self) -> None:
-        """Set the counters up and build the indexes; both are harmless when they exist.
-
-        ``LaunchPad.reset`` would empty the database, so it is never used.
-        """
-        self.fw_id_assigner.update_one(
-            {}, {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}}, upsert=True
-        )
-        self.tuneup()
-        self.workflows.create_index("metadata.campaign_hash")
+        """Set the counters up and build the indexes; both are harmless when they exist."""
+        initialize(self)
 
     def exclusive(self) -> AbstractContextManager[None]:
         """Return a context in which no other process changes a workflow."""

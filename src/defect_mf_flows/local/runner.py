@@ -15,6 +15,7 @@ from pymongo.errors import PyMongoError
 
 from defect_mf_flows.errors import ServiceError
 from defect_mf_flows.launchpad.failures import lost_connection, stacktrace
+from defect_mf_flows.launchpad.indexes import ensure_indexes
 from defect_mf_flows.launchpad.progress import (
     Progress,
     ProgressTracker,
@@ -29,7 +30,7 @@ from defect_mf_flows.local.mongod import PrivateMongod, find_mongod
 from defect_mf_flows.local.printer import ProgressPrinter
 from defect_mf_flows.local.recovery import release_stuck, repair
 from defect_mf_flows.local.signals import StopSignals
-from defect_mf_flows.local.store import ensure_indexes, local_job_store
+from defect_mf_flows.local.store import local_job_store
 from defect_mf_flows.local.workers import WorkerPool, usable_cores
 
 __all__ = ["LocalRunner", "Progress", "ProgressPrinter", "connect", "workflow_progress"]

@@ -54,24 +54,6 @@ def disk_job_store(folder: Path | str) -> JobStore:
     return JobStore(docs, additional_stores={"data": blobs})
 
 
-def ensure_indexes(store: JobStore) -> None:
-    """Build the indexes that jobflow and maggma search by but do not make.
-
-    Parameters
-    ----------
-    store
-        A connected store from :func:`local_job_store`.
-    """
-    docs = store.docs_store._collection
-    docs.create_index([("uuid", 1), ("index", -1)], unique=True)
-    for field in ("output.@class", "name", "metadata.campaign"):
-        docs.create_index(field)
-    blobs: Any = store.additional_stores["data"]  # type: ignore[has-type]
-    files = blobs._files_collection
-    for field in ("metadata.blob_uuid", "metadata.job_uuid"):
-        files.create_index(field)
-
-
 def write_jobflow_config(folder: Path | str, port: int) -> Path:
     """Write the jobflow settings that tell the workers where the store is.
 

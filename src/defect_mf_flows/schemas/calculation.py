@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictInt, model_validator
 
+from defect_mf_flows.errors import ChargeError, FidelityError
 from defect_mf_flows.schemas.base import Document, PeriodicStructure, StoredDocument
 from defect_mf_flows.schemas.frame import Frame
 
@@ -143,3 +144,23 @@ class Calculation(StoredDocument):
     final_structure: PeriodicStructure | None = None
     n_frames: int
     frames: list[Frame] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check(self) -> Calculation:
+        where = f"calculation {self.start} {self.job_uuid}"
+        charges: set[float | None] = {frame.charge for frame in self.frames}
+        if self.final_structure is not None:
+            charges.add(self.final_structure._charge)
+        if self.failure is not None:
+            charges.add(self.failure.charge)
+        if charges - {self.charge}:
+            raise ChargeError(
+                f"{where}: its parts have charges {charges}, itself {self.charge}; it was "
+                "altered, compute it again."
+            )
+        if {frame.fidelity for frame in self.frames} - {self.fidelity}:
+            raise FidelityError(
+                f"{where}: its frames are not of its fidelity {self.fidelity!r}; it was altered, "
+                "compute it again."
+            )
+        return self

@@ -3,32 +3,61 @@
 from __future__ import annotations
 
 import os
-import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from fireworks import FWorker, LaunchPad
 from jobflow import JobStore
+from pymongo.errors import PyMongoError
 
 from defect_mf_flows.errors import SiteError
 from defect_mf_flows.launchpad.patience import CLIENT_OPTIONS, WORKER_PATIENCE, PatientMixin
+from defect_mf_flows.site.fworkers import checked_fworker
+from defect_mf_flows.site.schema import refuse_other_schema
+from defect_mf_flows.site.secrets import (
+    PASSWORD_VARIABLE,
+    WithoutPassword,
+    read_yaml,
+    without_passwords,
+)
+from defect_mf_flows.site.trouble import explain
 
 LAUNCHPAD_FILE = "my_launchpad.yaml"
 FWORKER_FILE = "my_fworker.yaml"
 GPU_FWORKER_FILE = "my_gpu_fworker.yaml"
 QADAPTER_FILE = "my_qadapter.yaml"
+GPU_QADAPTER_FILE = "my_gpu_qadapter.yaml"
 JOBFLOW_FILE = "jobflow.yaml"
 SETTINGS_FILE = "defect_mf.yaml"
 FIREWORKS_FILE = "FW_config.yaml"
 
-PASSWORD_VARIABLE = "DEFECT_MF_PASSWORD"
 CLIENT_PATIENCE = 5.0
 
 
-class SiteWorkerLaunchPad(PatientMixin, LaunchPad):
+class SiteLaunchPad(WithoutPassword, LaunchPad):
+    """The LaunchPad of a site."""
+
+
+class SiteWorkerLaunchPad(PatientMixin, SiteLaunchPad):
     """The LaunchPad of a site's worker."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who connects, where it is not the user that the site's files name.
+
+    Attributes
+    ----------
+    user, password
+        The password is not shown.
+    source
+        Database that holds the user.
+    """
+
+    user: str
+    password: str = field(repr=False)
+    source: str = "admin"
 
 
 @dataclass(frozen=True)
@@ -70,13 +99,20 @@ class Site:
         """Settings of jobflow: the job store."""
         return self.folder / JOBFLOW_FILE
 
-    def launchpad(self, *, worker: bool = False) -> LaunchPad:
+    @property
+    def fireworks_config(self) -> Path:
+        """Settings of FireWorks, for FW_CONFIG_FILE."""
+        return self.folder / FIREWORKS_FILE
+
+    def launchpad(self, *, worker: bool = False, login: Login | None = None) -> LaunchPad:
         """Connect to the LaunchPad.
 
         Parameters
         ----------
         worker
             Whether for a worker, which waits for a server that is away.
+        login
+            Instead of the user that the file names.
 
         Returns
         -------
@@ -84,22 +120,28 @@ class Site:
             Not yet used: a wrong password shows at the first call.
         """
         content = self.read(LAUNCHPAD_FILE)
-        content["password"] = self._password(content)
+        if login is None:
+            content["password"] = self._password(content)
+        else:
+            content |= {"username": login.user, "password": login.password}
+            content["authsource"] = login.source
         content["strm_lvl"] = content.get("strm_lvl") or "WARNING"
-        content["mongoclient_kwargs"] = self._client(content.get("mongoclient_kwargs"), worker)
-        kind = SiteWorkerLaunchPad if worker else LaunchPad
+        content["mongoclient_kwargs"] = _client(content.get("mongoclient_kwargs"), worker)
+        kind = SiteWorkerLaunchPad if worker else SiteLaunchPad
         try:
             return kind(**content)
-        except (TypeError, ValueError) as error:
-            raise SiteError(f"{self.folder / LAUNCHPAD_FILE}: {error}; correct it.") from None
+        except (TypeError, ValueError, PyMongoError) as error:
+            raise self._wrong(LAUNCHPAD_FILE, content, error) from None
 
-    def store(self, *, worker: bool = False) -> JobStore:
+    def store(self, *, worker: bool = False, login: Login | None = None) -> JobStore:
         """Return the job store.
 
         Parameters
         ----------
         worker
             Whether for a worker, which waits for a server that is away.
+        login
+            Instead of the user that the file names.
 
         Returns
         -------
@@ -113,11 +155,40 @@ class Site:
                 f"{self.jobflow_config}: JOB_STORE.docs_store is missing; `defect-mf init` writes "
                 "a complete file."
             )
-        for place in (spec["docs_store"], *spec.get("additional_stores", {}).values()):
-            if place.get("username"):
-                place["password"] = self._password(place)
-            place["mongoclient_kwargs"] = self._client(place.get("mongoclient_kwargs"), worker)
-        return JobStore.from_dict_spec(spec)
+        try:
+            for place in (spec["docs_store"], *spec.get("additional_stores", {}).values()):
+                if login is not None:
+                    place |= {"username": login.user, "password": login.password}
+                    place["auth_source"] = login.source
+                elif place.get("username"):
+                    place["password"] = self._password(place)
+                place["mongoclient_kwargs"] = _client(place.get("mongoclient_kwargs"), worker)
+            return JobStore.from_dict_spec(spec)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self._wrong(JOBFLOW_FILE, content, error) from None
+
+    def check(self, *, patient: bool = False) -> None:
+        """Refuse to begin with a database that cannot be reached or is of another version.
+
+        Parameters
+        ----------
+        patient
+            Whether a server that is away may come back, as for a job that a queue has started.
+
+        Raises
+        ------
+        SiteError
+            Unreachable, a wrong password, or never set up.
+        VersionError
+            Of another version of this package's documents.
+        """
+        launchpad = self.launchpad(worker=patient)
+        try:
+            refuse_other_schema(launchpad)
+        except PyMongoError as error:
+            raise explain(error, self.folder) from None
+        finally:
+            launchpad.connection.close()
 
     def fworker(self, name: str = FWORKER_FILE) -> FWorker:
         """Read a worker's file.
@@ -132,13 +203,7 @@ class Site:
         FWorker
             With its categories.
         """
-        content = self.read(name)
-        content.setdefault("query", "{}")
-        content.setdefault("category", "")
-        try:
-            return FWorker.from_dict(content)
-        except (KeyError, ValueError) as error:
-            raise SiteError(f"{self.folder / name}: {error}; correct it.") from None
+        return checked_fworker(self.folder / name, self.read(name))
 
     def read(self, name: str) -> dict[str, Any]:
         """Read one of the site's YAML files.
@@ -158,16 +223,7 @@ class Site:
         SiteError
             If it is missing, unreadable, no mapping, or holds a password that others may read.
         """
-        path = self.folder / name
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise SiteError(f"{path}: not readable: {error}; correct or replace it.") from None
-        if not isinstance(content, dict):
-            raise SiteError(f"{path}: must be a mapping; `defect-mf init` writes such a file.")
-        if _holds_password(content) and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise SiteError(f"{path} holds a password and others may read it; chmod 600 {path}.")
-        return content
+        return read_yaml(self.folder / name)
 
     def _password(self, content: dict[str, Any]) -> str | None:
         if not content.get("username"):
@@ -180,13 +236,12 @@ class Site:
             )
         return str(password)
 
-    def _client(self, given: dict[str, Any] | None, worker: bool) -> dict[str, Any]:
-        patience = WORKER_PATIENCE if worker else CLIENT_PATIENCE
-        wait = {"serverSelectionTimeoutMS": int(1000 * patience)}
-        return {**CLIENT_OPTIONS, **wait, **(given or {})}
+    def _wrong(self, name: str, content: dict[str, Any], error: Exception) -> SiteError:
+        message = without_passwords(str(error), content)
+        return SiteError(f"{self.folder / name}: {message}; correct it.")
 
 
-def _holds_password(content: Any) -> bool:
-    if isinstance(content, dict):
-        return any((k == "password" and v) or _holds_password(v) for k, v in content.items())
-    return isinstance(content, list) and any(_holds_password(item) for item in content)
+def _client(given: dict[str, Any] | None, worker: bool) -> dict[str, Any]:
+    patience = WORKER_PATIENCE if worker else CLIENT_PATIENCE
+    wait = {"serverSelectionTimeoutMS": int(1000 * patience)}
+    return {**CLIENT_OPTIONS, **wait, **(given or {})}
