@@ -56,15 +56,17 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order() -> None:
     assert any(split_relaxations(given_, settings=options, seed=s) != first for s in (2, 3, 4))
 
 
-def test_what_has_high_fidelity_labels_validates_and_tests_first() -> None:
-    given_ = relaxations({"a": 20, "b": 20})
-    labels = {"a|3": 1, "a|7": 2, "a|11": 1, "a|19": 4, "b|0": 1}
+def test_what_has_high_fidelity_labels_tests_first_but_half_of_it_trains() -> None:
+    given_ = relaxations({"a": 20, "b": 20, "c": 20})
+    many = {f"a|{n}": 1 + n % 3 for n in range(18)}
+    labels = {**many, "b|3": 1, "b|7": 2, "b|11": 1, "c|5": 4}
     options = SplitSettings(valid=0.1, test=0.1)
     sides = split_relaxations(given_, settings=options, seed=1, labels=labels)
-    held_out = {key for key, side in sides.items() if side is not Split.TRAIN}
-    assert {"a|3", "a|7", "a|11", "a|19"} == {key for key in held_out if given_[key] == "a"}
-    assert "b|0" in held_out
-    assert Counter(sides.values()) == {Split.TRAIN: 32, Split.VALID: 4, Split.TEST: 4}
+    assert Counter(sides.values()) == {Split.TRAIN: 48, Split.VALID: 6, Split.TEST: 6}
+    assert all(key in labels for key in given_ if given_[key] == "a" and sides[key] is Split.TEST)
+    few = [sides[key] for key in ("b|3", "b|7", "b|11")]
+    assert sorted(few) == sorted([Split.TEST, Split.TRAIN, Split.TRAIN])
+    assert sides["c|5"] is Split.TRAIN, "without a label the head could not be trained at all"
 
 
 def entry(relaxation: str, split: Split, content: str, fidelity: str = "low") -> DatasetEntry:

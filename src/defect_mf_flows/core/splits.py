@@ -30,8 +30,8 @@ def split_relaxations(
     seed
         Campaign seed.
     labels
-        High-fidelity labels per relaxation. Those without any come last for validation and
-        test, which would otherwise say nothing of the head that matters.
+        High-fidelity labels per relaxation. Those that have some test and validate first,
+        which would otherwise say nothing of the head that matters, but at least half train.
 
     Returns
     -------
@@ -45,18 +45,26 @@ def split_relaxations(
         strata[stratum].append(key)
     sides: dict[str, Split] = {}
     for stratum, keys in strata.items():
-        ordered = sorted(keys, key=lambda key: (have.get(key, 0) == 0, _rank(seed, stratum, key)))
+        ordered = _held_out_first(sorted(keys, key=lambda key: _rank(seed, stratum, key)), have)
         room = len(ordered) - 1
         n_valid = min(max(1, round(settings.valid * len(ordered))), room - 1) if room >= 2 else 0
         n_test = min(max(1, round(settings.test * len(ordered))), room - n_valid) if room else 0
         for position, key in enumerate(ordered):
-            if position < n_valid:
-                sides[key] = Split.VALID
-            elif position < n_valid + n_test:
+            if position < n_test:
                 sides[key] = Split.TEST
+            elif position < n_test + n_valid:
+                sides[key] = Split.VALID
             else:
                 sides[key] = Split.TRAIN
     return sides
+
+
+def _held_out_first(keys: list[str], labels: Mapping[str, int]) -> list[str]:
+    """Half of the labelled relaxations, then those without labels, then the other half."""
+    labelled = [key for key in keys if labels.get(key)]
+    without = [key for key in keys if not labels.get(key)]
+    spared = len(labelled) // 2
+    return [*labelled[:spared], *without, *labelled[spared:]]
 
 
 def _rank(seed: int, stratum: str, key: str) -> str:
