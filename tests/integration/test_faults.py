@@ -33,7 +33,7 @@ KILLS = [
     {"job": "spawn relaxations", "moment": "stored", "how": "kill"},
     {"job": "gfn1 relax", "moment": "step", "after": 3, "how": "kill"},
     {"job": "choose frames", "moment": "half recorded", "how": "group"},
-    {"job": "gfn2 static", "moment": "computed", "how": "node"},
+    {"job": r"@\d+ .* gfn2 static", "moment": "computed", "how": "node"},
     {"job": "dataset", "moment": "computed", "how": "kill"},
     {"job": "train", "moment": "epoch", "after": 3, "how": "group"},
     {"job": "search 1-", "moment": "stored", "how": "kill"},
@@ -43,7 +43,7 @@ KILLS = [
 ]
 OUTAGES = [
     {"job": "gfn1 relax", "moment": "step", "after": 2, "how": "server"},
-    {"job": "gfn2 static", "moment": "computed", "how": "network"},
+    {"job": r"@\d+ .* gfn2 static", "moment": "computed", "how": "network"},
     {"job": "train", "moment": "epoch", "after": 2, "how": "server"},
     {"job": "gfn2 relax", "moment": "stored", "how": "network"},
     {"job": "levels", "moment": "half recorded", "how": "server"},
