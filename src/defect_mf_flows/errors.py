@@ -23,6 +23,10 @@ class EngineError(DefectMFError):
     """A reference engine cannot be built or does not take the charge."""
 
 
+class CheckpointError(DefectMFError):
+    """Stored steps of a calculation do not fit it."""
+
+
 class DatasetError(DefectMFError):
     """Frames cannot make a dataset: too few, inconsistent or corrupt."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import threading
@@ -276,6 +277,27 @@ def test_a_killed_training_resumes_and_ends_like_one_that_was_not(
     for one, other in zip(resumed.metrics, model.metrics, strict=True):
         assert one.energy_rmse_cell == pytest.approx(other.energy_rmse_cell, abs=0.1)
         assert one.force_rmse == pytest.approx(other.force_rmse, abs=0.1)
+
+
+@pytest.mark.parametrize("largest", [2_000, 60_000], ids=["frames", "checkpoint"])
+def test_a_full_disk_says_so_and_the_next_run_goes_on(
+    labelled: Labelled, tiny: TrainingSettings, tmp_path: Path, largest: int
+) -> None:
+    """A limit on the size of files stands for the disk; the subprocess inherits it."""
+    settings = tiny.model_copy(update={"max_epochs": 3})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+    try:
+        with pytest.raises(TrainingError, match="free space there"):
+            again(labelled, settings, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (folder,) = folders(tmp_path)
+    assert (folder / "frames.xyz").exists() is (largest == 60_000)
+    assert not list(folder.glob("*.tmp"))
+    assert not list(folder.glob("*.part"))
+    model = again(labelled, settings, tmp_path)
+    assert [record.epoch for record in model.history] == [0, 1, 2]
 
 
 def test_a_history_longer_than_the_checkpoint_is_cut_back_on_resuming(

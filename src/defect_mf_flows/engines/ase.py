@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import logging
 import os
 import time
 from dataclasses import dataclass, field
@@ -12,11 +13,13 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from defect_mf_flows.campaign.calculators import find_calculator
 from defect_mf_flows.core.charge import charge_probe, from_atoms, to_atoms
-from defect_mf_flows.engines.base import ReferenceMaker, check_start
-from defect_mf_flows.errors import ChargeError, EngineError
+from defect_mf_flows.engines.base import ReferenceMaker, check_start, job_scratch
+from defect_mf_flows.engines.checkpoint import Checkpoint, StoredEnd, StoredStep
+from defect_mf_flows.errors import ChargeError, CheckpointError, DatasetError, EngineError
 from defect_mf_flows.schemas.calculation import (
     BandEdges,
     Calculation,
@@ -26,7 +29,9 @@ from defect_mf_flows.schemas.calculation import (
     FailureReason,
 )
 from defect_mf_flows.schemas.defect import StartStructure
-from defect_mf_flows.schemas.frame import Frame, Lineage
+from defect_mf_flows.schemas.frame import Frame, Lineage, content_hash, structure_key
+
+logger = logging.getLogger(__name__)
 
 #: A relaxation with a larger force (eV/A) or displacement (A) has exploded.
 EXPLODED_FORCE = 500.0
@@ -41,6 +46,19 @@ class Track:
     calls: int = 0
     failure: tuple[FailureReason, str] | None = None
     converged: bool = False
+    edges: BandEdges | None = None
+    earlier: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def largest_force(self) -> float:
+        """Largest force on an atom in the last frame, eV/Angstrom."""
+        return float(np.linalg.norm(self.frames[-1].forces, axis=1).max())
+
+    @property
+    def seconds(self) -> float:
+        """Wall time, s, over all processes that worked on it."""
+        return self.earlier + time.monotonic() - self.began
 
 
 @dataclass
@@ -135,7 +153,7 @@ class AseReferenceMaker(ReferenceMaker):
             A failure of the method (SCF, explosion) is recorded in it, not raised.
         """
         check_start(start)
-        began = time.monotonic()
+        track = Track()
         atoms = to_atoms(start.structure, spin=start.spin)
         info_key = self._settings().get("charge_info")
         if info_key is not None:
@@ -143,11 +161,9 @@ class AseReferenceMaker(ReferenceMaker):
         calculator = self.build_calculator(start.charge, start.spin)
         charge_probe(calculator, atoms, expected=start.charge)
         atoms.calc = calculator
-        track = Track()
-        try:
-            self._run(atoms, start, uuid, track)
-        except (CalculatorError, RuntimeError, FloatingPointError, ArithmeticError) as error:
-            track.failure = (_reason(error), f"{type(error).__name__}: {error}"[:500])
+        engine = self.record(calculator, start.charge)
+        with Checkpoint(job_scratch(uuid), self._inputs(start, uuid, engine)) as checkpoint:
+            self._continue(atoms, start, uuid, track, checkpoint)
         final = track.frames[-1] if track.frames else None
         return Calculation(
             job_uuid=uuid,
@@ -161,44 +177,129 @@ class AseReferenceMaker(ReferenceMaker):
             converged=track.converged,
             failure=self._failure(start, track),
             n_calls=track.calls,
-            seconds=time.monotonic() - began,
-            engine=self.record(calculator, start.charge),
-            band_edges=self.band_edges(atoms) if track.failure is None else None,
+            seconds=track.seconds,
+            engine=engine,
+            band_edges=track.edges if track.failure is None else None,
             final_energy=final.energy if final else None,
             final_structure=final.structure if final else None,
             n_frames=len(track.frames),
             frames=track.frames,
         )
 
-    def _run(self, atoms: Atoms, start: StartStructure, uuid: str, track: Track) -> None:
+    def _continue(
+        self, atoms: Atoms, start: StartStructure, uuid: str, track: Track, checkpoint: Checkpoint
+    ) -> None:
+        """Take up the stored steps and compute what is missing."""
+        try:
+            self._recall(atoms, start, uuid, track, checkpoint)
+        except (CheckpointError, DatasetError, ChargeError) as error:
+            checkpoint.set_aside(str(error))
+            track.frames, track.calls, track.failure, track.edges = [], 0, None, None
+        end = checkpoint.end
+        if end is not None:
+            track.converged, track.failure, track.calls = end.converged, end.failure, end.calls
+            track.earlier, track.began = end.seconds, time.monotonic()
+            return
+        try:
+            self._run(atoms, start, uuid, track, checkpoint)
+        except (CalculatorError, RuntimeError, FloatingPointError, ArithmeticError) as error:
+            track.failure = (_reason(error), f"{type(error).__name__}: {error}"[:500])
+        checkpoint.finish(
+            StoredEnd(
+                job=uuid,
+                steps=len(track.frames),
+                converged=track.converged,
+                failure=track.failure,
+                calls=track.calls,
+                seconds=track.seconds,
+            )
+        )
+
+    def _recall(
+        self, atoms: Atoms, start: StartStructure, uuid: str, track: Track, checkpoint: Checkpoint
+    ) -> None:
+        """Turn stored steps into frames; charge, spin and fidelity are checked by their hash."""
+        there = atoms.copy()
+        for number, step in enumerate(checkpoint.steps):
+            if np.shape(step.positions) != atoms.positions.shape:
+                raise CheckpointError(f"step {number} has another number of atoms.")
+            there.positions = step.positions
+            self._add(there, start, uuid, track, step.energy, np.asarray(step.forces))
+            if track.frames[-1].content_hash != step.content_hash:
+                raise CheckpointError(
+                    f"step {number}: geometry, labels, charge {start.charge:+d} or fidelity "
+                    f"{self.fidelity!r} do not match its SHA-256."
+                )
+            track.edges, track.earlier = step.band_edges, step.seconds
+        if checkpoint.steps:
+            logger.info("%s: %d steps were stored already", start.label, len(track.frames))
+        track.calls = len(track.frames)
+
+    def _run(
+        self, atoms: Atoms, start: StartStructure, uuid: str, track: Track, checkpoint: Checkpoint
+    ) -> None:
         if self.kind is CalculationKind.STATIC:
-            self._observe(atoms, start, uuid, track)
+            if not track.frames:
+                self._observe(atoms, start, uuid, track, checkpoint)
             track.converged = track.failure is None
             return
         from ase.optimize import LBFGS
 
         assert self.settings is not None
+        calculator, fmax = atoms.calc, self.settings.fmax
         # Rattled starts are far from quadratic: the softer Hessian guess and longer steps
         # need a third fewer force calls than ASE's defaults (measured on 31 atoms of ZnS).
         optimizer = LBFGS(atoms, logfile=os.devnull, alpha=30.0, maxstep=0.3)
-        for converged in optimizer.irun(fmax=self.settings.fmax, steps=self.settings.steps):
-            self._observe(atoms, start, uuid, track)
-            track.converged = bool(converged)
-            if track.failure is not None:
-                track.converged = False
+        if checkpoint.steps:
+            images = [_image(atoms, step) for step in checkpoint.steps]
+            optimizer.replay_trajectory(images)
+            atoms.positions = images[-1].positions
+            atoms.calc = images[-1].calc  # the labels of the last step are not computed again
+        else:
+            self._observe(atoms, start, uuid, track, checkpoint)
+        while track.failure is None and not track.converged:
+            track.converged = track.largest_force < fmax
+            if track.converged:
                 return
-        if not track.converged:
-            track.failure = (
-                FailureReason.STEPS,
-                f"forces above {self.settings.fmax} eV/A after {self.settings.steps} steps",
-            )
+            if len(track.frames) > self.settings.steps:
+                message = f"forces above {fmax} eV/A after {self.settings.steps} steps"
+                track.failure = (FailureReason.STEPS, message)
+                return
+            optimizer.step()
+            atoms.calc = calculator
+            self._observe(atoms, start, uuid, track, checkpoint)
 
-    def _observe(self, atoms: Atoms, start: StartStructure, uuid: str, track: Track) -> None:
+    def _observe(
+        self, atoms: Atoms, start: StartStructure, uuid: str, track: Track, checkpoint: Checkpoint
+    ) -> None:
         energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
         track.calls += 1
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             track.failure = (FailureReason.NOT_FINITE, f"energy {energy} at step {track.calls}")
             return
+        self._add(atoms, start, uuid, track, energy, forces)
+        track.edges = self.band_edges(atoms)
+        checkpoint.append(
+            StoredStep(
+                positions=atoms.positions,
+                energy=energy,
+                forces=forces,
+                seconds=track.seconds,
+                band_edges=track.edges,
+                content_hash=track.frames[-1].content_hash,
+            )
+        )
+
+    def _add(
+        self,
+        atoms: Atoms,
+        start: StartStructure,
+        uuid: str,
+        track: Track,
+        energy: float,
+        forces: np.ndarray,
+    ) -> None:
+        """Make a frame of one evaluation and see whether the cell still holds together."""
         frame = Frame(
             structure=from_atoms(atoms),
             charge=start.charge,
@@ -215,13 +316,32 @@ class AseReferenceMaker(ReferenceMaker):
             ),
         )
         track.frames.append(frame)
-        largest = float(np.linalg.norm(forces, axis=1).max())
+        largest = track.largest_force
         moved = np.linalg.norm(atoms.positions - start.structure.cart_coords, axis=1).max()
         if largest > EXPLODED_FORCE or moved > EXPLODED_DISPLACEMENT:
             track.failure = (
                 FailureReason.EXPLODED,
                 f"force {largest:.0f} eV/A, displacement {moved:.1f} A",
             )
+
+    def _inputs(self, start: StartStructure, uuid: str, engine: EngineRecord) -> dict[str, Any]:
+        """Everything that decides the result; a checkpoint with other inputs is not read.
+
+        The job's uuid is among them: a repeated job has the same, and two jobs that ask for the
+        same calculation are each charged for their own calls.
+        """
+        return {
+            "job": uuid,
+            "kind": self.kind.value,
+            "fidelity": self.fidelity,
+            "charge": start.charge,
+            "spin": start.spin,
+            "defect": start.defect,
+            "start": start.label,
+            "structure": content_hash(structure_key(start.structure)),
+            "engine": engine.model_dump(mode="json"),
+            "settings": self.settings.model_dump(mode="json") if self.settings else None,
+        }
 
     def _failure(self, start: StartStructure, track: Track) -> Failure | None:
         if track.failure is None:
@@ -241,6 +361,14 @@ class AseReferenceMaker(ReferenceMaker):
         if self.settings is None:
             raise EngineError(f"{self.name}: no fidelity settings; build it from a campaign.")
         return self.settings.settings
+
+
+def _image(atoms: Atoms, step: StoredStep) -> Atoms:
+    """A geometry that knows its labels."""
+    image = atoms.copy()
+    image.positions = step.positions
+    image.calc = SinglePointCalculator(image, energy=step.energy, forces=np.asarray(step.forces))
+    return image
 
 
 def _takes(calculator: Calculator, keyword: str) -> bool:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from pathlib import Path
 
-from jobflow import CURRENT_JOB, Maker, Response, job
+from jobflow import CURRENT_JOB, JobConfig, Maker, Response, job
 
 from defect_mf_flows.campaign import FidelitySettings
 from defect_mf_flows.core.charge import charge_of
+from defect_mf_flows.engines.checkpoint import forget_stored
 from defect_mf_flows.errors import ChargeError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.defect import StartStructure
+from defect_mf_flows.settings import get_settings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -37,7 +43,7 @@ class ReferenceMaker(Maker):
     kind: CalculationKind = CalculationKind.STATIC
     settings: FidelitySettings | None = None
 
-    @job(data="frames", output_schema=Calculation)
+    @job(data="frames", config=JobConfig(expose_store=True), output_schema=Calculation)
     def make(self, start: StartStructure) -> Response:
         """Compute one start structure as a job.
 
@@ -51,11 +57,43 @@ class ReferenceMaker(Maker):
         Calculation
             With every ionic step as a frame, or with its failure.
         """
+        forget_old_checkpoints()
         return Response(output=self.compute(start, uuid=CURRENT_JOB.job.uuid))
 
     def compute(self, start: StartStructure, *, uuid: str) -> Calculation:
         """Compute one start structure now; to be written by each engine."""
         raise TypeError(f"{type(self).__name__} must define compute()")
+
+
+def job_scratch(uuid: str) -> Path | None:
+    """Where a job keeps its checkpoint.
+
+    Parameters
+    ----------
+    uuid
+        uuid of the calculation.
+
+    Returns
+    -------
+    Path or None
+        The machine's scratch folder; None outside the job, where nobody would come back.
+    """
+    running = CURRENT_JOB.job
+    return get_settings().scratch if running is not None and running.uuid == uuid else None
+
+
+def forget_old_checkpoints() -> None:
+    """Remove the checkpoints of this machine whose jobs have their output in the store."""
+    store = CURRENT_JOB.store
+
+    def stored(uuids: list[str]) -> set[str]:
+        found = store.query({"uuid": {"$in": uuids}}, properties=["uuid"])
+        return {str(document["uuid"]) for document in found}
+
+    try:
+        forget_stored(get_settings().scratch, stored)
+    except Exception as error:  # of the database's client, whatever it is
+        logger.warning("old checkpoints stay for now: %s", str(error)[:200])
 
 
 def check_start(start: StartStructure) -> None:

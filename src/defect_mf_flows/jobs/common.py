@@ -59,7 +59,7 @@ def staged(job: Job, stage: Stage, name: str | None = None, **metadata: Any) -> 
     return job
 
 
-def read_output(store: JobStore, uuid: str, kind: type[D], *, load: bool) -> D:
+def read_output(store: JobStore, uuid: str, kind: type[D], *, load: bool, first: bool = False) -> D:
     """Read one job's output as a document.
 
     Parameters
@@ -72,6 +72,8 @@ def read_output(store: JobStore, uuid: str, kind: type[D], *, load: bool) -> D:
         Class the output must have.
     load
         Also load what lies in the additional store ``data``.
+    first
+        The job's own output, also after others have replaced the job.
 
     Returns
     -------
@@ -84,7 +86,7 @@ def read_output(store: JobStore, uuid: str, kind: type[D], *, load: bool) -> D:
         If it is missing or of another class.
     """
     try:
-        content = store.get_output(uuid, load=load)
+        content = store.get_output(uuid, which="first" if first else "last", load=load)
     except ValueError as error:
         raise ResultsError(
             f"the store holds no output of job {uuid}: {error}; check that this is the "

@@ -51,7 +51,7 @@ class DatasetMaker(Maker):
     verification_frames: int = 8
     seed: int = 1
 
-    @job(data=["entries"], config=WITH_STORE, output_schema=Dataset)
+    @job(data=["entries", "excluded"], config=WITH_STORE, output_schema=Dataset)
     def make(self, defects_uuid: str, state: LoopState) -> Response:
         """Assemble the dataset of a round.
 

@@ -65,7 +65,11 @@ class ResultsMaker(Maker):
     name: str = "levels and results"
     campaign: Campaign | None = None
 
-    @job(data=["parity", "structure"], config=WITH_STORE, output_schema=Results)
+    @job(
+        data=["parity", "structure", "pes", "failures"],
+        config=WITH_STORE,
+        output_schema=Results,
+    )
     def make(self, defects_uuid: str, exploration_uuid: str, state: LoopState) -> Response:
         """Gather results from the documents of the finished loop.
 

@@ -31,6 +31,7 @@ from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import (
     Candidate,
+    CandidateSet,
     Exploration,
     SearchSet,
     Verdict,
@@ -61,7 +62,7 @@ class VerifyMaker(Maker):
     verification: VerifySettings = field(default_factory=VerifySettings)
     matching: MatchSettings = field(default_factory=MatchSettings)
 
-    @job(config=WITH_STORE)
+    @job(data=["candidates"], config=WITH_STORE)
     def make(
         self,
         defects_uuid: str,
@@ -103,14 +104,14 @@ class VerifyMaker(Maker):
         gather = judge_round(
             defects_uuid,
             state,
-            new,
-            owners,
+            own_uuid(),
             [item.output.job_uuid for item in jobs],
             self.verification,
             self.matching,
         )
         staged(gather, Stage.VERIFICATION, f"verdicts of round {number}")
-        return Response(replace=Flow([*jobs, gather], output=gather.output))
+        chosen_now = CandidateSet(job_uuid=own_uuid(), candidates=new, owners=owners)
+        return Response(output=chosen_now, replace=Flow([*jobs, gather], output=gather.output))
 
     def _candidates(
         self,
@@ -183,8 +184,7 @@ class VerifyMaker(Maker):
 def judge_round(
     defects_uuid: str,
     state: LoopState,
-    new: list[Candidate],
-    owners: list[tuple[str, int]],
+    candidates_uuid: str,
     relaxations: list[str],
     verification: VerifySettings,
     matching: MatchSettings,
@@ -197,8 +197,10 @@ def judge_round(
         uuid of the job that made host and defects.
     state
         Holds the earlier rounds.
-    new, owners, relaxations
-        The round's candidates, their (defect, charge) and their calculations' uuids.
+    candidates_uuid
+        uuid of the job that chose the round's candidates.
+    relaxations
+        uuids of their calculations, in the same order.
     verification, matching
         Settings.
 
@@ -208,6 +210,7 @@ def judge_round(
         One verification per defect and charge.
     """
     defects = read_output(job_store(), defects_uuid, DefectSet, load=False)
+    chosen = read_output(job_store(), candidates_uuid, CandidateSet, load=True, first=True)
     done = calculations(relaxations)
     number = len(state.rounds) + 1
     verifications = []
@@ -215,8 +218,10 @@ def judge_round(
         for charge in defect.charges:
             fresh = [
                 _finish(candidate, calculation, defect, verification)
-                for candidate, owner, calculation in zip(new, owners, done, strict=True)
-                if tuple(owner) == (defect.name, charge)
+                for candidate, owner, calculation in zip(
+                    chosen.candidates, chosen.owners, done, strict=True
+                )
+                if owner == (defect.name, charge)
             ]
             candidates = [*fresh, *earlier_candidates(state, defect.name, charge)]
             verifications.append(verify(defect, charge, candidates, number, verification, matching))

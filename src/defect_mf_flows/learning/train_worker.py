@@ -10,8 +10,10 @@ ends with the same weights as one that was not.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
+import io
 import json
 import logging
 import math
@@ -33,6 +35,10 @@ from defect_mf_flows.learning.batches import collate, to_atomic_data
 from defect_mf_flows.learning.network import build_network
 
 logger = logging.getLogger(__name__)
+
+#: Exit status when the disk is full: the log, on the same disk, cannot say so.
+DISK_FULL = 74
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 OUTPUTS = {"forces": True, "virials": False, "stress": False}
 
@@ -254,9 +260,7 @@ class Trainer:
             "history": self.history,
             "versions": {"torch": torch.__version__, "mace-torch": mace.__version__},
         }
-        temporary = self.folder / "done.tmp"
-        temporary.write_text(json.dumps(done))
-        temporary.replace(self.folder / "done.json")
+        _replace(self.folder / "done.json", json.dumps(done).encode())
 
 
 def _summary(items: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
@@ -270,10 +274,24 @@ def _summary(items: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
 
 
 def _save(content: Any, path: Path) -> None:
+    # By way of memory: torch reports a full disk as a RuntimeError without its number.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    _replace(path, buffer.getbuffer())
+
+
+def _replace(path: Path, content: bytes | memoryview) -> None:
     """Write beside the target and rename: a kill leaves the old file or the new one."""
     temporary = path.with_suffix(".tmp")
-    torch.save(content, temporary)
-    os.replace(temporary, path)  # noqa: PTH105
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    temporary.replace(path)
 
 
 def main() -> None:
@@ -283,8 +301,15 @@ def main() -> None:
     with (folder / "lock").open("w") as lock:
         # A worker that died can leave its training behind: wait for it, do not race it.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done.json").is_file():
+        if (folder / "done.json").is_file():
+            return
+        try:
             Trainer(folder).run()
+        except OSError as error:
+            logger.exception("training stops")
+            if error.errno in FULL:
+                os._exit(DISK_FULL)
+            raise
 
 
 if __name__ == "__main__":

@@ -24,6 +24,12 @@ from defect_mf_flows.schemas.model import EpochRecord, Model
 
 logger = logging.getLogger(__name__)
 
+DISK_FULL = 74  # of train_worker, which imports torch
+_REMEDY = (
+    "free space there, or name another folder in `scratch` of the machine's settings, and run the "
+    "job again (`defect-mf retry` on a site): it continues from its last checkpoint."
+)
+
 
 def train(
     frames: list[Frame],
@@ -76,8 +82,11 @@ def train(
     key = content_hash([dataset.dataset_hash, task])
     folder = scratch / "training" / key[:20]
     if not (folder / "done.json").is_file():
-        _prepare(folder, task, frames, dataset, references)
-        _run(folder, threads=threads)
+        try:
+            _prepare(folder, task, frames, dataset, references)
+            _run(folder, threads=threads)
+        except OSError as error:
+            raise TrainingError(f"training cannot write: {error}; {_REMEDY}") from error
     done = json.loads((folder / "done.json").read_text())
     blob = (folder / "model.pt").read_bytes()
     if hashlib.sha256(blob).hexdigest() != done.get("model_hash"):
@@ -128,7 +137,12 @@ def _prepare(
         excess = max(0.0, frame.energy - floors[group])
         atoms.info[WEIGHT] = 1.0 if scale is None else 1.0 / (1.0 + excess / scale)
         images.append(atoms)
-    write_extxyz(folder / "frames.xyz", images)
+    partial = folder / f"frames.{os.getpid()}.part"
+    try:
+        write_extxyz(partial, images)
+        partial.replace(folder / "frames.xyz")  # a training left behind may be reading it
+    finally:
+        partial.unlink(missing_ok=True)
     (folder / "training.json").write_text(json.dumps(task))
 
 
@@ -171,6 +185,8 @@ def _run(folder: Path, *, threads: int) -> None:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+    if code == DISK_FULL:
+        raise TrainingError(f"the disk of {folder} is full; {_REMEDY}")
     if code != 0 or not (folder / "done.json").is_file():
         tail = "\n".join((folder / "log.txt").read_text().splitlines()[-15:])
         raise TrainingError(

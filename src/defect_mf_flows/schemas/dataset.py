@@ -98,7 +98,7 @@ class Dataset(StoredDocument):
     counts
         Labels per ``"fidelity|charge|split"``.
     excluded
-        What was left out, and why.
+        What was left out, and why (kept in the additional store ``data``).
     """
 
     dataset_hash: str

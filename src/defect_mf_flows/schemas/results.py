@@ -182,11 +182,11 @@ class Results(Document):
     counts
         Frames and labels per fidelity, failures by reason.
     failures
-        Each failure.
+        Each failure (kept in the additional store ``data``).
     cost
         Per stage.
     pes
-        Relaxation end points.
+        Relaxation end points (kept in the additional store ``data``).
     seeds, versions
         What makes the campaign repeatable.
     """

@@ -203,7 +203,7 @@ class Exploration(StoredDocument):
     hosts
         Fidelity -> uuid of the pristine host's single point.
     searches
-        One per defect and charge (kept in the additional store ``data``).
+        One per defect and charge.
     failures
         Start structures that could not be made and relaxations that failed.
     """
@@ -265,6 +265,23 @@ class SearchSet(StoredDocument):
     def get(self, defect: str, charge: int) -> Search:
         """Return the search of one defect and charge."""
         return next(s for s in self.searches if (s.defect, s.charge) == (defect, charge))
+
+
+class CandidateSet(StoredDocument):
+    """The candidates of one round, before their relaxation.
+
+    A document of its own: hundreds of structures are too many for a job's inputs.
+
+    Attributes
+    ----------
+    candidates
+        The candidates (kept in the additional store ``data``).
+    owners
+        Defect and charge of each.
+    """
+
+    candidates: list[Candidate] = Field(default_factory=list)
+    owners: list[tuple[str, StrictInt]]
 
 
 class VerificationSet(StoredDocument):
