@@ -12,7 +12,7 @@ from jobflow import JobStore
 from pymongo.errors import PyMongoError
 
 from defect_mf_flows.errors import SiteError
-from defect_mf_flows.launchpad.patience import CLIENT_OPTIONS, WORKER_PATIENCE
+from defect_mf_flows.launchpad.patience import CLIENT_OPTIONS, WORKER_PATIENCE, PatientJobStore
 from defect_mf_flows.site.fworkers import checked_fworker
 from defect_mf_flows.site.launchpad import SiteLaunchPad, SiteWorkerLaunchPad
 from defect_mf_flows.site.schema import refuse_other_schema
@@ -155,7 +155,7 @@ class Site:
                 elif place.get("username"):
                     place["password"] = self._password(place)
                 place["mongoclient_kwargs"] = _client(place.get("mongoclient_kwargs"), worker)
-            return JobStore.from_dict_spec(spec)
+            return (PatientJobStore if worker else JobStore).from_dict_spec(spec)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._wrong(JOBFLOW_FILE, content, error) from None
 
