@@ -21,6 +21,7 @@ from defect_mf_flows.site.connection import (
     SETTINGS_FILE,
     Site,
 )
+from defect_mf_flows.site.setup import set_up
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
@@ -39,9 +40,7 @@ def write_site(folder: Path, port: int, database: str = "defect_mf") -> Site:
         (folder / name).write_text(text)
     (folder / SETTINGS_FILE).write_text(yaml.safe_dump({"scratch": str(folder / "scratch")}))
     site = Site.of(folder)
-    launchpad = site.launchpad()
-    launchpad.reset("", require_password=False)
-    launchpad.connection.close()
+    set_up(site)
     return site
 
 

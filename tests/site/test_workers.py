@@ -113,7 +113,7 @@ def test_a_server_that_is_away_costs_nothing(tmp_path, log):
             wait_until(lambda: list(states(launchpad).values()).count("COMPLETED") == 3, workers)
             os.kill(server.pid, signal.SIGKILL)
             Path(f"{log}.wake").touch()  # the job ends while nobody is there to be told
-            assert "does not answer" in ask("status", "test", "--site", site.folder, code=1)
+            assert "cannot be reached" in ask("status", "test", "--site", site.folder, code=1)
             server.ensure_running()
             wait_until(lambda: set(states(launchpad).values()) == {"COMPLETED"}, workers)
         assert set(Counter(executions(log)).values()) == {1}

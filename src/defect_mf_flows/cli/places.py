@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from defect_mf_flows.errors import SiteError
-
 if TYPE_CHECKING:
     from jobflow import JobStore
 
@@ -135,20 +133,14 @@ def reachable(site: Site) -> Iterator[None]:
     site
         The site whose server is asked.
     """
-    from pymongo.errors import ConnectionFailure, OperationFailure
+    from pymongo.errors import PyMongoError
+
+    from defect_mf_flows.site.trouble import explain
 
     try:
         yield
-    except ConnectionFailure as error:
-        raise SiteError(
-            f"the MongoDB server of {site.folder} does not answer: {str(error)[:200]}; start it, "
-            "or correct host and port in my_launchpad.yaml and jobflow.yaml."
-        ) from error
-    except OperationFailure as error:
-        raise SiteError(
-            f"the MongoDB server of {site.folder} refuses: {str(error)[:200]}; check user, "
-            "password and rights."
-        ) from error
+    except PyMongoError as error:
+        raise explain(error, site.folder) from None
 
 
 def place(campaign: Path, folder: Path | None, site: Path | None) -> Place:
