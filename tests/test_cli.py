@@ -9,6 +9,7 @@ from defect_mf_flows.cli import main
 from defect_mf_flows.testing import write_campaign
 
 COMMANDS = ["validate", "run", "status", "results", "report", "doctor", "web"]
+COMMANDS += ["submit", "pause", "resume", "cancel", "retry", "worker"]
 
 
 @pytest.fixture
@@ -67,3 +68,13 @@ def test_doctor_shows_that_the_charge_reaches_the_engine(call):
     answer = call("doctor")
     assert "charge reaches the engine: E(+2) - E(0)" in answer.output
     assert answer.exit_code == 0
+
+
+def test_status_needs_a_campaign_or_a_site(call, tmp_path, monkeypatch):
+    monkeypatch.delenv("DEFECT_MF_SITE", raising=False)
+    assert "give a CAMPAIGN file, or --site" in call("status").output
+    campaign = write_campaign(tmp_path)
+    both = call("status", campaign, "--folder", tmp_path, "--site", tmp_path)
+    assert "not both" in both.output
+    monkeypatch.setenv("DEFECT_MF_SITE", str(tmp_path))
+    assert "Nothing was run" in call("status", campaign, "--folder", tmp_path).output

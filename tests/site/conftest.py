@@ -1,20 +1,32 @@
-"""A real mongod that asks for passwords, and sites on it."""
+"""Real mongods, with and without passwords, and sites on them."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from jobflow import Flow
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from defect_mf_flows.errors import ServiceError
 from defect_mf_flows.local.mongod import PrivateMongod, find_mongod
+from defect_mf_flows.powerups import route, stamp
+from defect_mf_flows.schemas.routing import Routing
+from defect_mf_flows.site.campaigns import CampaignEntry, get_campaign
 from defect_mf_flows.site.connection import Login, Site
 from defect_mf_flows.site.files import SiteValues, write_site_files
+from defect_mf_flows.site.launchpad import SiteLaunchPad
+from defect_mf_flows.site.submit import submit_flow
+from tests.sites import JOBS, write_site
+
+sys.path.insert(0, str(JOBS))
 
 ADMIN = Login("root", "admin-Marked-5f1b")
 PASSWORD = "worker-Marked-9c27"
@@ -76,3 +88,54 @@ def make_site(server: Server, tmp_path: Path) -> Iterator[Callable[..., Site]]:
         client[name].command("dropAllUsersFromDatabase")
         client[name].command("dropAllRolesFromDatabase")
         client.drop_database(name)
+
+
+KEY = "0123456789abcdef"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    try:
+        find_mongod()
+    except ServiceError as error:
+        skip = pytest.mark.skip(reason=str(error))
+        for item in items:
+            if item.get_closest_marker("mongod"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateMongod]:
+    with PrivateMongod(tmp_path_factory.mktemp("mongod") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def site(mongod: PrivateMongod, tmp_path: Path) -> Site:
+    """Files of a site with a database of its own."""
+    return write_site(tmp_path / "site", mongod.port, f"db_{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def launchpad(site: Site) -> Iterator[SiteLaunchPad]:
+    opened = site.launchpad()
+    yield opened
+    opened.connection.drop_database(opened.name)
+    opened.connection.close()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    """Where the test jobs note that they run."""
+    return str(tmp_path / "executions.txt")
+
+
+@pytest.fixture
+def submit(launchpad: SiteLaunchPad) -> Callable[[Flow], CampaignEntry]:
+    """Submit any flow as a campaign."""
+
+    def act(flow: Flow, key: str = KEY, name: str = "test") -> CampaignEntry:
+        stamp(route(flow, Routing()), campaign=name, campaign_hash=key)
+        submit_flow(flow, launchpad, key, name)
+        return get_campaign(launchpad, key)
+
+    return act

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
-from defect_mf_flows.cli.app import CAMPAIGN, FOLDER, main, refusing
+from defect_mf_flows.cli.app import CAMPAIGN, FOLDER, SITE, main, refusing
+from defect_mf_flows.cli.places import place, reachable
 
 
 @main.command()
@@ -57,30 +60,41 @@ def run(campaign: Path, folder: Path | None, workers: int | None, serial: bool) 
 
 
 @main.command()
-@CAMPAIGN
+@click.argument("campaign", type=click.Path(path_type=Path), required=False)
 @FOLDER
+@SITE
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @refusing
-def status(campaign: Path, folder: Path | None) -> None:
-    """Show how far a campaign is: jobs per stage, running, failed, time to go."""
-    from rich.console import Console
+def status(campaign: Path | None, folder: Path | None, site: Path | None, as_json: bool) -> None:
+    """Show how far a campaign is: jobs per stage, running, failed, time to go.
 
-    from defect_mf_flows.local.campaign import campaign_progress
-    from defect_mf_flows.local.printer import render
-
-    Console().print(render(campaign_progress(campaign, folder=folder)))
+    On a site also per worker category, with reasons of failures, what killed processes left
+    behind, and what each fidelity has cost. There CAMPAIGN may be a file, a name or the first
+    digits of a hash; without it, all campaigns are listed.
+    """
+    if campaign is not None:
+        shown, plain = place(campaign, folder, site).status()
+    elif site is None or folder is not None:
+        raise click.UsageError("give a CAMPAIGN file, or --site to list all of a site.")
+    else:
+        shown, plain = _all_campaigns(site)
+    if as_json:
+        click.echo(json.dumps(plain, indent=2))
+    else:
+        Console().print(shown)
 
 
 @main.command()
 @CAMPAIGN
 @FOLDER
+@SITE
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of tables.")
 @refusing
-def results(campaign: Path, folder: Path | None, as_json: bool) -> None:
+def results(campaign: Path, folder: Path | None, site: Path | None, as_json: bool) -> None:
     """Print ground states, transition levels, errors and costs of a finished campaign."""
-    from defect_mf_flows.local.campaign import read_results
     from defect_mf_flows.results import results_json
 
-    found = read_results(campaign, folder=folder)
+    found = place(campaign, folder, site).results()
     if as_json:
         click.echo(results_json(found), nl=False)
     else:
@@ -90,18 +104,17 @@ def results(campaign: Path, folder: Path | None, as_json: bool) -> None:
 @main.command()
 @CAMPAIGN
 @FOLDER
+@SITE
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="HTML file to write."
 )
 @refusing
-def report(campaign: Path, folder: Path | None, output: Path | None) -> None:
+def report(campaign: Path, folder: Path | None, site: Path | None, output: Path | None) -> None:
     """Write the HTML report of a finished campaign; it opens from disk."""
-    from defect_mf_flows.local.campaign import campaign_folder, read_results
     from defect_mf_flows.report.html import write_report
 
-    found = read_results(campaign, folder=folder)
-    where = output or campaign_folder(campaign, folder) / "report.html"
-    click.echo(write_report(found, where))
+    where = place(campaign, folder, site)
+    click.echo(write_report(where.results(), output or where.report_path()))
 
 
 @main.command()
@@ -126,9 +139,20 @@ def _schema_text() -> str:
     return "\n".join(describe_fields())
 
 
-def _print_summary(found: Any) -> None:
-    from rich.console import Console
+def _all_campaigns(folder: Path) -> tuple[Any, Any]:
+    from dataclasses import asdict
 
+    from defect_mf_flows.site.connection import Site
+    from defect_mf_flows.site.printing import render_campaigns
+    from defect_mf_flows.site.status import all_campaigns
+
+    site = Site.of(folder)
+    with reachable(site):
+        lines = all_campaigns(site.launchpad())
+    return render_campaigns(lines), [asdict(line) for line in lines]
+
+
+def _print_summary(found: Any) -> None:
     from defect_mf_flows.report.terminal import print_summary
 
     print_summary(found, Console())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from jobflow import CURRENT_JOB, Job, JobConfig, JobStore
+from jobflow import CURRENT_JOB, Flow, Job, JobConfig, JobStore, Response
+from jobflow.core.job import store_inputs
 from monty.json import MontyDecoder
 
 from defect_mf_flows.errors import DefectMFError, ResultsError
@@ -117,6 +119,41 @@ def _without_blobs(content: Any) -> Any:
 
 def _is_blob(value: Any) -> bool:
     return isinstance(value, dict) and "blob_uuid" in value
+
+
+class Replacement(Flow):
+    """Jobs in place of the running one.
+
+    jobflow adds a job that passes their output on, always under the same name. Here it gets the
+    flow's name, so that lists of jobs stay readable.
+    """
+
+    def add_jobs(self, jobs: Job | Flow | Sequence[Flow | Job]) -> None:
+        """Add jobs; see :meth:`jobflow.Flow.add_jobs`."""
+        for item in [jobs] if isinstance(jobs, Job | Flow) else jobs:
+            if isinstance(item, Job) and item.name == store_inputs.__name__:
+                item.name = self.name
+        super().add_jobs(jobs)
+
+
+def replaced_by(jobs: Sequence[Job], output: Any) -> Response:
+    """Replace the running job by others.
+
+    Parameters
+    ----------
+    jobs
+        The others.
+    output
+        What stands for the output of the running job.
+
+    Returns
+    -------
+    Response
+        For the running job to return.
+    """
+    running = CURRENT_JOB.job
+    name = "passes on" if running is None else f"{running.name} | output"
+    return Response(replace=Replacement(list(jobs), output=output, name=name))
 
 
 def own_uuid() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jobflow import Flow, Job, Maker, Response, job
+from jobflow import Job, Maker, Response, job
 
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, StartSettings
 from defect_mf_flows.core.charge import with_charge
@@ -18,6 +18,7 @@ from defect_mf_flows.jobs.common import (
     job_store,
     own_uuid,
     read_output,
+    replaced_by,
     staged,
 )
 from defect_mf_flows.schemas.calculation import Calculation, Failure
@@ -87,7 +88,7 @@ class ExploreMaker(Maker):
             self.matching,
         )
         staged(gather, Stage.LOW, "gather low-fidelity search")
-        return Response(replace=Flow([*hosts, *relaxations, gather], output=gather.output))
+        return replaced_by([*hosts, *relaxations, gather], gather.output)
 
     def _starts(self, defects: DefectSet) -> tuple[list[StartStructure], list[Failure]]:
         starts: list[StartStructure] = []

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jobflow import Flow, Maker, Response, job
+from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import LoopSettings
 from defect_mf_flows.core.verdicts import lowest, stop_verdict
-from defect_mf_flows.jobs.common import WITH_STORE, Stage, job_store, read_output, staged
+from defect_mf_flows.jobs.common import (
+    WITH_STORE,
+    Stage,
+    job_store,
+    read_output,
+    replaced_by,
+    staged,
+)
 from defect_mf_flows.jobs.dataset import DatasetMaker
 from defect_mf_flows.jobs.search import SearchMaker
 from defect_mf_flows.jobs.training import TrainMaker
@@ -77,9 +84,7 @@ class RoundMaker(Maker):
         }
         decide = self.decide(defects_uuid, exploration_uuid, state, uuids)
         staged(decide, Stage.VERIFICATION, f"decide after round {number}")
-        return Response(
-            replace=Flow([dataset, model, searches, verdicts, decide], output=decide.output)
-        )
+        return replaced_by([dataset, model, searches, verdicts, decide], decide.output)
 
     @job(config=WITH_STORE)
     def decide(
@@ -117,7 +122,7 @@ class RoundMaker(Maker):
             return Response(output=state.model_copy(update={"stop": stop, "stop_reason": reason}))
         again = self.make(defects_uuid, exploration_uuid, state)
         staged(again, Stage.TRAINING, f"round {len(state.rounds) + 1}")
-        return Response(replace=Flow([again], output=again.output))
+        return replaced_by([again], again.output)
 
     @staticmethod
     def _record(state: LoopState, verdicts: VerificationSet, uuids: dict[str, str]) -> LoopState:

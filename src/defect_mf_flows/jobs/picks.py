@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from jobflow import Flow, Job, Maker, Response, job
+from jobflow import Job, Maker, Response, job
 
 from defect_mf_flows.campaign import FrameSettings, PickSettings
 from defect_mf_flows.core.filters import filter_frames
@@ -18,6 +18,7 @@ from defect_mf_flows.jobs.common import (
     calculations,
     job_store,
     read_output,
+    replaced_by,
     staged,
 )
 from defect_mf_flows.schemas.calculation import Calculation, Failure
@@ -131,7 +132,7 @@ class LabelMaker(Maker):
             self.statics[-1].fidelity,
         )
         staged(gather, Stage.HIGH, "gather labels")
-        return Response(replace=Flow([*jobs, gather], output=gather.output))
+        return replaced_by([*jobs, gather], gather.output)
 
     def _candidates(self, defects: DefectSet, exploration: Exploration) -> list[Candidate]:
         done = calculations(exploration.calculations)

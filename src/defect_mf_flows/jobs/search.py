@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from jobflow import Flow, Maker, Response, job
+from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import (
     DefectSettings,
@@ -26,6 +26,7 @@ from defect_mf_flows.jobs.common import (
     job_store,
     own_uuid,
     read_output,
+    replaced_by,
     staged,
 )
 from defect_mf_flows.schemas.calculation import Failure, FailureReason
@@ -107,7 +108,7 @@ class SearchMaker(Maker):
             defects_uuid, [item.output for item in jobs], failures, head, self.matching
         )
         staged(gather, Stage.SEARCH, "gather minima")
-        return Response(replace=Flow([*jobs, gather], output=gather.output))
+        return replaced_by([*jobs, gather], gather.output)
 
     def _starts(
         self, defect: Defect, charge: int, exploration: Exploration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jobflow import Flow, Job, Maker, Response, job
+from jobflow import Job, Maker, Response, job
 
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, VerifySettings
 from defect_mf_flows.core.matching import (
@@ -23,6 +23,7 @@ from defect_mf_flows.jobs.common import (
     job_store,
     own_uuid,
     read_output,
+    replaced_by,
     staged,
 )
 from defect_mf_flows.schemas.calculation import Calculation
@@ -111,7 +112,9 @@ class VerifyMaker(Maker):
         )
         staged(gather, Stage.VERIFICATION, f"verdicts of round {number}")
         chosen_now = CandidateSet(job_uuid=own_uuid(), candidates=new, owners=owners)
-        return Response(output=chosen_now, replace=Flow([*jobs, gather], output=gather.output))
+        response = replaced_by([*jobs, gather], gather.output)
+        response.output = chosen_now
+        return response
 
     def _candidates(
         self,

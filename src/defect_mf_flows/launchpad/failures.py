@@ -59,3 +59,15 @@ def lost_connection(trace: str) -> bool:
     """
     lines = [line for line in trace.splitlines() if line.strip()]
     return any(line.startswith(_CONNECTION_ERRORS) for line in lines)
+
+
+def reason(trace: str) -> str:
+    """Return the last line of a stack trace, which says what went wrong.
+
+    Parameters
+    ----------
+    trace
+        The stack trace, or the message that stands for one.
+    """
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
+    return lines[-1] if lines else "no exception was stored"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fireworks.core.launchpad import LaunchPad, LockedWorkflowError
+from jobflow import JobStore
 from pymongo.errors import ConnectionFailure
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,17 @@ class PatientMixin(LaunchPad):
     def _refresh_wf(self, fw_id: int) -> None:
         if not self._only_launch:
             super()._refresh_wf(fw_id)
+
+
+class PatientJobStore(JobStore):
+    """A worker's job store: the connection may break just when a result is written.
+
+    Writing again replaces what was written; blobs that nothing refers to may stay behind.
+    """
+
+    def update(self, docs: Any, key: Any = None, save: Any = None) -> None:
+        """Store documents; see :meth:`jobflow.JobStore.update`."""
+        patiently(lambda: super(PatientJobStore, self).update(docs, key=key, save=save))
 
 
 def patiently(call: Callable[[], T], seconds: float = RETRY_SECONDS) -> T:

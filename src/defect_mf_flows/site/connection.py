@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fireworks import FWorker, LaunchPad
+from fireworks import FWorker
 from jobflow import JobStore
 from pymongo.errors import PyMongoError
 
 from defect_mf_flows.errors import SiteError
-from defect_mf_flows.launchpad.patience import CLIENT_OPTIONS, WORKER_PATIENCE, PatientMixin
+from defect_mf_flows.launchpad.patience import CLIENT_OPTIONS, WORKER_PATIENCE, PatientJobStore
 from defect_mf_flows.site.fworkers import checked_fworker
+from defect_mf_flows.site.launchpad import SiteLaunchPad, SiteWorkerLaunchPad
 from defect_mf_flows.site.schema import refuse_other_schema
 from defect_mf_flows.site.secrets import (
     PASSWORD_VARIABLE,
-    WithoutPassword,
     read_yaml,
     without_passwords,
 )
@@ -33,14 +33,6 @@ SETTINGS_FILE = "defect_mf.yaml"
 FIREWORKS_FILE = "FW_config.yaml"
 
 CLIENT_PATIENCE = 5.0
-
-
-class SiteLaunchPad(WithoutPassword, LaunchPad):
-    """The LaunchPad of a site."""
-
-
-class SiteWorkerLaunchPad(PatientMixin, SiteLaunchPad):
-    """The LaunchPad of a site's worker."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,7 @@ class Site:
         """Settings of FireWorks, for FW_CONFIG_FILE."""
         return self.folder / FIREWORKS_FILE
 
-    def launchpad(self, *, worker: bool = False, login: Login | None = None) -> LaunchPad:
+    def launchpad(self, *, worker: bool = False, login: Login | None = None) -> SiteLaunchPad:
         """Connect to the LaunchPad.
 
         Parameters
@@ -116,7 +108,7 @@ class Site:
 
         Returns
         -------
-        LaunchPad
+        SiteLaunchPad
             Not yet used: a wrong password shows at the first call.
         """
         content = self.read(LAUNCHPAD_FILE)
@@ -163,7 +155,7 @@ class Site:
                 elif place.get("username"):
                     place["password"] = self._password(place)
                 place["mongoclient_kwargs"] = _client(place.get("mongoclient_kwargs"), worker)
-            return JobStore.from_dict_spec(spec)
+            return (PatientJobStore if worker else JobStore).from_dict_spec(spec)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._wrong(JOBFLOW_FILE, content, error) from None
 

@@ -19,15 +19,22 @@ from typing import TYPE_CHECKING, Any
 from defect_mf_flows.launchpad.guard import start_watchdog
 
 if TYPE_CHECKING:
-    from fireworks import FWorker, LaunchPad
+    from defect_mf_flows.site.launchpad import SiteLaunchPad
+    from defect_mf_flows.site.versions import ChoosyFWorker
 
 logger = logging.getLogger(__name__)
 
 FAILED = 70  # exit status when it could not record what it did
+TIDY_SECONDS = 60.0
 
 
 def run_jobs(
-    launchpad: LaunchPad, fworker: FWorker, root: Path, *, idle: float, linger: float
+    launchpad: SiteLaunchPad,
+    fworker: ChoosyFWorker,
+    root: Path,
+    *,
+    idle: float,
+    linger: float,
 ) -> None:
     """Run jobs, each in a folder of its own, until none has come for a while.
 
@@ -49,8 +56,12 @@ def run_jobs(
     from defect_mf_flows.launchpad.patience import patiently
 
     last = time.monotonic()
-    while time.monotonic() - last <= linger:
+    rest = _Rest(launchpad, fworker)
+    while True:
         if not patiently(lambda: launchpad.run_exists(fworker)):
+            rest()
+            if time.monotonic() - last > linger:
+                return
             time.sleep(idle)
             continue
         folder = root / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
@@ -60,7 +71,37 @@ def run_jobs(
         os.chdir(root)
         if not any(folder.iterdir()):
             folder.rmdir()
+        _after_job(launchpad, fworker.name)
         last = time.monotonic()
+
+
+class _Rest:
+    """What an idle worker does: say why it is idle, free what dead workers had taken."""
+
+    def __init__(self, launchpad: SiteLaunchPad, fworker: ChoosyFWorker) -> None:
+        self.launchpad, self.fworker = launchpad, fworker
+        self._said: dict[str, int] = {}
+        self._tidied = time.monotonic()
+
+    def __call__(self) -> None:
+        from defect_mf_flows.launchpad.patience import patiently
+        from defect_mf_flows.launchpad.recovery import release_stuck
+        from defect_mf_flows.site.versions import version_message
+
+        waiting = patiently(self.fworker.waiting_for_others)
+        if waiting and waiting != self._said:
+            logger.warning("%s", version_message(waiting))
+        self._said = waiting
+        if time.monotonic() - self._tidied > TIDY_SECONDS:
+            self._tidied = time.monotonic()
+            patiently(lambda: release_stuck(self.launchpad))
+
+
+def _after_job(launchpad: SiteLaunchPad, name: str) -> None:
+    from defect_mf_flows.launchpad.patience import patiently
+    from defect_mf_flows.site.recovery import repeat_if_disconnected
+
+    patiently(lambda: repeat_if_disconnected(launchpad, name))
 
 
 def _arguments() -> argparse.Namespace:
@@ -79,18 +120,22 @@ def _serve(arguments: argparse.Namespace) -> None:
     import jobflow
 
     from defect_mf_flows.site.connection import Site
-    from defect_mf_flows.site.versions import own_version_only
+    from defect_mf_flows.site.recovery import PING_SECONDS
+    from defect_mf_flows.site.versions import ChoosyFWorker
 
     settings: Any = fw_rocket
     settings.PRINT_FW_JSON = False  # a copy of the whole job in every folder
+    settings.PING_TIME_SECS = PING_SECONDS  # an hour by default: a dead node would stay unnoticed
     logging.getLogger("rocket.launcher").propagate = False  # it has a handler of its own
     site = Site.of(arguments.site)
     jobflow.SETTINGS.JOB_STORE = site.store(worker=True)
     launchpad = site.launchpad(worker=True)
-    fworker = own_version_only(site.fworker(arguments.fworker))
+    launchpad.holder = arguments.name
+    fworker = ChoosyFWorker(site.fworker(arguments.fworker), launchpad)
     fworker.name = arguments.name
     if arguments.fw_id is not None:
         fw_rocket.Rocket(launchpad, fworker, arguments.fw_id).run()
+        _after_job(launchpad, fworker.name)
     else:
         run_jobs(launchpad, fworker, Path.cwd(), idle=arguments.idle, linger=arguments.linger)
 

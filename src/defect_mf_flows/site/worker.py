@@ -13,20 +13,26 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from fireworks import FWAction, LaunchPad
-
+from defect_mf_flows.errors import VersionError
 from defect_mf_flows.launchpad.patience import patiently
 from defect_mf_flows.site.connection import FWORKER_FILE, Site
+from defect_mf_flows.site.launchpad import SiteLaunchPad, held_campaigns
+from defect_mf_flows.site.losses import Cause
+from defect_mf_flows.site.recovery import give_back, release_reservation
+from defect_mf_flows.site.rocket import FAILED
 from defect_mf_flows.site.versions import refuse_other_version
 
 logger = logging.getLogger(__name__)
 
-MAX_LOSSES = 3
+FRESH_STARTS = 5  # after failures that cost no job: the server was away at a bad moment
+REST_SECONDS = 10.0
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -76,18 +82,48 @@ class Worker:
             If the reserved job is one of another version of this package.
         """
         launchpad = self.site.launchpad(worker=True)
-        if fw_id is not None:
-            patiently(lambda: refuse_other_version(launchpad, fw_id))
+        launchpad.holder = self.name
+        if fw_id is not None and not self._may_run(launchpad, fw_id):
+            return 0
         for number in STOPPING:
             signal.signal(number, self._stop)
+        fresh_starts = 0
         while self._stopped is None:
             status = self._compute(fw_id)
-            lost = patiently(lambda: give_back(launchpad, self.name, self._cause(status)))
+            cause, message = self._cause(status)
+            lost = patiently(partial(give_back, launchpad, self.name, cause, message))
             if self._stopped is not None:
-                return 128 + self._stopped
-            if status == 0 or fw_id is not None or not lost:
+                break
+            if status == 0 or fw_id is not None:
                 return status
-        return 128 + self._stopped
+            fresh_starts = 0 if lost else fresh_starts + 1
+            if (status != FAILED and not lost) or fresh_starts > FRESH_STARTS:
+                return status
+            logger.warning("starts again: %s", message or cause.value)
+            time.sleep(0.0 if lost else REST_SECONDS)
+        return 128 + (self._stopped or 0)
+
+    def _may_run(self, launchpad: SiteLaunchPad, fw_id: int) -> bool:
+        """Give a reservation back that must not be used.
+
+        Raises
+        ------
+        VersionError
+            If the job is one of another version.
+        """
+        try:
+            patiently(lambda: refuse_other_version(launchpad, fw_id))
+        except VersionError:
+            patiently(lambda: release_reservation(launchpad, fw_id))
+            raise
+        field = "spec.campaign_hash"
+        job = patiently(lambda: launchpad.fireworks.find_one({"fw_id": fw_id}, {field: 1})) or {}
+        key = job.get("spec", {}).get("campaign_hash")
+        if key is None or not patiently(lambda: held_campaigns(launchpad, key)):
+            return True
+        patiently(lambda: release_reservation(launchpad, fw_id))
+        logger.warning("job %d belongs to a campaign that is paused or cancelled", fw_id)
+        return False
 
     def _compute(self, fw_id: int | None) -> int:
         command = [sys.executable, "-m", "defect_mf_flows.site.rocket"]
@@ -102,6 +138,8 @@ class Worker:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, cwd=Path.cwd(), env=env, start_new_session=True
         )
+        if self._stopped is not None:  # a signal that came before there was anything to end
+            self._stop(self._stopped, None)
         status = self._process.wait()
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -113,48 +151,11 @@ class Worker:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _cause(self, status: int) -> str:
+    def _cause(self, status: int) -> tuple[Cause, str]:
         if self._stopped is not None:
-            return f"ended by signal {self._stopped}, as a queue does at the walltime"
+            return Cause.WALLTIME, f"signal {self._stopped}"
         if status == -signal.SIGKILL:
-            return "killed, as a kernel does with a process that takes too much memory"
-        return f"the computing process ended with status {status}"
-
-
-def give_back(launchpad: LaunchPad, worker: str, cause: str) -> list[int]:
-    """Make the unfinished jobs of a worker ready again; what it finished is kept.
-
-    Parameters
-    ----------
-    launchpad
-        The LaunchPad.
-    worker
-        Name of a worker that no longer computes.
-    cause
-        Why, for those who read the status.
-
-    Returns
-    -------
-    list of int
-        Firework ids of the jobs that run again or were given up.
-    """
-    lost = []
-    query = {"state": {"$in": ["RUNNING", "RESERVED"]}}
-    fields = {"fw_id": 1, "launches": 1, "archived_launches": 1}
-    own = launchpad.launches.distinct("launch_id", {"fworker.name": worker})
-    for found in list(launchpad.fireworks.find({**query, "launches": {"$in": own}}, fields)):
-        launch_id = max(found["launches"])
-        launch = launchpad.launches.find_one({"launch_id": launch_id}) or {}
-        if launch.get("state") not in ("RUNNING", "RESERVED"):
-            launchpad._refresh_wf(found["fw_id"])  # finished; only its workflow does not know
-            continue
-        lost.append(found["fw_id"])
-        if len(found.get("archived_launches", [])) + 1 >= MAX_LOSSES:
-            message = f"{cause}; this job was lost {MAX_LOSSES} times and is not tried again."
-            action = FWAction(stored_data={"_exception": {"_stacktrace": message}}, exit=True)
-            launchpad.complete_launch(launch_id, action, "FIZZLED")
-        else:
-            logger.warning("job %d is given back: %s", found["fw_id"], cause)
-            launchpad.launches.update_one({"launch_id": launch_id}, {"$set": {"lost": cause}})
-            launchpad.rerun_fw(found["fw_id"])
-    return lost
+            return Cause.MEMORY, ""
+        if status == FAILED:
+            return Cause.SERVER, "or its answer could not be recorded, see the worker's log"
+        return Cause.CRASH, f"status {status}"
