@@ -9,7 +9,7 @@ from jobflow import CURRENT_JOB, Job, JobConfig, JobStore
 from monty.json import MontyDecoder
 
 from defect_mf_flows.errors import ResultsError
-from defect_mf_flows.schemas.base import Document
+from defect_mf_flows.schemas.base import Document, check_version
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.search import Candidate, VerificationSet
@@ -82,6 +82,8 @@ def read_output(store: JobStore, uuid: str, kind: type[D], *, load: bool) -> D:
     ------
     ResultsError
         If it is missing or of another class.
+    VersionError
+        If it was written by a newer version of this package.
     """
     try:
         content = store.get_output(uuid, load=load)
@@ -90,6 +92,8 @@ def read_output(store: JobStore, uuid: str, kind: type[D], *, load: bool) -> D:
             f"the store holds no output of job {uuid}: {error}; check that this is the "
             "campaign's database and that the job has finished."
         ) from None
+    if isinstance(content, dict) and content.get("@class") == kind.__name__:
+        check_version(content, f"{kind.__name__} of job {uuid}")
     document = MontyDecoder().process_decoded(content if load else _without_blobs(content))
     if not isinstance(document, kind):
         raise ResultsError(f"job {uuid} is a {type(document).__name__}, not a {kind.__name__}.")
