@@ -1,6 +1,11 @@
 """``defect-mf``: thin; each command calls one function."""
 
-from defect_mf_flows.cli import local, site, web  # noqa: F401  (they register their commands)
+from defect_mf_flows.cli import (  # noqa: F401  (they register their commands)
+    local,
+    query,
+    site,
+    web,
+)
 from defect_mf_flows.cli.app import main
 
 __all__ = ["main"]

@@ -12,6 +12,7 @@ from maggma.stores import GridFSStore, MongoStore
 from defect_mf_flows.launchpad.patience import CLIENT_OPTIONS, WORKER_PATIENCE
 from defect_mf_flows.local.layout import DATABASE, Layout
 from defect_mf_flows.local.sqlite_store import SqliteStore
+from defect_mf_flows.results import INDEXES
 
 DOCS = "outputs"
 BLOBS = "outputs_blobs"
@@ -66,6 +67,8 @@ def ensure_indexes(store: JobStore) -> None:
     docs.create_index([("uuid", 1), ("index", -1)], unique=True)
     for field in ("output.@class", "name", "metadata.campaign"):
         docs.create_index(field)
+    for fields in INDEXES:
+        docs.create_index([(field, 1) for field in fields])
     blobs: Any = store.additional_stores["data"]  # type: ignore[has-type]
     files = blobs._files_collection
     for field in ("metadata.blob_uuid", "metadata.job_uuid"):
