@@ -60,7 +60,9 @@ class ReferenceMaker(Maker):
             return Response(output=take_over(known, start, fidelity=self.fidelity, uuid=uuid))
         done = self.compute(start, uuid=uuid)
         key = self._input_hash(start, done.engine)
-        return Response(output=done.model_copy(update={"input_hash": key}))
+        lowest = min((frame.energy for frame in done.frames), default=None)
+        update = {"input_hash": key, "lowest_energy": lowest}
+        return Response(output=done.model_copy(update=update))
 
     def _known(self, start: StartStructure, uuid: str) -> Calculation | None:
         """A finished calculation of the same input in the running job's store, or None."""
