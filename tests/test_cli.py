@@ -8,7 +8,9 @@ from defect_mf_flows.campaign import Campaign
 from defect_mf_flows.cli import main
 from defect_mf_flows.testing import write_campaign
 
-COMMANDS = ["validate", "run", "status", "results", "report", "doctor", "web"]
+COMMANDS = [
+    "validate", "run", "status", "results", "report", "doctor", "export", "query", "web",
+]  # fmt: skip
 
 
 @pytest.fixture
