@@ -10,7 +10,6 @@ import argparse
 import multiprocessing
 import os
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -173,7 +172,8 @@ def main() -> None:
     load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     head = (
         "# Cost of the workflow\n\nWritten by `python benchmarks/workflow.py "
-        f"{' '.join(sys.argv[1:])}`".rstrip()
+        f"--jobs {' '.join(map(str, asked.jobs))} --run {asked.run} --calculations "
+        f"{asked.calculations} --frames {asked.frames} --assemble {asked.assemble}`"
         + f" on {date.today()}: defect-mf-flows {package_version()}, Python "
         f"{platform.python_version()}, {os.cpu_count()} cores, load {load} at the end (1, 5, 15 "
         "minutes).\n\n"
