@@ -31,6 +31,7 @@ from defect_mf_flows.campaign import (
     HostSettings,
     SplitSettings,
     TrainingSettings,
+    campaign_hash,
     load_campaign,
 )
 from defect_mf_flows.core.charge import with_charge
@@ -282,12 +283,12 @@ class FinishedRun:
 
 
 @pytest.fixture(scope="session")
-def run_campaign_here() -> Callable[[Path, dict[str, Any]], FinishedRun]:
+def run_campaign_here() -> Callable[..., FinishedRun]:
     """Run a tiny campaign under ``run_locally``, with real engines and a real model."""
 
-    def run(folder: Path, changes: dict[str, Any]) -> FinishedRun:
+    def run(folder: Path, changes: dict[str, Any], store: JobStore | None = None) -> FinishedRun:
         campaign, structure = load_campaign(write_campaign(folder, changes))
-        store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+        store = store or JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("DEFECT_MF_SCRATCH", str(folder / "scratch"))
             patch.setenv("DEFECT_MF_TRAINING_THREADS", "1")
@@ -295,7 +296,7 @@ def run_campaign_here() -> Callable[[Path, dict[str, Any]], FinishedRun]:
             flow = CampaignMaker.from_campaign(campaign).make(structure)
             run_locally(flow, store=store, ensure_success=True, raise_immediately=True, log=False)
         get_settings.cache_clear()
-        api = CampaignResults(store)
+        api = CampaignResults(store, campaign_hash=campaign_hash(campaign, structure))
         return FinishedRun(store, api, api.results())
 
     return run
@@ -303,7 +304,7 @@ def run_campaign_here() -> Callable[[Path, dict[str, Any]], FinishedRun]:
 
 @pytest.fixture(scope="session")
 def finished(
-    run_campaign_here: Callable[[Path, dict[str, Any]], FinishedRun],
+    run_campaign_here: Callable[..., FinishedRun],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> FinishedRun:
     """The tiny campaign, finished; computed once."""

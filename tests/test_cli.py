@@ -9,7 +9,8 @@ from defect_mf_flows.cli import main
 from defect_mf_flows.testing import write_campaign
 
 COMMANDS = ["validate", "run", "status", "results", "report", "doctor", "web"]
-COMMANDS += ["submit", "pause", "resume", "cancel", "retry", "worker"]
+COMMANDS += ["init", "setup", "submit", "pause", "resume", "cancel", "retry", "worker"]
+COMMANDS += ["export", "query"]
 
 
 @pytest.fixture

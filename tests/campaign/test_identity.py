@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from defect_mf_flows.campaign import campaign_hash
+from defect_mf_flows.schemas.frame import content_hash, structure_key
 from tests.campaign.files import BASE, Load, changed
 
 
@@ -21,6 +23,7 @@ def test_the_hash_does_not_depend_on_name_disclaimer_or_where_the_host_lies(
     shutil.copy(zns_file, tmp_path / "deep" / "other.cif")
     assert campaign_hash(*load(changed("name", "another"))) == expected
     assert campaign_hash(*load(changed("disclaimer", "text"))) == expected
+    assert campaign_hash(*load(changed("reuse", True))) == expected
     assert campaign_hash(*load(changed("host.structure", "deep/other.cif"))) == expected
 
 
@@ -50,6 +53,15 @@ def test_the_hash_changes_with_the_host(load: Load, tmp_path: Path) -> None:
     text = (tmp_path / "ZnS.cif").read_text()
     (tmp_path / "ZnS.cif").write_text(text.replace("5.4093", "5.4094"))
     assert campaign_hash(*load(BASE)) != expected
+
+
+def test_the_hash_of_files_from_before_reuse_is_the_same(load: Load) -> None:
+    campaign, structure = load(BASE)
+    content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
+    content["host"].pop("structure")
+    assert "reuse" not in content
+    before = content_hash({"campaign": content, "host": structure_key(structure)})
+    assert campaign_hash(campaign, structure) == before
 
 
 def test_roles_count_in_the_hash_and_the_order_of_keys_does_not(load: Load) -> None:

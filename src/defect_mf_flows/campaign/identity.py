@@ -13,8 +13,9 @@ from defect_mf_flows.schemas.frame import content_hash, structure_key
 def campaign_hash(campaign: Campaign, structure: Structure) -> str:
     """SHA-256 of everything that decides what a campaign computes.
 
-    The host enters by its content and not by its path; the name does not enter.
+    The host enters by its content and not by its path; the name does not enter, nor does
+    whether identical calculations are computed again.
     """
-    content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer"}))
+    content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
     content["host"].pop("structure")
     return content_hash({"campaign": content, "host": structure_key(structure)})

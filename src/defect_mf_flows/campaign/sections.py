@@ -320,6 +320,11 @@ class Campaign(Section):
     disclaimer: str | None = Field(
         None, description="Shown wherever the numbers are shown, for demonstrations."
     )
+    reuse: bool = Field(
+        False,
+        description="Take over reference calculations of other campaigns in the same database "
+        "whose input is identical: structure, charge, spin, engine, version, settings.",
+    )
     host: HostSettings
     defects: DefectSettings = DefectSettings()
     fidelities: dict[FidelityName, FidelitySettings] = Field(

@@ -189,6 +189,27 @@ def frame_to_atoms(frame: Frame) -> Atoms:
     return atoms
 
 
+def frame_to_structure(frame: Frame) -> Structure:
+    """Convert a frame to a pymatgen structure with charge, spin, fidelity and energy.
+
+    Parameters
+    ----------
+    frame
+        Any frame.
+
+    Returns
+    -------
+    Structure
+        Its charge is the frame's; ``properties`` hold ``charge``, ``spin``, ``fidelity``,
+        ``energy`` (eV per cell) and the lineage as ``lineage_*``.
+    """
+    structure = with_charge(frame.structure, frame.charge)
+    structure.properties |= {SPIN: frame.spin, FIDELITY: frame.fidelity, "energy": frame.energy}
+    for key, value in frame.lineage.model_dump(exclude={"schema_version", CHARGE}).items():
+        structure.properties[f"lineage_{key}"] = value
+    return structure
+
+
 def atoms_fidelity(atoms: Atoms) -> str:
     """Read the fidelity of labelled atoms.
 
@@ -303,6 +324,7 @@ __all__ = [
     "charge_of",
     "charge_probe",
     "frame_to_atoms",
+    "frame_to_structure",
     "from_atoms",
     "read_extxyz",
     "to_atoms",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from pymatgen.core import Structure
+
 from defect_mf_flows.core.defects import doped_entry, quiet
 from defect_mf_flows.schemas.calculation import BandEdges
 from defect_mf_flows.schemas.defect import Defect, Host
@@ -30,6 +32,14 @@ class Level:
     to_charge: int
     energy: float
     thermodynamic: bool
+
+
+@dataclass(frozen=True)
+class State:
+    """A charge state's energy (eV per cell) and geometry."""
+
+    energy: float
+    structure: Structure
 
 
 def transition_levels(
@@ -58,10 +68,18 @@ def transition_levels(
     list of Level
         Without a finite-size correction; the more positive pairs first.
     """
-    thermodynamics = _thermodynamics(defect, host, energies, host_energy, edges)
+    found = thermodynamics(
+        [defect],
+        host,
+        states={
+            (defect.name, q): State(energy, defect.supercell) for q, energy in energies.items()
+        },
+        host_energy=host_energy,
+        edges=edges,
+    )
     stable = {
         (int(max(charges)), int(min(charges))): float(energy)
-        for levels in thermodynamics.transition_level_map.values()
+        for levels in found.transition_level_map.values()
         for energy, charges in levels.items()
     }
     charges = sorted(energies, reverse=True)
@@ -81,24 +99,65 @@ def transition_levels(
     ]
 
 
-def _thermodynamics(
-    defect: Defect,
+def thermodynamics(
+    defects: list[Defect],
     host: Host,
-    energies: dict[int, float],
+    *,
+    states: dict[tuple[str, int], State],
     host_energy: float,
     edges: BandEdges,
+    fidelity: str | None = None,
 ) -> Any:
+    """Doped's ``DefectThermodynamics`` of relaxed charge states.
+
+    Parameters
+    ----------
+    defects, host
+        Defects, and the pristine supercell.
+    states
+        Ground state of every (defect, charge) that is known.
+    host_energy
+        Pristine supercell at the same fidelity, eV per cell.
+    edges
+        Band edges of the host, eV.
+    fidelity
+        Method of all energies, which the entries then carry.
+
+    Returns
+    -------
+    doped.thermodynamics.DefectThermodynamics
+        Without a finite-size correction.
+    """
     from doped.thermodynamics import DefectThermodynamics
+
+    labels = {} if fidelity is None else {"fidelity": fidelity}
+    entries = [
+        _entry(defect, host, charge, state, host_energy, edges, labels)
+        for defect in defects
+        for (name, charge), state in states.items()
+        if name == defect.name
+    ]
+    with quiet():
+        # A small dist_tol: each defect keeps levels of its own, as in transition_levels.
+        return DefectThermodynamics(
+            entries, vbm=edges.vbm, band_gap=edges.gap, dist_tol=0.1, check_compatibility=False
+        )
+
+
+def _entry(
+    defect: Defect,
+    host: Host,
+    charge: int,
+    state: State,
+    host_energy: float,
+    edges: BandEdges,
+    labels: dict[str, str],
+) -> Any:
     from pymatgen.entries.computed_entries import ComputedStructureEntry
 
-    entries = []
-    for charge, energy in energies.items():
-        entry = doped_entry(defect, charge=charge)
-        entry.sc_entry = ComputedStructureEntry(defect.supercell, energy)
-        entry.bulk_entry = ComputedStructureEntry(host.supercell, host_energy)
-        entry.calculation_metadata = {"vbm": edges.vbm, "band_gap": edges.gap}
-        entries.append(entry)
-    with quiet():
-        return DefectThermodynamics(
-            entries, vbm=edges.vbm, band_gap=edges.gap, check_compatibility=False
-        )
+    entry = doped_entry(defect, charge=charge)
+    parameters = {**labels, "charge": charge}
+    entry.sc_entry = ComputedStructureEntry(state.structure, state.energy, parameters=parameters)
+    entry.bulk_entry = ComputedStructureEntry(host.supercell, host_energy, parameters=dict(labels))
+    entry.calculation_metadata = {"vbm": edges.vbm, "band_gap": edges.gap, **labels}
+    return entry

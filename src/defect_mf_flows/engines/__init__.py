@@ -8,7 +8,7 @@ from defect_mf_flows.schemas.calculation import CalculationKind
 
 
 def reference_maker(
-    fidelity: str, settings: FidelitySettings, kind: CalculationKind
+    fidelity: str, settings: FidelitySettings, kind: CalculationKind, *, reuse: bool = False
 ) -> ReferenceMaker:
     """Make the Maker of one fidelity.
 
@@ -20,6 +20,8 @@ def reference_maker(
         Engine and its settings.
     kind
         Relaxation or single point.
+    reuse
+        Take over finished calculations with identical input.
 
     Returns
     -------
@@ -34,5 +36,9 @@ def reference_maker(
         "ase": AseReferenceMaker,
     }
     return makers[settings.engine](
-        name=f"{fidelity} {kind.value}", fidelity=fidelity, kind=kind, settings=settings
+        name=f"{fidelity} {kind.value}",
+        fidelity=fidelity,
+        kind=kind,
+        settings=settings,
+        reuse=reuse,
     )

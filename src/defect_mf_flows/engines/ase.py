@@ -19,6 +19,7 @@ from defect_mf_flows.campaign.calculators import find_calculator
 from defect_mf_flows.core.charge import charge_probe, from_atoms, to_atoms
 from defect_mf_flows.engines.base import ReferenceMaker, check_start, job_scratch
 from defect_mf_flows.engines.checkpoint import Checkpoint, StoredEnd, StoredStep
+from defect_mf_flows.engines.reuse import UNKNOWN_VERSION
 from defect_mf_flows.errors import ChargeError, CheckpointError, DatasetError, EngineError
 from defect_mf_flows.schemas.calculation import (
     BandEdges,
@@ -126,10 +127,14 @@ class AseReferenceMaker(ReferenceMaker):
         try:
             version = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            version = "unknown"
+            version = UNKNOWN_VERSION
         return EngineRecord(
             name=package, version=version, settings={**self._settings(), "charge": charge}
         )
+
+    def engine_record(self, start: StartStructure) -> EngineRecord | None:
+        """Program, version and settings that would compute a start."""
+        return self.record(self.build_calculator(start.charge, start.spin), start.charge)
 
     def band_edges(self, atoms: Atoms) -> BandEdges | None:
         """Band edges after a single point; None where the calculator gives none."""

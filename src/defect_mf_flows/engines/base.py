@@ -11,8 +11,9 @@ from jobflow import CURRENT_JOB, JobConfig, Maker, Response, job
 from defect_mf_flows.campaign import FidelitySettings
 from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.engines.checkpoint import forget_stored
+from defect_mf_flows.engines.reuse import find_finished, input_hash, take_over
 from defect_mf_flows.errors import ChargeError
-from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.settings import get_settings
 
@@ -36,12 +37,15 @@ class ReferenceMaker(Maker):
         Relaxation or single point.
     settings
         Engine, its settings, force threshold and step limit.
+    reuse
+        Take over a finished calculation with identical input, if the store holds one.
     """
 
     name: str = "reference"
     fidelity: str = ""
     kind: CalculationKind = CalculationKind.STATIC
     settings: FidelitySettings | None = None
+    reuse: bool = False
 
     @job(data="frames", config=JobConfig(expose_store=True), output_schema=Calculation)
     def make(self, start: StartStructure) -> Response:
@@ -58,7 +62,42 @@ class ReferenceMaker(Maker):
             With every ionic step as a frame, or with its failure.
         """
         forget_old_checkpoints()
-        return Response(output=self.compute(start, uuid=CURRENT_JOB.job.uuid))
+        uuid = CURRENT_JOB.job.uuid
+        if self.reuse and (known := self._known(start, uuid)) is not None:
+            return Response(output=take_over(known, start, fidelity=self.fidelity, uuid=uuid))
+        done = self.compute(start, uuid=uuid)
+        key = self._input_hash(start, done.engine)
+        lowest = min((frame.energy for frame in done.frames), default=None)
+        update = {"input_hash": key, "lowest_energy": lowest}
+        return Response(output=done.model_copy(update=update))
+
+    def _known(self, start: StartStructure, uuid: str) -> Calculation | None:
+        """A finished calculation of the same input in the running job's store, or None."""
+        check_start(start)
+        engine = self.engine_record(start)
+        key = None if engine is None else self._input_hash(start, engine)
+        return None if key is None else find_finished(CURRENT_JOB.store, key, but=uuid)
+
+    def _input_hash(self, start: StartStructure, engine: EngineRecord) -> str | None:
+        return (
+            None if self.settings is None else input_hash(start, self.kind, self.settings, engine)
+        )
+
+    def engine_record(self, start: StartStructure) -> EngineRecord | None:
+        """Say which program would compute a start, with which settings.
+
+        Parameters
+        ----------
+        start
+            Geometry, charge and spin.
+
+        Returns
+        -------
+        EngineRecord or None
+            The one that ``compute`` would write into its calculation. None, as for engines
+            that do not define this, means that nothing is reused.
+        """
+        return None
 
     def compute(self, start: StartStructure, *, uuid: str) -> Calculation:
         """Compute one start structure now; to be written by each engine."""

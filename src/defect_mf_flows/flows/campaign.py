@@ -20,6 +20,7 @@ from defect_mf_flows.jobs.search import SearchMaker
 from defect_mf_flows.jobs.training import TrainMaker
 from defect_mf_flows.jobs.verification import VerifyMaker
 from defect_mf_flows.schemas.calculation import CalculationKind
+from defect_mf_flows.schemas.frame import content_hash, structure_key
 
 
 @dataclass
@@ -57,11 +58,11 @@ class CampaignMaker(Maker):
         """
         c, seed = campaign, campaign.seed
         relax = {
-            name: reference_maker(name, c.fidelities[name], CalculationKind.RELAX)
+            name: reference_maker(name, c.fidelities[name], CalculationKind.RELAX, reuse=c.reuse)
             for name in (c.roles.low, c.roles.high)
         }
         statics = {
-            name: reference_maker(name, c.fidelities[name], CalculationKind.STATIC)
+            name: reference_maker(name, c.fidelities[name], CalculationKind.STATIC, reuse=c.reuse)
             for name in c.heads
         }
         return cls(
@@ -136,7 +137,11 @@ class CampaignMaker(Maker):
         flow = Flow(
             [defects, explored, labels, loop, results], output=results.output, name=self.name
         )
-        metadata = {"campaign": self.name}
+        metadata = {
+            "campaign": self.name,
+            "host": structure.composition.reduced_formula,
+            "host_hash": content_hash(structure_key(structure)),
+        }
         if self.results.campaign is not None:
             metadata["campaign_hash"] = campaign_hash(self.results.campaign, structure)
         flow.update_metadata(metadata, dynamic=True)

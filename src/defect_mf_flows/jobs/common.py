@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from jobflow.core.job import store_inputs
 from monty.json import MontyDecoder
 
 from defect_mf_flows.errors import DefectMFError, ResultsError
-from defect_mf_flows.schemas.base import Document
+from defect_mf_flows.schemas.base import Document, check_version, stored_structure
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.search import Candidate, VerificationSet
@@ -86,16 +86,21 @@ def read_output(store: JobStore, uuid: str, kind: type[D], *, load: bool, first:
     ------
     ResultsError
         If it is missing or of another class.
+    VersionError
+        If it was written by a newer version of this package.
     """
     try:
-        content = store.get_output(uuid, which="first" if first else "last", load=load)
+        content = _output(store, uuid, kind, load=load, first=first)
     except ValueError as error:
         raise ResultsError(
             f"the store holds no output of job {uuid}: {error}; check that this is the "
             "campaign's database and that the job has finished."
         ) from None
+    if isinstance(content, dict) and content.get("@class") == kind.__name__:
+        check_version(content, f"{kind.__name__} of job {uuid}")
     try:
-        document = MontyDecoder().process_decoded(content if load else _without_blobs(content))
+        content = _with_structures(content) if load else _without_blobs(content)
+        document = MontyDecoder().process_decoded(content)
     except DefectMFError:
         raise
     except Exception as error:  # whatever pydantic, pymatgen or monty say to altered content
@@ -106,6 +111,32 @@ def read_output(store: JobStore, uuid: str, kind: type[D], *, load: bool, first:
     if not isinstance(document, kind):
         raise ResultsError(f"job {uuid} is a {type(document).__name__}, not a {kind.__name__}.")
     return document
+
+
+def _output(
+    store: JobStore, uuid: str, kind: type[Document], *, load: bool, first: bool = False
+) -> Any:
+    """Output of a job; one that stands for another job's is followed by jobflow.
+
+    jobflow looks for references in every number of every frame, which takes longer than all
+    checks of the frames together; documents of this package hold none.
+    """
+    row = store.query_one({"uuid": uuid}, ["output"], sort={"index": 1 if first else -1}, load=load)
+    content = row["output"] if row else None
+    if isinstance(content, dict) and content.get("@class") == kind.__name__:
+        return content
+    return store.get_output(uuid, which="first" if first else "last", load=load)
+
+
+def _with_structures(content: Any) -> Any:
+    """Build the structures of frames, which monty takes twice as long for."""
+    if not isinstance(content, dict) or content.get("@class") != Calculation.__name__:
+        return content
+    built = [
+        {**frame, "structure": stored_structure(frame["structure"])}
+        for frame in content.get("frames", [])
+    ]
+    return {**content, "frames": built}
 
 
 def _without_blobs(content: Any) -> Any:
@@ -168,7 +199,13 @@ def job_store() -> JobStore:
 
 def calculations(uuids: list[str], *, frames: bool = True) -> list[Calculation]:
     """Read calculations from the store of the running job, in the order of their uuids."""
-    return [read_output(job_store(), uuid, Calculation, load=frames) for uuid in uuids]
+    return list(stream_calculations(uuids, frames=frames))
+
+
+def stream_calculations(uuids: Iterable[str], *, frames: bool = True) -> Iterator[Calculation]:
+    """Read calculations one at a time: a campaign's frames together may exceed the memory."""
+    for uuid in uuids:
+        yield read_output(job_store(), uuid, Calculation, load=frames)
 
 
 def earlier_candidates(state: LoopState, defect: str, charge: int) -> list[Candidate]:

@@ -12,7 +12,14 @@ from defect_mf_flows.core.filters import filter_frames
 from defect_mf_flows.core.sampling import evenly_spaced
 from defect_mf_flows.core.splits import check_no_leak, split_relaxations
 from defect_mf_flows.errors import DatasetError
-from defect_mf_flows.jobs.common import WITH_STORE, calculations, job_store, own_uuid, read_output
+from defect_mf_flows.jobs.common import (
+    WITH_STORE,
+    calculations,
+    job_store,
+    own_uuid,
+    read_output,
+    stream_calculations,
+)
 from defect_mf_flows.jobs.picks import (
     dataset_frames,
     frame_reference,
@@ -68,18 +75,18 @@ class DatasetMaker(Maker):
             References to frames, not the frames.
         """
         defects = read_output(job_store(), defects_uuid, DefectSet, load=False)
-        low = calculations(state.low)
+        low = calculations(state.low, frames=False)
         sides = self._sides(low, Counter(state.origins.values()))
         entries: list[DatasetEntry] = []
         excluded: list[Failure] = [c.failure for c in low if c.failure is not None]
         floors = lowest_energies(low)
-        for calculation in low:
+        for calculation in stream_calculations(state.low):
             floor = floors[calculation.defect, calculation.charge, calculation.fidelity]
             frames, dropped = dataset_frames(calculation, defects, self.frames, floor)
             key = relaxation_key(calculation)
             entries += [_entry(frame, key, sides[key]) for frame in frames]
             excluded += dropped
-        for calculation in calculations(state.labels):
+        for calculation in stream_calculations(state.labels):
             origin = state.origins.get(calculation.job_uuid)
             frames, dropped = self._labels(calculation, defects, verified=origin is None)
             # A verification relaxes from a new geometry; it is the model's own blind spot.
@@ -94,7 +101,7 @@ class DatasetMaker(Maker):
         return Response(output=self._document(entries, excluded))
 
     def _sides(self, low: list[Calculation], labels: Counter[str]) -> dict[str, Split]:
-        with_frames = {relaxation_key(c): f"{c.defect}|{c.charge:+d}" for c in low if c.frames}
+        with_frames = {relaxation_key(c): f"{c.defect}|{c.charge:+d}" for c in low if c.n_frames}
         sides = split_relaxations(with_frames, settings=self.split, seed=self.seed, labels=labels)
         return {**{relaxation_key(c): Split.TRAIN for c in low}, **sides}
 
@@ -167,9 +174,13 @@ def read_frames(dataset: Dataset) -> list[Frame]:
     DatasetError
         If a frame's hash, charge or fidelity is not what the entry says.
     """
+    wanted = {(e.frame.calculation, e.frame.step) for e in dataset.entries}
     uuids = list(dict.fromkeys(entry.frame.calculation for entry in dataset.entries))
     frames = {
-        (c.job_uuid, frame.lineage.step): frame for c in calculations(uuids) for frame in c.frames
+        (c.job_uuid, frame.lineage.step): frame
+        for c in stream_calculations(uuids)
+        for frame in c.frames
+        if (c.job_uuid, frame.lineage.step) in wanted
     }
     chosen = []
     for entry in dataset.entries:

@@ -114,7 +114,9 @@ class ExploreMaker(Maker):
             structure=with_charge(defects.host.supercell, 0),
         )
         name = f"host | {maker.fidelity} static"
-        return staged(maker.make(start), Stage.LOW, name, fidelity=maker.fidelity)
+        return staged(
+            maker.make(start), Stage.LOW, name, defect=None, charge=0, fidelity=maker.fidelity
+        )
 
 
 @job(data=["minima"], config=WITH_STORE, output_schema=Exploration)
@@ -194,7 +196,7 @@ def search_of(
     )
     points = [
         SearchPoint(
-            start=c.start, energy=energies[i], converged=True, steps=c.n_calls, minimum=labels[i]
+            start=c.start, energy=energies[i], converged=True, steps=c.n_frames, minimum=labels[i]
         )
         for i, c in enumerate(good)
     ]

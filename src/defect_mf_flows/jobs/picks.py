@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from jobflow import Job, Maker, Response, job
@@ -20,6 +21,7 @@ from defect_mf_flows.jobs.common import (
     read_output,
     replaced_by,
     staged,
+    stream_calculations,
 )
 from defect_mf_flows.schemas.calculation import Calculation, Failure
 from defect_mf_flows.schemas.dataset import FrameReference, Picks
@@ -135,10 +137,9 @@ class LabelMaker(Maker):
         return replaced_by([*jobs, gather], gather.output)
 
     def _candidates(self, defects: DefectSet, exploration: Exploration) -> list[Candidate]:
-        done = calculations(exploration.calculations)
-        floors = lowest_energies(done)
+        floors = lowest_energies(stream_calculations(exploration.calculations, frames=False))
         candidates: list[Candidate] = []
-        for calculation in done:
+        for calculation in stream_calculations(exploration.calculations):
             search = exploration.get(str(calculation.defect), calculation.charge)
             minimum = next((p.minimum for p in search.points if p.start == calculation.start), -1)
             best = minimum >= 0 and search.minima[minimum].starts[0] == calculation.start
@@ -157,15 +158,21 @@ class LabelMaker(Maker):
         return candidates
 
 
-def lowest_energies(done: list[Calculation]) -> dict[tuple[str | None, int, str], float]:
-    """Lowest frame energy per (defect, charge, fidelity), eV per cell."""
+def lowest_energies(done: Iterable[Calculation]) -> dict[tuple[str | None, int, str], float]:
+    """Lowest frame energy per (defect, charge, fidelity), eV per cell; needs no frames."""
     floors: dict[tuple[str | None, int, str], float] = {}
     for calculation in done:
         key = (calculation.defect, calculation.charge, calculation.fidelity)
-        for frame in calculation.frames:
-            floors[key] = min(floors.get(key, float("inf")), frame.energy)
-        floors.setdefault(key, float("inf"))
+        floors[key] = min(floors.get(key, float("inf")), _lowest_energy(calculation))
     return floors
+
+
+def _lowest_energy(calculation: Calculation) -> float:
+    if calculation.lowest_energy is not None:
+        return calculation.lowest_energy
+    if calculation.n_frames and not calculation.frames:  # written before it was recorded
+        calculation = read_output(job_store(), calculation.job_uuid, Calculation, load=True)
+    return min((frame.energy for frame in calculation.frames), default=float("inf"))
 
 
 def _single_point(maker: ReferenceMaker, frame: Frame) -> Job:

@@ -291,6 +291,9 @@ class Gathering:
             "picked": len(self.state.picks.frames),
             "pick_candidates": self.state.picks.n_candidates,
             "failures": dict(reasons),
+            "reused": sum(
+                c.reused_from is not None for c in [*self.hosts.values(), *self.low, *self.labels]
+            ),
         }
 
     def _failures(self) -> list[Failure]:
@@ -377,6 +380,7 @@ def _stage_cost(stage: Stage, done: list[Calculation], name: str | None = None) 
         jobs=len(done),
         calls=sum(c.n_calls for c in done),
         seconds=sum(c.seconds for c in done),
+        reused=sum(c.reused_from is not None for c in done),
     )
 
 

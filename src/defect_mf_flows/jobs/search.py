@@ -102,7 +102,14 @@ class SearchMaker(Maker):
                     chunk = starts[first : first + self.search.batch]
                     item = relax_batch(chunk, model_uuid, self.search, self.device)
                     name = f"{defect.name} {charge:+d} | search {first + 1}-{first + len(chunk)}"
-                    staged(item, Stage.SEARCH, name, defect=defect.name, charge=charge)
+                    staged(
+                        item,
+                        Stage.SEARCH,
+                        name,
+                        defect=defect.name,
+                        charge=charge,
+                        fidelity=head,
+                    )
                     jobs.append(item)
         gather = gather_search(
             defects_uuid, [item.output for item in jobs], failures, head, self.matching

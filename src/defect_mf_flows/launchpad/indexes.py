@@ -14,6 +14,8 @@ from jobflow import JobStore
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
+from defect_mf_flows.results import INDEXES as RESULT_INDEXES
+
 #: Where FireWorks puts what is too large for a document.
 LARGE = "fw_gridfs"
 
@@ -31,11 +33,8 @@ WORKFLOWS: Indexes = (
 OUTPUTS: Indexes = (
     ("name",),
     ("completed_at",),
-    ("metadata.campaign", "output.@class", "completed_at"),
-    ("metadata.campaign_hash", "output.@class", "completed_at"),
-    ("output.@class", "output.fidelity", "output.defect", "output.charge", "output.kind"),
     ("output.@class", "output.defect", "output.charge"),
-    ("output.@class", "completed_at"),
+    *RESULT_INDEXES,
 )
 #: jobflow and maggma search by these but make no index; two outputs of one run are refused.
 UNIQUE_OUTPUTS: Indexes = (("uuid", "-index"),)

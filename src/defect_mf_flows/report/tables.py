@@ -256,11 +256,12 @@ def round_states_table(results: Results) -> Table:
 def cost_table(results: Results) -> Table:
     """Calculations, evaluations and wall time per stage."""
     table = Table(
-        ["Stage", "Computed with", "#Calculations", "#Evaluations", "#Wall time (s)"],
+        ["Stage", "Computed with", "#Calculations", "#Reused", "#Evaluations", "#Wall time (s)"],
         total=[
             "Sum",
             "",
             str(sum(c.jobs for c in results.cost)),
+            str(sum(c.reused for c in results.cost)),
             "",
             number(sum(c.seconds for c in results.cost), 1),
         ],
@@ -271,6 +272,7 @@ def cost_table(results: Results) -> Table:
                 c.stage,
                 c.fidelity or "model",
                 str(c.jobs),
+                str(c.reused),
                 str(c.calls),
                 number(c.seconds, 1),
             ]

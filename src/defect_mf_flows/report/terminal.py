@@ -239,6 +239,7 @@ def _cost(results: Results, console: Console) -> None:
             ("stage", "t"),
             ("with", "t"),
             ("calculations", "n"),
+            ("reused", "n"),
             ("evaluations", "n"),
             ("seconds", "n"),
         ],
@@ -248,6 +249,7 @@ def _cost(results: Results, console: Console) -> None:
             Text(c.stage),
             Text(c.fidelity or "model"),
             str(c.jobs),
+            str(c.reused),
             str(c.calls),
             ascii_number(c.seconds, 1),
         )

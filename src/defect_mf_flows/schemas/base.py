@@ -5,10 +5,35 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
-from pymatgen.core import Structure
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, model_validator
+from pymatgen.core import Lattice, Structure
+
+from defect_mf_flows.errors import VersionError
 
 SCHEMA_VERSION = 1
+
+
+def check_version(content: Any, kind: str) -> None:
+    """Refuse stored content of a newer layout than this package knows.
+
+    Parameters
+    ----------
+    content
+        A stored document, or its top level; one without a version is of version 1.
+    kind
+        Class of the document, for the message.
+
+    Raises
+    ------
+    VersionError
+        If it is newer: fields that mean something else would be misread.
+    """
+    version = content.get("schema_version", 1)
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise VersionError(
+            f"{kind}: schema_version is {version!r} and this package reads up to "
+            f"{SCHEMA_VERSION}; install the version of defect-mf-flows that wrote it, or a newer."
+        )
 
 
 class Document(BaseModel):
@@ -18,11 +43,23 @@ class Document(BaseModel):
     ----------
     schema_version
         Version of the document's layout, for readers of old databases.
+
+    Raises
+    ------
+    VersionError
+        If the content has a newer layout than this package knows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     schema_version: int = SCHEMA_VERSION
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_newer(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            check_version(values, cls.__name__)
+        return values
 
 
 class StoredDocument(Document):
@@ -49,6 +86,45 @@ Matrix = Annotated[list[list[float]], BeforeValidator(_plain_rows)]
 
 def _structure_dict(structure: Structure) -> dict[str, Any]:
     return structure.as_dict()
+
+
+def stored_structure(content: dict[str, Any]) -> Structure:
+    """Rebuild a structure from its dictionary, without pymatgen's detours if it is plain.
+
+    Parameters
+    ----------
+    content
+        What ``Structure.as_dict`` gave.
+
+    Returns
+    -------
+    Structure
+        Equal to that of ``Structure.from_dict``, charge and properties included.
+    """
+    sites = content["sites"]
+    lattice = content["lattice"]
+    plain = set(lattice.get("pbc", (True,))) == {True} and all(_is_plain(site) for site in sites)
+    if not plain:
+        return Structure.from_dict(content)
+    return Structure(
+        Lattice(lattice["matrix"]),
+        [site["species"][0]["element"] for site in sites],
+        np.array([site["abc"] for site in sites]),
+        charge=content.get("charge"),
+        properties=content.get("properties"),
+    )
+
+
+def _is_plain(site: dict[str, Any]) -> bool:
+    """One whole element without oxidation state, label or properties of its own."""
+    species = site["species"]
+    return (
+        len(species) == 1
+        and species[0].keys() <= {"element", "occu"}
+        and species[0].get("occu", 1) == 1
+        and not site.get("properties")
+        and site.get("label", species[0]["element"]) == species[0]["element"]
+    )
 
 
 #: A pymatgen structure that pydantic can also write as JSON.

@@ -123,6 +123,14 @@ class Calculation(StoredDocument):
         Last geometry, charge attached, or None.
     n_frames
         Number of frames.
+    lowest_energy
+        Lowest energy of any frame, eV per cell; None without frames, and in documents that
+        were written before this was recorded.
+    input_hash
+        SHA-256 of everything that decides the outcome; None where the engine cannot tell.
+    reused_from
+        uuid of the calculation whose outcome this one is; None if it was computed. A reused
+        calculation cost this campaign nothing: no call, no second.
     frames
         Every ionic step; kept in the additional store ``data``.
     """
@@ -143,6 +151,9 @@ class Calculation(StoredDocument):
     final_energy: float | None = None
     final_structure: PeriodicStructure | None = None
     n_frames: int
+    lowest_energy: float | None = None
+    input_hash: str | None = None
+    reused_from: str | None = None
     frames: list[Frame] = Field(default_factory=list)
 
     @model_validator(mode="after")

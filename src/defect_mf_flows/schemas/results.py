@@ -115,6 +115,8 @@ class StageCost(Document):
         Energy-and-force evaluations of the reference method, or of the model in the search.
     seconds
         Sum of the wall times of its calculations.
+    reused
+        How many of the calculations were taken over from earlier ones, at no cost.
     """
 
     stage: str
@@ -122,6 +124,7 @@ class StageCost(Document):
     jobs: int
     calls: int
     seconds: float
+    reused: int = 0
 
 
 class PesPoint(Document):

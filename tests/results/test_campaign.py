@@ -38,7 +38,7 @@ def test_results_survive_being_written_and_read(finished, tmp_path):
     assert results_json(again) == results_json(finished.results)
 
 
-def test_documents_can_be_asked_for_by_any_field(finished):
+def test_documents_can_be_asked_for_by_charge_and_defect(finished):
     charges = {c.charge for c in finished.api.documents(Calculation, charge=-1)}
     assert charges == {-1}
     n_host = finished.api.count(Calculation, defect=None)

@@ -1,0 +1,159 @@
+"""Finding a finished calculation with the same input, and taking it over."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from jobflow import JobStore
+from monty.json import MontyDecoder
+
+from defect_mf_flows.campaign import FidelitySettings
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
+from defect_mf_flows.schemas.defect import StartStructure
+from defect_mf_flows.schemas.frame import Frame, Lineage, content_hash
+
+logger = logging.getLogger(__name__)
+
+#: Raised whenever the Makers make something else of the same input.
+INPUT_VERSION = 1
+#: Programs whose version is not known may have changed between two calculations.
+UNKNOWN_VERSION = "unknown"
+
+
+def input_hash(
+    start: StartStructure, kind: CalculationKind, settings: FidelitySettings, engine: EngineRecord
+) -> str | None:
+    """SHA-256 of everything that decides the outcome of a calculation.
+
+    Parameters
+    ----------
+    start
+        Geometry (positions count to 1e-6 Angstrom, in their order), charge and spin. Its
+        defect and label do not count: they only say what it is called.
+    kind
+        Relaxation or single point.
+    settings
+        Force threshold and step limit; they count for relaxations.
+    engine
+        Program, version and settings.
+
+    Returns
+    -------
+    str or None
+        None if the engine does not know its version: such calculations are never reused.
+    """
+    if engine.version == UNKNOWN_VERSION:
+        return None
+    return content_hash(
+        {
+            "version": INPUT_VERSION,
+            "species": [site.specie.symbol for site in start.structure],
+            "cell": _rounded(start.structure.lattice.matrix),
+            "positions": _rounded(start.structure.cart_coords),
+            "charge": start.charge,
+            "spin": start.spin,
+            "kind": kind.value,
+            "relaxation": [settings.fmax, settings.steps] if kind is CalculationKind.RELAX else [],
+            "engine": [settings.engine, engine.name, engine.version, engine.settings],
+        }
+    )
+
+
+def _rounded(values: Any) -> list[list[float]]:
+    rounded: list[list[float]] = (np.round(values, 6) + 0.0).tolist()
+    return rounded
+
+
+def find_finished(store: JobStore, key: str, *, but: str) -> Calculation | None:
+    """Find the first finished calculation with an input hash.
+
+    Parameters
+    ----------
+    store
+        A connected job store.
+    key
+        Hash of :func:`input_hash`.
+    but
+        uuid of the job that asks: its own earlier run does not count.
+
+    Returns
+    -------
+    Calculation or None
+        With its frames; failed ones do not count, because the failure may have been the
+        machine's.
+    """
+    content = store.query_one(
+        {
+            "output.@class": "Calculation",
+            "output.input_hash": key,
+            "output.failure": None,
+            "uuid": {"$ne": but},
+        },
+        properties=["output"],
+        sort={"completed_at": 1},
+        load=True,
+    )
+    if content is None:
+        return None
+    found = MontyDecoder().process_decoded(content["output"])
+    if len(found.frames) != found.n_frames:
+        logger.warning("calculation %s has lost frames and is not reused", found.job_uuid)
+        return None
+    return found
+
+
+def take_over(
+    found: Calculation, start: StartStructure, *, fidelity: str, uuid: str
+) -> Calculation:
+    """Make another campaign's calculation one of this campaign, at no cost.
+
+    Parameters
+    ----------
+    found
+        The finished calculation, with its frames.
+    start
+        What is asked for now.
+    fidelity
+        Name of the fidelity here; the other campaign may call the same method otherwise.
+    uuid
+        uuid of the calculation that takes over.
+
+    Returns
+    -------
+    Calculation
+        Its frames say that they come from this start and this calculation; ``reused_from``
+        says who computed them. Building the frames checks the charge of each again.
+    """
+    frames = [
+        Frame(
+            structure=frame.structure,
+            charge=start.charge,
+            spin=start.spin,
+            fidelity=fidelity,
+            energy=frame.energy,
+            forces=frame.forces,
+            stress=frame.stress,
+            lineage=Lineage(
+                defect=start.defect,
+                charge=start.charge,
+                start=start.label,
+                calculation=uuid,
+                step=frame.lineage.step,
+            ),
+        )
+        for frame in found.frames
+    ]
+    return found.model_copy(
+        update={
+            "job_uuid": uuid,
+            "fidelity": fidelity,
+            "defect": start.defect,
+            "start": start.label,
+            "n_calls": 0,
+            "seconds": 0.0,
+            "reused_from": found.reused_from or found.job_uuid,
+            "frames": frames,
+        }
+    )
