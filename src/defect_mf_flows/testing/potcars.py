@@ -7,7 +7,7 @@ from pathlib import Path
 from pymatgen.core import Element
 
 #: Valence electrons of the potentials that the tests use.
-VALENCES = {"Zn": 12, "S": 6, "Al": 3, "Se": 6, "Ga_d": 13, "Fe": 8, "O": 6}
+VALENCES = {"Zn": 12, "S": 6, "Al": 3, "Se": 6, "Ga_d": 13, "Fe_pv": 14, "O": 6}
 
 _LAYOUT = """\
   STAND_IN {symbol} 01Jan2026

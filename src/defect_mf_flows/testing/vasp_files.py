@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
+from ase.io.vasp import write_vasp
 from ase.units import GPa
-from pymatgen.core import Structure
 
 VERSION = "6.4.2"
 
@@ -24,7 +25,7 @@ class Header:
         Tags as read.
     symbols, titles, counts, valences
         Element, POTCAR title, number of atoms and valence electrons per species.
-    structure
+    atoms
         First geometry.
     """
 
@@ -33,7 +34,7 @@ class Header:
     titles: list[str]
     counts: list[int]
     valences: list[float]
-    structure: Structure
+    atoms: Atoms
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Labels:
 
     Attributes
     ----------
-    structure
+    atoms
         Geometry.
     energies
         Of the electronic steps, eV; the last is the energy.
@@ -54,7 +55,7 @@ class Labels:
         What the OUTCAR says at the end of the electronic steps.
     """
 
-    structure: Structure
+    atoms: Atoms
     energies: list[float]
     forces: np.ndarray
     stress: np.ndarray
@@ -68,13 +69,14 @@ def _rows(name: str, array: np.ndarray, pad: str = "   ") -> str:
     return f'{pad}<varray name="{name}" >\n{lines}{pad}</varray>\n'
 
 
-def _structure(structure: Structure, name: str = "") -> str:
+def _structure(atoms: Atoms, name: str = "") -> str:
     head = f' <structure name="{name}" >\n' if name else "  <structure>\n"
-    basis = _rows("basis", structure.lattice.matrix)
-    reciprocal = _rows("rec_basis", structure.lattice.reciprocal_lattice_crystallographic.matrix)
-    volume = f'   <i name="volume"> {structure.volume:15.8f} </i>\n'
+    basis = _rows("basis", atoms.cell.array)
+    reciprocal = _rows("rec_basis", atoms.cell.reciprocal().array)
+    volume = f'   <i name="volume"> {atoms.get_volume():15.8f} </i>\n'
     crystal = f"  <crystal>\n{basis}{volume}{reciprocal}  </crystal>\n"
-    return head + crystal + _rows("positions", structure.frac_coords) + "  </structure>\n"
+    positions = atoms.get_scaled_positions(wrap=False)
+    return head + crystal + _rows("positions", positions) + "  </structure>\n"
 
 
 def _tag(name: str, value: Any) -> str:
@@ -113,13 +115,13 @@ class Files:
         self._write("OUTCAR", self._outcar_step(labels))
         self._write("OSZICAR", self._oszicar_step(labels))
 
-    def contcar(self, structure: Structure) -> None:
+    def contcar(self, atoms: Atoms) -> None:
         """Write the geometry that comes next."""
-        structure.to(filename=str(self.folder / "CONTCAR"), fmt="poscar")
+        write_vasp(self.folder / "CONTCAR", atoms, direct=True)
 
-    def close(self, structure: Structure, *, converged: bool) -> None:
+    def close(self, atoms: Atoms, *, converged: bool) -> None:
         """End the files as a run that ended by itself does."""
-        self._write("vasprun.xml", _structure(structure, "finalpos") + "</modeling>\n")
+        self._write("vasprun.xml", _structure(atoms, "finalpos") + "</modeling>\n")
         text = " reached required accuracy - stopping structural energy minimisation\n"
         self._write("OUTCAR", text if converged else "")
         self._write(
@@ -150,7 +152,7 @@ class Files:
         tags = "".join(_tag(k, v) for k, v in parameters.items())
         out.write(f" <parameters>\n{tags} </parameters>\n")
         out.write(self._xml_atoms())
-        out.write(_structure(h.structure, "initialpos"))
+        out.write(_structure(h.atoms, "initialpos"))
         return out.getvalue()
 
     def _xml_atoms(self) -> str:
@@ -177,7 +179,7 @@ class Files:
         out.write(" <calculation>\n")
         for energy in labels.energies:
             out.write(f"  <scstep>\n{_xml_energy(energy)}  </scstep>\n")
-        out.write(_structure(labels.structure))
+        out.write(_structure(labels.atoms))
         out.write(_rows("forces", labels.forces) + _rows("stress", labels.stress / (-0.1 * GPa)))
         out.write(_xml_energy(labels.energies[-1]))
         channels = 2 if self.header.incar.get("ISPIN", 1) == 2 else 1
@@ -234,13 +236,12 @@ class Files:
         xx = (labels.stress / (-0.1 * GPa))[[0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0]]
         out.write("  in kB  " + " ".join(f"{x:11.5f}" for x in xx) + "\n")
         out.write("      direct lattice vectors                 reciprocal lattice vectors\n")
-        lattice = labels.structure.lattice
-        pairs = zip(lattice.matrix, lattice.reciprocal_lattice_crystallographic.matrix, strict=True)
-        for a, b in pairs:
+        cell = labels.atoms.cell
+        for a, b in zip(cell.array, cell.reciprocal().array, strict=True):
             out.write("  " + "".join(f"{x:13.9f}" for x in (*a, *b)) + "\n")
         out.write("\n POSITION                                       TOTAL-FORCE (eV/Angst)\n")
         out.write(f" {'-' * 83}\n")
-        for r, f in zip(labels.structure.cart_coords, labels.forces, strict=True):
+        for r, f in zip(labels.atoms.positions, labels.forces, strict=True):
             out.write("".join(f"{x:13.5f}" for x in r) + "".join(f"{x:14.6f}" for x in f) + "\n")
         energy = labels.energies[-1]
         out.write(f" {'-' * 83}\n    total drift:             0.000000 0.000000 0.000000\n\n")

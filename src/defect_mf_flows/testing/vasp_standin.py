@@ -14,16 +14,17 @@ is 1), ``zbrent`` (once), ``kill=N`` (die after N ionic steps, where there is no
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.io.vasp import read_vasp
 from ase.units import Hartree
-from pymatgen.core import Structure
-from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar, Potcar
 
 from defect_mf_flows.testing.vasp_files import Files, Header, Labels
 
@@ -46,6 +47,43 @@ def require(condition: bool, message: str) -> None:
         raise WrongInputError(message)
 
 
+def read_incar(path: Path) -> dict[str, Any]:
+    """Read an INCAR: logicals, numbers, lists with VASP's ``7*0.0``, and text.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    dict
+        Values by tag.
+    """
+    found: dict[str, Any] = {}
+    for line in path.read_text().splitlines():
+        tag, _, text = (part.strip() for part in line.partition("="))
+        words = []
+        for word in text.split():
+            count, star, value = word.rpartition("*")
+            words += [_value(value)] * (int(count) if star else 1)
+        if words:
+            listed = tag == "MAGMOM" or len(words) > 1
+            found[tag] = words if listed else words[0]
+    return found
+
+
+def _value(word: str) -> Any:
+    if word.strip(".").lower() in ("t", "true", "f", "false"):
+        return word.strip(".").lower().startswith("t")
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
+
+
 class StandIn:
     """One run.
 
@@ -59,33 +97,37 @@ class StandIn:
 
     def __init__(self, folder: Path, faults: dict[str, str]) -> None:
         self.folder, self.faults = folder, faults
-        self.incar: dict[str, Any] = dict(Incar.from_file(folder / "INCAR"))
-        self.poscar = Poscar.from_file(folder / "POSCAR")
-        self.potcar = Potcar.from_file(folder / "POTCAR")
-        self.kpoints = Kpoints.from_file(folder / "KPOINTS")
-        self.structure: Structure = self.poscar.structure
-        self.valences = [float(p.zval) for p in self.potcar]
-        counts = self.poscar.natoms
-        self.neutral = sum(n * z for n, z in zip(counts, self.valences, strict=True))
+        self.incar = read_incar(folder / "INCAR")
+        self.atoms: Atoms = read_vasp(folder / "POSCAR")
+        self.style = (folder / "KPOINTS").read_text().splitlines()[2].strip()
+        potcar = (folder / "POTCAR").read_text()
+        self.titles = re.findall(r"TITEL\s+=\s+(.*\S)", potcar)
+        self.valences = [float(z) for z in re.findall(r"ZVAL\s+=\s+([\d.]+)", potcar)]
+        groups = [(s, len(list(g))) for s, g in groupby(self.atoms.get_chemical_symbols())]
+        self.symbols, self.counts = [s for s, _ in groups], [n for _, n in groups]
+        kinds = [title.split()[1].split("_")[0] for title in self.titles]
+        require(kinds == self.symbols, f"POTCAR {kinds} does not fit POSCAR {self.symbols}")
+        self.neutral = sum(n * z for n, z in zip(self.counts, self.valences, strict=True))
         self.check()
         nelect = float(self.incar["NELECT"]) + ("charge" in faults)
         self.charge = round(self.neutral - nelect)
         self.hybrid = bool(self.incar.get("LHFCALC", False))
         header = Header(
             incar={**self.incar, "NELECT": nelect},
-            symbols=self.poscar.site_symbols,
-            titles=[p.TITEL for p in self.potcar],
-            counts=counts,
+            symbols=self.symbols,
+            titles=self.titles,
+            counts=self.counts,
             valences=self.valences,
-            structure=self.structure,
+            atoms=self.atoms,
         )
         self.restarted = (folder / "WAVECAR").is_file()
+        if self.restarted:
+            print("found WAVECAR, reading the header", flush=True)  # noqa: T201
         self.files = Files(folder, header)
 
     def check(self) -> None:
         """Refuse inputs that would give wrong labels of a charged cell."""
-        tags, symbols = self.incar, self.poscar.site_symbols
-        require([p.element for p in self.potcar] == symbols, f"POTCAR does not fit POSCAR {symbols}")
+        tags = self.incar
         require(str(tags.get("GGA", "")).upper() == "PE", f"GGA is {tags.get('GGA')}, not PE")
         require("NELECT" in tags, "no NELECT")
         extra = self.neutral - float(tags["NELECT"])
@@ -95,13 +137,13 @@ class StandIn:
         moving = tags.get("NSW", 0) > 0
         require((tags.get("IBRION") == 2) == moving, "IBRION does not fit NSW")
         require(not moving or tags.get("EDIFFG", 1) < 0, "EDIFFG must be a force")
-        require(str(self.kpoints.style) == "Gamma", "the grid must hold Gamma")
+        require(self.style == "Gamma", "the grid must hold Gamma")
         if tags.get("LHFCALC"):
             require(tags.get("AEXX") == 0.25, "HSE06 has AEXX 0.25")
             require(tags.get("HFSCREEN") == 0.2, "HSE06 has HFSCREEN 0.2")
             require(tags["ALGO"].lower() not in ("fast", "veryfast"), "hybrids need another ALGO")
         if tags.get("ISPIN", 1) == 2:
-            require(len(tags["MAGMOM"]) == len(self.structure), "MAGMOM must name every atom")
+            require(len(tags["MAGMOM"]) == len(self.atoms), "MAGMOM must name every atom")
         if "NUPDOWN" in tags:
             parity = (round(tags["NELECT"]) - round(tags["NUPDOWN"])) % 2
             require(parity == 0, "NUPDOWN does not fit NELECT")
@@ -110,12 +152,7 @@ class StandIn:
         """Relax or compute, and write the files as VASP does."""
         steps = max(int(self.incar.get("NSW", 0)), 1)
         self._memory()
-        atoms = Atoms(
-            [site.specie.symbol for site in self.structure],
-            positions=self.structure.cart_coords,
-            cell=self.structure.lattice.matrix,
-            pbc=True,
-        )
+        atoms = self.atoms.copy()
         atoms.calc = self._calculator()
         from ase.optimize import LBFGS
 
@@ -127,13 +164,13 @@ class StandIn:
             self.files.step(labels)
             done += 1
             converged = bool(np.linalg.norm(labels.forces, axis=1).max() <= fmax)
-            computed = self._structure(atoms)
+            computed = atoms.copy()
             if steps > 1 and not converged:
                 optimizer.step()
                 optimizer.nsteps += 1
             if "explode" in self.faults:
                 atoms.positions[0] += 7.0
-            self.files.contcar(self._structure(atoms))
+            self.files.contcar(atoms)
             self._interrupt(done)
             if converged or self._stop():
                 break
@@ -165,7 +202,7 @@ class StandIn:
         count = limit if bad else 4
         energies = [energy + 10.0**-i for i in range(1, count)] + [energy]
         return Labels(
-            structure=self._structure(atoms),
+            atoms=atoms.copy(),
             energies=energies,
             forces=forces,
             stress=stress,
@@ -173,12 +210,6 @@ class StandIn:
             occupations=np.clip(filled / max(filled.max(), 1.0), 0, 1),
             scf_converged=not bad,
         )
-
-    def _structure(self, atoms: Atoms) -> Structure:
-        return Structure(
-            self.structure.lattice, self.structure.species, atoms.positions,
-            coords_are_cartesian=True,
-        )  # fmt: skip
 
     def _memory(self) -> None:
         if "memory" in self.faults and self.incar.get("KPAR", 1) > 1:

@@ -122,6 +122,8 @@ class ChargedCellSet(VaspInputSet):
             incar = super().incar
         # pymatgen drops these from single points; VASP's own default for hybrids is ISIF = 0.
         incar.update({"ISIF": 2, "IBRION": 2 if self.relax else -1})
+        if "LSORBIT" in incar:  # without ISPIN, which VASP ignores here, pymatgen drops these too
+            incar["MAGMOM"] = self._spin()["MAGMOM"]
         return incar
 
     @property
