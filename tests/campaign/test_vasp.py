@@ -26,7 +26,9 @@ def test_a_vasp_campaign_is_accepted(tmp_path):
 
 def test_a_typo_in_a_campaign_file_names_file_field_and_nearest_key(tmp_path):
     path = write_campaign(tmp_path, {**VASP_CHANGES, "fidelities.pbe.settings.encutt": 400})
-    with pytest.raises(CampaignError, match=r"campaign.yaml: fidelities.pbe.settings.encutt.*'encut'"):
+    with pytest.raises(
+        CampaignError, match=r"campaign.yaml: fidelities.pbe.settings.encutt.*'encut'"
+    ):
         load_campaign(path)
 
 

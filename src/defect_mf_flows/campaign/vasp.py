@@ -66,9 +66,7 @@ class VaspSettings(Section):
     )
     encut: float = Field(gt=50, le=2000, description="Plane-wave cutoff, eV.")
     ediff: float = Field(1e-6, gt=0, le=1e-3, description="SCF threshold, eV per cell.")
-    kpoints: Divisions | None = Field(
-        None, description="Gamma-centred grid: three divisions."
-    )
+    kpoints: Divisions | None = Field(None, description="Gamma-centred grid: three divisions.")
     kpoint_density: float | None = Field(
         None, gt=0, description="Instead of kpoints: k-points per reciprocal A^3 of the cell."
     )

@@ -41,9 +41,7 @@ def reference_maker(
     )
 
 
-def _vasp_maker(
-    fidelity: str, settings: FidelitySettings, kind: CalculationKind
-) -> ReferenceMaker:
+def _vasp_maker(fidelity: str, settings: FidelitySettings, kind: CalculationKind) -> ReferenceMaker:
     try:
         from defect_mf_flows.engines.vasp.makers import VaspReferenceMaker
     except ModuleNotFoundError as error:

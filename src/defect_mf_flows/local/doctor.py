@@ -64,8 +64,7 @@ def _vasp() -> list[Check]:
     settings = get_settings()
     packages = _package("atomate2", "engine vasp", "pip install 'defect-mf-flows[vasp]'")
     commands = {
-        name: getattr(settings, name)
-        for name in ("vasp_cmd", "vasp_gamma_cmd", "vasp_ncl_cmd")
+        name: getattr(settings, name) for name in ("vasp_cmd", "vasp_gamma_cmd", "vasp_ncl_cmd")
     }
     absent = []
     for name, command in commands.items():
@@ -90,9 +89,7 @@ def _potcars() -> Check:
     from defect_mf_flows.engines.vasp.sets import ChargedCellSet
     from defect_mf_flows.testing import zinc_blende
 
-    inputs = ChargedCellSet(
-        settings=VaspSettings(functional="PBE", encut=400, gamma_only=True)
-    )
+    inputs = ChargedCellSet(settings=VaspSettings(functional="PBE", encut=400, gamma_only=True))
     inputs.structure = with_charge(zinc_blende(), 1)
     try:
         count = inputs.nelect

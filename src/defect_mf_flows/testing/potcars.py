@@ -47,7 +47,10 @@ def write_potcars(folder: Path, valences: dict[str, int] | None = None) -> Path:
     for symbol, valence in (valences or VALENCES).items():
         element = symbol.split("_")[0]
         text = _LAYOUT.format(
-            symbol=symbol, element=element, valence=float(valence), mass=Element(element).atomic_mass
+            symbol=symbol,
+            element=element,
+            valence=float(valence),
+            mass=Element(element).atomic_mass,
         )
         (library / symbol).mkdir(parents=True, exist_ok=True)
         (library / symbol / "POTCAR").write_text(text)

@@ -65,7 +65,9 @@ class Labels:
 
 
 def _rows(name: str, array: np.ndarray, pad: str = "   ") -> str:
-    lines = "".join(f"{pad} <v> " + " ".join(f"{x:15.8f}" for x in row) + " </v>\n" for row in array)
+    lines = "".join(
+        f"{pad} <v> " + " ".join(f"{x:15.8f}" for x in row) + " </v>\n" for row in array
+    )
     return f'{pad}<varray name="{name}" >\n{lines}{pad}</varray>\n'
 
 
@@ -211,7 +213,8 @@ class Files:
             out.write(f"   TITEL  = {title}\n")
             out.write(f"   POMASS =   65.390; ZVAL   = {valence:8.3f}    mass and valenz\n")
         counts = " ".join(f"{n:4d}" for n in h.counts)
-        out.write("   NKPTS =      1   k-points in BZ     NKDIM =      1   number of bands    NBANDS=")
+        out.write("   k-points           NKPTS =      1   k-points in BZ     NKDIM =      1   ")
+        out.write("number of bands    NBANDS=")
         out.write(f"{64:7d}\n   ions per type =            {counts}\n")
         out.write(" total plane-waves  NPLWV =   1000\n")
         out.write(" k-points in reciprocal lattice and weights: Gamma\n")

@@ -169,7 +169,7 @@ class StandIn:
                 optimizer.step()
                 optimizer.nsteps += 1
             if "explode" in self.faults:
-                atoms.positions[0] += 7.0
+                atoms.positions[0] = self.atoms.positions[0] + 0.47 * atoms.cell.array[0]
             self.files.contcar(atoms)
             self._interrupt(done)
             if converged or self._stop():

@@ -77,7 +77,9 @@ def test_a_stalled_tail_asks_vasp_to_stop_once(tmp_path):
     assert not handler.check(str(tmp_path))
 
 
-def test_energies_may_be_positive_for_a_few_steps_and_then_steps_get_shorter(machine, make_start, vasp):
+def test_energies_may_be_positive_for_a_few_steps_and_then_steps_get_shorter(
+    machine, make_start, vasp
+):
     from defect_mf_flows.core.charge import with_charge
     from defect_mf_flows.schemas.calculation import CalculationKind
 

@@ -112,7 +112,10 @@ def test_a_job_near_its_walltime_is_replaced_by_one_that_continues(tmp_path, vas
     store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
     # 60 s of walltime with a buffer of 60 s: every execution is asked to stop at once.
     with vasp_stand_in(
-        tmp_path, DEFECT_MF_STANDIN="slow=1", DEFECT_MF_VASP_WALLTIME="60", DEFECT_MF_VASP_BUFFER="60"
+        tmp_path,
+        DEFECT_MF_STANDIN="slow=1",
+        DEFECT_MF_VASP_WALLTIME="60",
+        DEFECT_MF_VASP_BUFFER="60",
     ):
         job = vasp(kind=RELAX, fmax=0.02).make(make_start(0))
         job.name = "a name"
@@ -158,13 +161,17 @@ def test_hse06_starts_from_the_orbitals_of_the_same_geometry(machine, vasp, make
     vasp("HSE06").compute(final, uuid="high")
     vasp("HSE06").compute(make_start(0), uuid="elsewhere")
     vasp("HSE06", encut=310).compute(final, uuid="other cutoff")
-    runs = {name: executions(vasp().folder(name))[0] for name in ("high", "elsewhere", "other cutoff")}
+    runs = {
+        name: executions(vasp().folder(name))[0] for name in ("high", "elsewhere", "other cutoff")
+    }
     began = {name: (run / "vasp.out").read_text() for name, run in runs.items()}
     assert "found WAVECAR" in began["high"]
     assert "found WAVECAR" not in began["elsewhere"] + began["other cutoff"]
 
 
-def test_host_and_defects_share_the_grid_and_the_host_is_neutral(machine, vasp, make_start, defect_set):
+def test_host_and_defects_share_the_grid_and_the_host_is_neutral(
+    machine, vasp, make_start, defect_set
+):
     from defect_mf_flows.schemas.defect import StartStructure
 
     host = StartStructure(defect=None, charge=0, label="host", structure=defect_set.host.supercell)

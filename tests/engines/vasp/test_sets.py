@@ -148,9 +148,7 @@ def test_potentials_for_corrections(machine, cell):
         ("HSE06", "D3-BJ", {"IVDW": 12, "VDW_S8": 2.31, "VDW_A1": 0.383, "VDW_A2": 5.685}),
     ],
 )
-def test_dispersion_has_the_damping_of_its_functional(
-    machine, cell, functional, damping, expected
-):
+def test_dispersion_has_the_damping_of_its_functional(machine, cell, functional, damping, expected):
     tags = inputs(functional, dispersion=damping).get_input_set(cell(0))["INCAR"]
     found = {k: v for k, v in tags.items() if k == "IVDW" or k.startswith("VDW_")}
     assert found == expected
@@ -197,7 +195,9 @@ def test_spins_that_a_cell_cannot_have_are_refused(machine, cell, settings, char
 
 @pytest.mark.parametrize("charge", [-2, -1, 0, 1, 2])
 def test_parity_of_all_electrons_is_that_of_the_valence_electrons(machine, cell, charge):
-    assert low_spin(cell(charge)) == inputs("PBE").get_input_set(cell(charge))["INCAR"]["NELECT"] % 2
+    assert (
+        low_spin(cell(charge)) == inputs("PBE").get_input_set(cell(charge))["INCAR"]["NELECT"] % 2
+    )
 
 
 @pytest.mark.parametrize("tag", ["NELECT", "GGA", "ISIF", "LHFCALC"])
@@ -215,6 +215,4 @@ def test_further_tags_reach_the_incar(machine, cell):
 def test_an_input_set_survives_the_database(machine, cell):
     one = inputs("HSE06", relax=True, hubbard={"S": {"l": 1, "u": 2.0}})
     back = MontyDecoder().process_decoded(jsanitize(one.as_dict()))
-    assert dict(back.get_input_set(cell(-1))["INCAR"]) == dict(
-        one.get_input_set(cell(-1))["INCAR"]
-    )
+    assert dict(back.get_input_set(cell(-1))["INCAR"]) == dict(one.get_input_set(cell(-1))["INCAR"])

@@ -31,6 +31,7 @@ from custodian.vasp.handlers import (
 )
 from custodian.vasp.interpreter import VaspModder
 from custodian.vasp.io import load_vasprun
+from pymatgen.core import Structure
 from pymatgen.io.vasp.inputs import Incar, Poscar
 from pymatgen.io.vasp.outputs import Oszicar
 
@@ -86,6 +87,18 @@ def has_stalled(energies: list[float], *, steps: int, tolerance: float) -> bool:
     """
     tail = energies[-steps:]
     return len(tail) == steps and max(tail) - min(tail) <= tolerance
+
+
+def has_exploded(first: Structure, last: Structure) -> bool:
+    """Tell whether an atom has moved as far as no relaxation moves it.
+
+    VASP wraps positions, so that displacements are those of the nearest image; in small cells
+    these cannot reach the limit of large ones, and the limit shrinks with the cell.
+    """
+    shift = last.frac_coords - first.frac_coords
+    moved = first.lattice.get_cartesian_coords(shift - np.round(shift))
+    limit = min(EXPLODED_DISPLACEMENT, 0.4 * min(first.lattice.abc))
+    return bool(np.linalg.norm(moved, axis=1).max() > limit)
 
 
 class ScfHandler(UnconvergedErrorHandler):
@@ -168,9 +181,7 @@ class ExplodedHandler(ErrorHandler):
             last = Poscar.from_file(folder / "CONTCAR").structure
         except Exception:  # not there yet, or being written
             return False
-        shift = last.frac_coords - first.frac_coords
-        moved = first.lattice.get_cartesian_coords(shift - np.round(shift))
-        return bool(np.linalg.norm(moved, axis=1).max() > EXPLODED_DISPLACEMENT)
+        return has_exploded(first, last)
 
     def correct(self, directory: str = "./") -> dict[str, Any]:
         """Nothing to correct."""

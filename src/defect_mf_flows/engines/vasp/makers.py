@@ -241,9 +241,7 @@ class VaspReferenceMaker(ReferenceMaker):
 
     # -- spin, orbitals and energies that other runs left ----------------------------------
 
-    def _better_spin(
-        self, start: StartStructure, cell: Structure, folder: Path
-    ) -> tuple[int, int]:
+    def _better_spin(self, start: StartStructure, cell: Structure, folder: Path) -> tuple[int, int]:
         """Unpaired electrons of the lower of two guesses at the first geometry, and the calls."""
         note = folder / "spin.json"
         if note.is_file():
@@ -332,5 +330,3 @@ class VaspReferenceMaker(ReferenceMaker):
 
     def _vasp(self) -> VaspSettings:
         return VaspSettings.model_validate(self._fidelity().settings)
-
-

@@ -240,7 +240,6 @@ _NUMBERS = {
 def read_outcar(path: Path) -> Run | None:
     """Read an OUTCAR; a cut-off file yields its complete ionic steps."""
     import ase.io
-
     from pymatgen.io.ase import AseAtomsAdaptor
 
     header = _header(path)
@@ -256,7 +255,9 @@ def read_outcar(path: Path) -> Run | None:
             structure=AseAtomsAdaptor.get_structure(atoms),
             energy=float(atoms.get_potential_energy()),
             forces=np.array(atoms.get_forces()),
-            stress=np.array(atoms.get_stress(voigt=False)) if "stress" in atoms.calc.results else None,
+            stress=np.array(atoms.get_stress(voigt=False))
+            if "stress" in atoms.calc.results
+            else None,
             scf_converged=converged,
         )
         for atoms, converged in zip(images, header.converged, strict=False)

@@ -10,7 +10,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.campaign.vasp import VaspSettings
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.engines.ase import EXPLODED_DISPLACEMENT, EXPLODED_FORCE
+from defect_mf_flows.engines.ase import EXPLODED_FORCE
 from defect_mf_flows.engines.vasp import handlers as watch
 from defect_mf_flows.engines.vasp.parsing import Run, Step
 from defect_mf_flows.engines.vasp.running import Progress
@@ -315,11 +315,8 @@ def _converged(frame: Frame, kind: CalculationKind, fmax: float) -> bool:
 
 def _exploded(frames: list[Frame], start: StartStructure) -> bool:
     last = frames[-1]
-    shift = last.structure.frac_coords - start.structure.frac_coords
-    moved = start.structure.lattice.get_cartesian_coords(shift - np.round(shift))
-    return bool(
-        np.linalg.norm(moved, axis=1).max() > EXPLODED_DISPLACEMENT
-        or np.linalg.norm(last.forces, axis=1).max() > EXPLODED_FORCE
+    return watch.has_exploded(start.structure, last.structure) or bool(
+        np.linalg.norm(last.forces, axis=1).max() > EXPLODED_FORCE
     )
 
 

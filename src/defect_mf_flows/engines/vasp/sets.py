@@ -234,4 +234,3 @@ class ChargedCellSet(VaspInputSet):
             "LDAUU": [corrected[s].u if s in corrected else 0.0 for s in symbols],
             "LDAUJ": [0.0] * len(symbols),
         }
-
