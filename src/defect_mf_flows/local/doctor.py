@@ -44,7 +44,7 @@ def examine() -> list[Check]:
     return [
         _charge(),
         _package("tblite", "engine xtb", "pip install 'defect-mf-flows[embedded]'"),
-        *_vasp(),
+        *vasp_checks(),
         _learning(),
         _mongod(),
         Check("cores", "ok", f"{available_cores()} workers, {get_settings().threads} for training"),
@@ -59,8 +59,14 @@ def _package(package: str, name: str, remedy: str) -> Check:
         return Check(name, "missing", f"{package} is not installed: {remedy}.")
 
 
-def _vasp() -> list[Check]:
-    """What VASP needs: packages, executables, POTCARs; and inputs, which need none of them."""
+def vasp_checks() -> list[Check]:
+    """Check what VASP needs: packages, executables and POTCARs.
+
+    Returns
+    -------
+    list of Check
+        Each may be missing; a campaign can be built and validated without.
+    """
     settings = get_settings()
     packages = _package("atomate2", "engine vasp", "pip install 'defect-mf-flows[vasp]'")
     commands = {
@@ -82,21 +88,21 @@ def _vasp() -> list[Check]:
 
 def _potcars() -> Check:
     """Read a valence, as every charged cell will need it."""
-    from pymatgen.core import SETTINGS
+    from pymatgen.core import SETTINGS, Lattice, Structure
 
     from defect_mf_flows.campaign.vasp import VaspSettings
     from defect_mf_flows.core.charge import with_charge
     from defect_mf_flows.engines.vasp.sets import ChargedCellSet
-    from defect_mf_flows.testing import zinc_blende
 
+    cell = Structure(Lattice.cubic(4), ["Zn", "S"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     inputs = ChargedCellSet(settings=VaspSettings(functional="PBE", encut=400, gamma_only=True))
-    inputs.structure = with_charge(zinc_blende(), 1)
+    inputs.structure = with_charge(cell, 1)
     try:
         count = inputs.nelect
     except DefectMFError as error:
         return Check("POTCARs", "missing", f"{error} Campaigns can be validated without.")
     where = SETTINGS.get("PMG_VASP_PSP_DIR")
-    return Check("POTCARs", "ok", f"{where}; NELECT of Zn4S4 with charge +1: {count:g}")
+    return Check("POTCARs", "ok", f"{where}; NELECT of ZnS with charge +1: {count:g}")
 
 
 def _charge() -> Check:
