@@ -102,7 +102,7 @@ class VaspSettings(Section):
         default_factory=dict, description="DFT+U per element, for example {Fe: {l: 2, u: 4}}."
     )
     write_potential: list[Literal["core", "LOCPOT"]] = Field(
-        default_factory=lambda: ["core"],
+        default=["core"],
         description="core: ICORELEVEL = 0, for corrections after Kumagai and Oba; LOCPOT: for "
         "those after Freysoldt, Neugebauer and Van de Walle.",
     )

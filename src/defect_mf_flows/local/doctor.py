@@ -94,7 +94,7 @@ def _potcars() -> Check:
     from defect_mf_flows.core.charge import with_charge
     from defect_mf_flows.engines.vasp.sets import ChargedCellSet
 
-    cell = Structure(Lattice.cubic(4), ["Zn", "S"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    cell = Structure(Lattice.cubic(4), ["Zn", "S"], [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]])
     inputs = ChargedCellSet(settings=VaspSettings(functional="PBE", encut=400, gamma_only=True))
     inputs.structure = with_charge(cell, 1)
     try:

@@ -7,11 +7,12 @@ import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from atomate2.vasp.files import write_vasp_input_set
 from atomate2.vasp.jobs.base import BaseVaspMaker
+from atomate2.vasp.sets.base import VaspInputGenerator
 from jobflow import CURRENT_JOB, Response, job
 from pymatgen.core import Structure
 
@@ -170,7 +171,7 @@ class VaspReferenceMaker(ReferenceMaker):
         machine = get_settings()
         return BaseVaspMaker(
             name=self.name,
-            input_set_generator=self.inputs(start),
+            input_set_generator=cast("VaspInputGenerator", self.inputs(start)),
             run_vasp_kwargs={
                 "vasp_cmd": self._commands()[0],
                 "vasp_gamma_cmd": self._commands()[1],
@@ -230,7 +231,11 @@ class VaspReferenceMaker(ReferenceMaker):
             warnings.simplefilter("ignore")
             # Settings of atomate2 for all its users must not change a fidelity.
             write_vasp_input_set(
-                geometry, inputs, execution, apply_incar_updates=False, clean_prev=False
+                geometry,
+                cast("VaspInputGenerator", inputs),
+                execution,
+                apply_incar_updates=False,
+                clean_prev=False,
             )
 
     def _commands(self) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from pymatgen.core import Structure
@@ -252,7 +252,7 @@ def run_in(
             vasp_gamma_cmd=commands[1],
             handlers=found_handlers,
             max_errors=10,
-            scratch_dir=None,
+            scratch_dir=cast("str", None),  # run where the inputs are
             vasp_job_kwargs={"auto_gamma": auto_gamma},
             custodian_kwargs={
                 "directory": str(execution),

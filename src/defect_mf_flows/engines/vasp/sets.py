@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from pymatgen.core import Structure
 from pymatgen.io.vasp.inputs import Incar, Kpoints, Potcar
@@ -92,7 +92,7 @@ class ChargedCellSet(VaspInputSet):
     def __post_init__(self) -> None:
         if self.settings is None:
             raise EngineError("ChargedCellSet: no settings; build it from a campaign's fidelity.")
-        self.user_potcar_functional = self.settings.potcar_functional
+        self.user_potcar_functional = cast("Any", self.settings.potcar_functional)
         self.user_potcar_settings = {**self.settings.potcars, **self.user_potcar_settings}
         self.user_incar_settings = {
             **{tag.upper(): value for tag, value in self.settings.incar.items()},
@@ -193,8 +193,9 @@ class ChargedCellSet(VaspInputSet):
         if s.gamma_only:
             return Kpoints.gamma_automatic((1, 1, 1))
         if s.kpoints is not None:
-            return Kpoints.gamma_automatic(tuple(s.kpoints))
-        return Kpoints.automatic_density_by_vol(self._cell(), s.kpoint_density, force_gamma=True)
+            return Kpoints.gamma_automatic((s.kpoints[0], s.kpoints[1], s.kpoints[2]))
+        density = cast("Any", s.kpoint_density)  # pymatgen takes fractions, too
+        return Kpoints.automatic_density_by_vol(self._cell(), density, force_gamma=True)
 
     def _cell(self) -> Structure:
         if self.structure is None:
