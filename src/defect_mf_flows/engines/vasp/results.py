@@ -44,6 +44,7 @@ METHOD: dict[str, Any] = {
 
 #: Executions in a row that may end without a new ionic step.
 IDLE_EXECUTIONS = 3
+MOST_EXECUTIONS = 50
 
 _REASONS: list[tuple[str, FailureReason, str]] = [
     (watch.HIGH_ENERGY, FailureReason.HIGH_ENERGY, "stays above the relaxed unperturbed start"),
@@ -283,8 +284,10 @@ def _failure(
 ) -> tuple[FailureReason, str] | None:
     """Why a calculation is not what was asked for; None if it is."""
     fmax, most_steps = limits
+    stopped = watch.WALLTIME in progress.errors
     for name, reason, message in _REASONS:
-        if name in progress.errors:
+        # An SCF that was stopped has not converged, which says nothing of the algorithm.
+        if name in progress.errors and not (stopped and reason is FailureReason.SCF):
             return reason, message
     if frames and _exploded(frames, start):
         return FailureReason.EXPLODED, "forces or displacements of an explosion"
@@ -297,12 +300,13 @@ def _failure(
         return None
     if len(frames) >= most_steps and kind is CalculationKind.RELAX:
         return FailureReason.STEPS, f"forces above {fmax} eV/A after {len(frames)} steps"
-    if watch.WALLTIME in progress.errors or not progress.finished:
-        if progress.idle < IDLE_EXECUTIONS:
+    if stopped or not progress.finished:
+        if progress.idle < IDLE_EXECUTIONS and progress.executions < MOST_EXECUTIONS:
             return FailureReason.WALLTIME, f"stopped after {len(frames)} ionic steps; continues"
         return (
             FailureReason.OTHER,
-            f"{progress.idle} executions without a new ionic step; give it more time or cores",
+            f"{progress.executions} executions, the last {progress.idle} without a new ionic step; "
+            "give it more time or cores",
         )
     return _other(progress)
 

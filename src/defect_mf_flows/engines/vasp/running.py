@@ -27,6 +27,8 @@ from defect_mf_flows.schemas.frame import content_hash, structure_key
 logger = logging.getLogger(__name__)
 
 OUTCOME = "outcome.json"
+#: An execution that was stopped sooner began too late in its allocation to tell anything, s.
+FAIR_CHANCE = 300.0
 #: Geometries closer than this are the same ionic step, read twice, A.
 SAME_GEOMETRY = 1e-4
 
@@ -52,7 +54,7 @@ class Progress:
     executions
         Number of executions.
     idle
-        Executions in a row, at the end, that added no ionic step.
+        Executions in a row, at the end, that had time and yet added no ionic step.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -92,7 +94,11 @@ def read_progress(folder: Path) -> Progress:
         progress.seconds += outcome["seconds"]
         progress.errors = outcome["errors"]
         progress.finished = outcome["ended"]
-        progress.idle = progress.idle + 1 if len(progress.steps) == before else 0
+        had_time = outcome["seconds"] >= FAIR_CHANCE or not outcome["ended"]
+        if len(progress.steps) > before:
+            progress.idle = 0
+        elif had_time:
+            progress.idle += 1
     return progress
 
 
