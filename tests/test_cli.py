@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from defect_mf_flows.campaign import Campaign
 from defect_mf_flows.cli import main
 from defect_mf_flows.testing import write_campaign
+from defect_mf_flows.testing.vasp import VASP_CHANGES, vasp_stand_in
 
 COMMANDS = ["validate", "run", "status", "results", "report", "doctor", "web"]
 COMMANDS += ["init", "setup", "submit", "pause", "resume", "cancel", "retry", "worker"]
@@ -79,3 +80,30 @@ def test_status_needs_a_campaign_or_a_site(call, tmp_path, monkeypatch):
     assert "not both" in both.output
     monkeypatch.setenv("DEFECT_MF_SITE", str(tmp_path))
     assert "Nothing was run" in call("status", campaign, "--folder", tmp_path).output
+
+
+def test_validate_shows_what_low_and_high_fidelity_tell_vasp_without_potcars(call, tmp_path):
+    answer = call("validate", write_campaign(tmp_path, VASP_CHANGES))
+    assert answer.exit_code == 0, answer.output
+    neutral, charged = answer.output.split("v_Zn 0\n")[1].split("v_Zn -1\n")
+    for cell, electrons in ((neutral, "POTCARs (both)"), (charged, "POTCARs + 1 (both)")):
+        shown = {line.split()[0]: line.split()[1:] for line in cell.splitlines() if line.strip()}
+        assert shown["LHFCALC"] == ["-", "True"]
+        assert shown["AEXX"] == ["-", "0.25"]
+        assert shown["HFSCREEN"] == ["-", "0.2"]
+        assert shown["NSW"] == ["15", "0"]
+        assert electrons in cell
+        assert not {"ENCUT", "GGA", "KPOINTS", "POTCAR", "ISIF"} & set(shown), "these agree"
+
+
+def test_doctor_tells_what_vasp_needs(call, tmp_path):
+    from defect_mf_flows.local.doctor import vasp_checks
+
+    bare = {check.name: check for check in vasp_checks()}
+    assert bare["POTCARs"].state == bare["VASP"].state == "missing"
+    assert "PMG_VASP_PSP_DIR" in bare["POTCARs"].message
+    assert "DEFECT_MF_VASP_CMD" in bare["VASP"].message
+    with vasp_stand_in(tmp_path):
+        ready = {check.name: check for check in vasp_checks()}
+    assert ready["engine vasp"].state == ready["POTCARs"].state == ready["VASP"].state == "ok"
+    assert "NELECT of ZnS with charge +1: 17" in ready["POTCARs"].message

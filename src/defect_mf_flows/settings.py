@@ -31,6 +31,15 @@ class Settings(BaseSettings):
     training_threads
         Threads of a training run; None: half the cores. Threads that wait for a core that
         other work holds make a training many times slower.
+    vasp_cmd, vasp_gamma_cmd, vasp_ncl_cmd
+        Commands for VASP: standard, Gamma-only (used where the grid is Gamma) and non-collinear.
+    vasp_walltime
+        Seconds that a job with VASP may take; None: until the end of its Slurm allocation, or
+        without limit. VASP is asked to stop ``vasp_buffer`` seconds earlier and continues later.
+    vasp_poll
+        Seconds between custodian's looks at a running VASP; handlers check every sixth time.
+    vasp_frozen
+        Seconds without output after which VASP is taken for dead.
     routing
         Workers and queue limits per kind of job, for campaigns submitted to a LaunchPad.
     """
@@ -41,6 +50,13 @@ class Settings(BaseSettings):
     mongod: str | None = None
     workers: int | None = Field(default=None, ge=1)
     training_threads: int | None = Field(default=None, ge=1)
+    vasp_cmd: str = "vasp_std"
+    vasp_gamma_cmd: str = "vasp_gam"
+    vasp_ncl_cmd: str = "vasp_ncl"
+    vasp_walltime: int | None = Field(default=None, ge=60)
+    vasp_buffer: int = Field(default=600, ge=0)
+    vasp_poll: float = Field(default=10.0, gt=0)
+    vasp_frozen: int = Field(default=21_600, ge=60)
     routing: Routing = Field(default_factory=Routing)
 
     @property

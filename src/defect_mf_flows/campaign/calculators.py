@@ -12,6 +12,7 @@ from ase.calculators.calculator import FileIOCalculator
 from pymatgen.core import Element
 
 from defect_mf_flows.campaign.sections import FidelitySettings
+from defect_mf_flows.campaign.vasp import check_vasp
 from defect_mf_flows.campaign.wording import did_you_mean, nearest
 from defect_mf_flows.errors import CampaignError
 
@@ -51,7 +52,7 @@ def check_fidelity(where: str, fidelity: FidelitySettings, elements: set[str]) -
     fidelity
         Engine and settings.
     elements
-        Symbols of the host's elements.
+        Symbols of the host's elements and of the dopants.
 
     Raises
     ------
@@ -61,6 +62,8 @@ def check_fidelity(where: str, fidelity: FidelitySettings, elements: set[str]) -
     where = f"{where}.settings"
     if fidelity.engine == "xtb":
         _check_xtb(where, fidelity.settings, elements)
+    elif fidelity.engine == "vasp":
+        check_vasp(where, fidelity.settings, elements)
     else:
         _check_ase(where, fidelity.settings)
 

@@ -42,7 +42,8 @@ def check_physics(path: Path, campaign: Campaign, structure: Structure) -> None:
     for name, charges in campaign.defects.charges.items():
         _check_charges(f"{path}: defects.charges.{name}", charges, structure, campaign)
     for name, fidelity in campaign.fidelities.items():
-        check_fidelity(f"{path}: fidelities.{name}", fidelity, elements)
+        known = elements | set(campaign.defects.extrinsic)
+        check_fidelity(f"{path}: fidelities.{name}", fidelity, known)
 
 
 def _check_defect_name(where: str, name: str, elements: set[str], campaign: Campaign) -> None:

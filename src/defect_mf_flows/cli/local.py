@@ -33,6 +33,11 @@ def validate(campaign: Path | None, schema: bool) -> None:
     for line in summary(loaded, structure):
         click.echo(line)
     click.echo(f"hash        {campaign_hash(loaded, structure)[:16]}")
+    if any(fidelity.engine == "vasp" for fidelity in loaded.fidelities.values()):
+        from defect_mf_flows.engines.vasp.preview import describe_vasp
+
+        for line in describe_vasp(loaded, structure):
+            click.echo(line)
 
 
 @main.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from defect_mf_flows.campaign import FidelitySettings
 from defect_mf_flows.engines.base import ReferenceMaker
+from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.calculation import CalculationKind
 
 
@@ -28,6 +29,8 @@ def reference_maker(
     ReferenceMaker
         Its ``make`` takes a start structure and returns a ``Calculation``.
     """
+    if settings.engine == "vasp":
+        return _vasp_maker(fidelity, settings, kind)
     from defect_mf_flows.engines.ase import AseReferenceMaker
     from defect_mf_flows.engines.xtb import XtbReferenceMaker
 
@@ -41,4 +44,17 @@ def reference_maker(
         kind=kind,
         settings=settings,
         reuse=reuse,
+    )
+
+
+def _vasp_maker(fidelity: str, settings: FidelitySettings, kind: CalculationKind) -> ReferenceMaker:
+    try:
+        from defect_mf_flows.engines.vasp.makers import VaspReferenceMaker
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"fidelity {fidelity!r}: {error.name} is not installed; "
+            "pip install 'defect-mf-flows[vasp]'."
+        ) from error
+    return VaspReferenceMaker(
+        name=f"{fidelity} {kind.value}", fidelity=fidelity, kind=kind, settings=settings
     )

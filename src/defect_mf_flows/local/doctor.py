@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +34,7 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Check engines, learning, mongod, cores and disk.
+    """Check engines, POTCARs, learning, mongod, cores and disk.
 
     Returns
     -------
@@ -42,6 +44,7 @@ def examine() -> list[Check]:
     return [
         _charge(),
         _package("tblite", "engine xtb", "pip install 'defect-mf-flows[embedded]'"),
+        *vasp_checks(),
         _learning(),
         _mongod(),
         Check("cores", "ok", f"{available_cores()} workers, {get_settings().threads} for training"),
@@ -54,6 +57,52 @@ def _package(package: str, name: str, remedy: str) -> Check:
         return Check(name, "ok", f"{package} {importlib.metadata.version(package)}")
     except importlib.metadata.PackageNotFoundError:
         return Check(name, "missing", f"{package} is not installed: {remedy}.")
+
+
+def vasp_checks() -> list[Check]:
+    """Check what VASP needs: packages, executables and POTCARs.
+
+    Returns
+    -------
+    list of Check
+        Each may be missing; a campaign can be built and validated without.
+    """
+    settings = get_settings()
+    packages = _package("atomate2", "engine vasp", "pip install 'defect-mf-flows[vasp]'")
+    commands = {
+        name: getattr(settings, name) for name in ("vasp_cmd", "vasp_gamma_cmd", "vasp_ncl_cmd")
+    }
+    absent = []
+    for name, command in commands.items():
+        words = shlex.split(os.path.expandvars(command))
+        # The executable is the last word of "srun vasp_std"; of "python -m x" it is the first.
+        if not words or not all(map(shutil.which, {words[0], words[0 if "-m" in words else -1]})):
+            absent.append(f"{command} (set DEFECT_MF_{name.upper()})")
+    if len(absent) == len(commands):
+        state: Literal["ok", "missing"] = "missing"
+    else:
+        state = "ok"
+    shown = "not found: " + ", ".join(absent) if absent else ", ".join(commands.values())
+    return [packages, Check("VASP", state, shown), _potcars()]
+
+
+def _potcars() -> Check:
+    """Read a valence, as every charged cell will need it."""
+    from pymatgen.core import SETTINGS, Lattice, Structure
+
+    from defect_mf_flows.campaign.vasp import VaspSettings
+    from defect_mf_flows.core.charge import with_charge
+    from defect_mf_flows.engines.vasp.sets import ChargedCellSet
+
+    cell = Structure(Lattice.cubic(4), ["Zn", "S"], [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]])
+    inputs = ChargedCellSet(settings=VaspSettings(functional="PBE", encut=400, gamma_only=True))
+    inputs.structure = with_charge(cell, 1)
+    try:
+        count = inputs.nelect
+    except DefectMFError as error:
+        return Check("POTCARs", "missing", f"{error} Campaigns can be validated without.")
+    where = SETTINGS.get("PMG_VASP_PSP_DIR")
+    return Check("POTCARs", "ok", f"{where}; NELECT of ZnS with charge +1: {count:g}")
 
 
 def _charge() -> Check:

@@ -30,6 +30,9 @@ class FailureReason(StrEnum):
     DUPLICATE = "duplicate"
     EXTRAPOLATED = "extrapolated"
     STEPS = "steps_exhausted"
+    HIGH_ENERGY = "high_energy"
+    WALLTIME = "walltime"
+    MEMORY = "memory"
     START = "start_structure"
     OTHER = "other"
 

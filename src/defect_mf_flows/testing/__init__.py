@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from pymatgen.core import Lattice, Structure
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 #: A campaign of seconds: 7 atoms, real tight binding, a real but tiny MACE.
 TINY: dict[str, Any] = {
@@ -55,6 +57,8 @@ TINY: dict[str, Any] = {
 
 def zinc_blende() -> Structure:
     """Conventional cell of zinc-blende ZnS, 8 atoms."""
+    from pymatgen.core import Lattice, Structure  # the stand-in for VASP does without
+
     return Structure.from_spacegroup(
         "F-43m", Lattice.cubic(5.4093), ["Zn", "S"], [[0, 0, 0], [0.25, 0.25, 0.25]]
     )

@@ -1,0 +1,215 @@
+"""Settings of a fidelity that VASP computes, checked without VASP and without POTCARs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StrictInt, ValidationError, model_validator
+
+from defect_mf_flows.campaign.sections import Section
+from defect_mf_flows.campaign.wording import did_you_mean
+from defect_mf_flows.errors import CampaignError
+
+Divisions = Annotated[
+    list[Annotated[StrictInt, Field(ge=1, le=64)]], Field(min_length=3, max_length=3)
+]
+
+#: INCAR tags that the engine sets itself, and what decides them.
+OWNED: dict[str, str] = {
+    "NELECT": "the charge state and the POTCARs",
+    "GGA": "settings.functional",
+    "METAGGA": "settings.functional",
+    "LHFCALC": "settings.functional",
+    "AEXX": "settings.functional",
+    "HFSCREEN": "settings.functional",
+    "ENCUT": "settings.encut",
+    "EDIFF": "settings.ediff",
+    "EDIFFG": "fmax of the fidelity",
+    "NSW": "steps of the fidelity",
+    "IBRION": "whether it is a relaxation",
+    "ISIF": "the fixed cell, which all fidelities share",
+    "ISYM": "whether the cell holds a defect",
+    "ISPIN": "settings.spin",
+    "NUPDOWN": "settings.spin and defects.spin",
+    "MAGMOM": "settings.magmom",
+    "IVDW": "settings.dispersion",
+    "LSORBIT": "settings.soc",
+    "LNONCOLLINEAR": "settings.soc",
+    "LDAU": "settings.hubbard",
+    "LDAUTYPE": "settings.hubbard",
+    "LDAUL": "settings.hubbard",
+    "LDAUU": "settings.hubbard",
+    "LDAUJ": "settings.hubbard",
+    "KSPACING": "settings.kpoints",
+    "KGAMMA": "settings.kpoints",
+    "ICORELEVEL": "settings.write_potential",
+    "LVHAR": "settings.write_potential",
+    "LVTOT": "settings.write_potential",
+    "LWAVE": "the continuation of stopped runs",
+    "ISTART": "the continuation of stopped runs",
+    "ICHARG": "the continuation of stopped runs",
+}
+
+
+class Hubbard(Section):
+    """Hubbard correction of one element (Dudarev)."""
+
+    l: Literal[0, 1, 2, 3] = Field(description="Angular momentum of the corrected shell.")  # noqa: E741
+    u: float = Field(ge=0, description="Effective U - J, eV.")
+
+
+class VaspSettings(Section):
+    """What a campaign file may say of a VASP fidelity."""
+
+    functional: Literal["PBE", "HSE06"] = Field(
+        description="PBE (GGA = PE), or HSE06 (a quarter of exact exchange, screened with 0.2/A)."
+    )
+    encut: float = Field(gt=50, le=2000, description="Plane-wave cutoff, eV.")
+    ediff: float = Field(1e-6, gt=0, le=1e-3, description="SCF threshold, eV per cell.")
+    kpoints: Divisions | None = Field(None, description="Gamma-centred grid: three divisions.")
+    kpoint_density: float | None = Field(
+        None, gt=0, description="Instead of kpoints: k-points per reciprocal A^3 of the cell."
+    )
+    gamma_only: bool = Field(
+        False, description="Instead of kpoints: Gamma alone, for a coarse search."
+    )
+    spin: Literal["low", "free", "none"] = Field(
+        "low",
+        description="low: NUPDOWN 0 or 1, by the parity of the electrons; free: VASP finds the "
+        "moment; none: no spin polarisation. defects.spin goes before it.",
+    )
+    spin_guesses: Literal[1, 2] = Field(
+        1,
+        description="2: also try two more unpaired electrons at the first geometry and go on "
+        "with the lower energy.",
+    )
+    magmom: dict[str, float] = Field(
+        default_factory=dict, description="First guess of the moments of elements; spin: free."
+    )
+    potcar_functional: Literal[
+        "PBE", "PBE_52", "PBE_54", "PBE_64", "PBE_52_W_HASH", "PBE_54_W_HASH"
+    ] = Field("PBE_54", description="Release of the PBE potentials, as pymatgen calls it.")
+    potcars: dict[str, str] = Field(
+        default_factory=dict,
+        description="Potential per element, for example {Zn: Zn, Ga: Ga_d}; elsewhere that of "
+        "the Materials Project's PBE_54 sets.",
+    )
+    dispersion: Literal["D3", "D3-BJ"] | None = Field(
+        None, description="DFT-D3 with zero or Becke-Johnson damping."
+    )
+    soc: bool = Field(False, description="Spin-orbit coupling; needs spin: free.")
+    hubbard: dict[str, Hubbard] = Field(
+        default_factory=dict, description="DFT+U per element, for example {Fe: {l: 2, u: 4}}."
+    )
+    write_potential: list[Literal["core", "LOCPOT"]] = Field(
+        default=["core"],
+        description="core: ICORELEVEL = 0, for corrections after Kumagai and Oba; LOCPOT: for "
+        "those after Freysoldt, Neugebauer and Van de Walle.",
+    )
+    from_wavecar: bool = Field(
+        True,
+        description="Start from the WAVECAR that a lower fidelity left for the same geometry, "
+        "charge, cutoff and k-points.",
+    )
+    keep_wavecar: bool = Field(
+        False,
+        description="Keep the WAVECAR of the last geometry for a higher fidelity's from_wavecar; "
+        "they are large.",
+    )
+    high_energy: float | None = Field(
+        2.0,
+        gt=0,
+        description="Stop a distorted start that stays this far above the relaxed unperturbed "
+        "one, eV per cell; null: never.",
+    )
+    high_energy_after: int = Field(
+        30, ge=1, description="Ionic steps before a start can be stopped as too high."
+    )
+    stalled_energy: float = Field(
+        0.002, ge=0, description="A relaxation has stalled if its energy stays within this, eV."
+    )
+    stalled_steps: int = Field(
+        50, ge=2, description="Ionic steps of a stalled tail; its end is accepted as a minimum."
+    )
+    incar: dict[str, bool | int | float | str | list[float]] = Field(
+        default_factory=dict,
+        description="Further INCAR tags, for example {ALGO: All, NCORE: 4, KPAR: 2}.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> VaspSettings:
+        ways = [self.kpoints is not None, self.kpoint_density is not None, self.gamma_only]
+        if sum(ways) != 1:
+            raise ValueError("give exactly one of kpoints, kpoint_density and gamma_only")
+        for tag in self.incar:
+            if tag.upper() in OWNED:
+                raise ValueError(f"incar.{tag}: decided by {OWNED[tag.upper()]}; leave it out")
+        if self.soc and self.spin != "free":
+            raise ValueError("soc: needs spin: free; total spin is not conserved with it")
+        if self.magmom and self.spin != "free":
+            raise ValueError("magmom: needs spin: free; otherwise the total moment is fixed")
+        if self.spin_guesses == 2 and self.spin != "low":
+            raise ValueError("spin_guesses: two guesses need spin: low")
+        return self
+
+
+def check_vasp(where: str, settings: dict[str, Any], elements: set[str]) -> VaspSettings:
+    """Check the settings of a VASP fidelity.
+
+    Parameters
+    ----------
+    where
+        File and field, for the message.
+    settings
+        As they stand in the campaign file.
+    elements
+        Symbols that the cells hold.
+
+    Returns
+    -------
+    VaspSettings
+        With defaults filled in.
+
+    Raises
+    ------
+    CampaignError
+        Naming field, fault and remedy, and the nearest name for one that does not exist.
+    """
+    try:
+        checked = VaspSettings.model_validate(settings)
+    except ValidationError as error:
+        raise CampaignError("\n".join(_explain(where, item) for item in error.errors())) from None
+    for tag in checked.incar:
+        known = _incar_tags()
+        if tag.upper() not in known:
+            raise CampaignError(
+                f"{where}.incar.{tag}: no INCAR tag of VASP{did_you_mean(tag.upper(), known)}."
+            )
+    for field in ("potcars", "magmom", "hubbard"):
+        for symbol in getattr(checked, field):
+            if symbol not in elements:
+                raise CampaignError(
+                    f"{where}.{field}: {symbol!r} is not in the cells; they hold "
+                    f"{sorted(elements)}."
+                )
+    return checked
+
+
+def _explain(where: str, item: Any) -> str:
+    location = ".".join([where, *(str(part) for part in item["loc"])])
+    if item["type"] == "extra_forbidden":
+        section = Hubbard if item["loc"][0] == "hubbard" else VaspSettings
+        return f"{location}: unknown key{did_you_mean(str(item['loc'][-1]), section.model_fields)}."
+    message = item["msg"].removeprefix("Value error, ")
+    given = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r})"
+    return f"{location}: {message}{given}."
+
+
+def _incar_tags() -> set[str]:
+    """INCAR tags that pymatgen knows."""
+    import json
+    from pathlib import Path
+
+    import pymatgen.io.vasp.inputs as inputs
+
+    return set(json.loads((Path(inputs.__file__).parent / "incar_parameters.json").read_text()))

@@ -1,0 +1,337 @@
+"""VASP as a reference engine, on atomate2's Maker and custodian."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from atomate2.vasp.files import write_vasp_input_set
+from atomate2.vasp.jobs.base import BaseVaspMaker
+from atomate2.vasp.sets.base import VaspInputGenerator
+from jobflow import CURRENT_JOB, Response, job
+from pymatgen.core import Structure
+
+from defect_mf_flows.campaign.vasp import VaspSettings
+from defect_mf_flows.core.charge import charge_of, with_charge
+from defect_mf_flows.engines.base import ReferenceMaker, check_start
+from defect_mf_flows.engines.vasp import handlers as watch
+from defect_mf_flows.engines.vasp.results import CellOrder, calculation_of, check_run, unfinished
+from defect_mf_flows.engines.vasp.running import (
+    Progress,
+    copy_whole,
+    last_geometry,
+    last_wavecar,
+    next_execution,
+    read_progress,
+    run_in,
+    tidy,
+    wavecar_key,
+)
+from defect_mf_flows.engines.vasp.sets import ChargedCellSet
+from defect_mf_flows.engines.vasp.spin import low_spin
+from defect_mf_flows.errors import EngineError
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
+from defect_mf_flows.schemas.defect import StartStructure
+from defect_mf_flows.schemas.frame import content_hash
+from defect_mf_flows.settings import get_settings
+
+logger = logging.getLogger(__name__)
+
+UNPERTURBED = "Unperturbed"
+
+
+@dataclass
+class VaspReferenceMaker(ReferenceMaker):
+    """Reference calculations with VASP.
+
+    A job that custodian stops before the walltime is replaced by one that continues it; a job
+    that was killed continues when it is run again.
+    """
+
+    name: str = "vasp reference"
+
+    @job(data="frames", output_schema=Calculation)
+    def make(self, start: StartStructure) -> Response:
+        """Compute one start structure as a job, or as much of it as the walltime allows.
+
+        Parameters
+        ----------
+        start
+            Geometry, charge and spin.
+
+        Returns
+        -------
+        Calculation
+            Of all executions together, through the job that continues the last if one does.
+        """
+        current = CURRENT_JOB.job
+        calculation = self.compute(start, uuid=current.uuid)
+        if not unfinished(calculation):
+            return Response(output=calculation)
+        following = self.make(start)
+        following.name = current.name
+        following.config = current.config
+        return Response(replace=following)
+
+    def compute(self, start: StartStructure, *, uuid: str) -> Calculation:
+        """Run VASP once on a start structure, from where earlier executions ended.
+
+        Parameters
+        ----------
+        start
+            Geometry, charge and spin.
+        uuid
+            uuid of the calculation, and name of its folder.
+
+        Returns
+        -------
+        Calculation
+            With the ionic steps of all executions; with a failure of reason ``walltime`` if
+            VASP was stopped and another call would continue.
+
+        Raises
+        ------
+        ChargeError, FidelityError
+            If VASP computed another charge or functional than it was told.
+        """
+        check_start(start)
+        settings = self._vasp()
+        order = CellOrder.of(start.structure)
+        cell = with_charge(order.grouped(start.structure), start.charge)
+        folder = self.folder(uuid)
+        progress = read_progress(folder)
+        unpaired, guesses = start.spin, 0
+        if settings.spin_guesses == 2 and start.spin is None:
+            unpaired, guesses = self._better_spin(start, cell, folder)
+        inputs = self.inputs(start, unpaired=unpaired)
+        if not progress.finished or "Walltime reached" in progress.errors:
+            self._execute(start, cell, inputs, folder, progress)
+            progress = read_progress(folder)
+        expected = inputs.get_input_set(cell)
+        for run in progress.runs:
+            check_run(run, expected["INCAR"], start, self.fidelity)
+        calculation = calculation_of(
+            progress,
+            start,
+            order,
+            fidelity=self.fidelity,
+            kind=self.kind,
+            settings=settings,
+            limits=(self._fidelity().fmax, self._fidelity().steps),
+            inputs=expected,
+            uuid=uuid,
+            more_calls=guesses,
+        )
+        if not unfinished(calculation):
+            self._leave(calculation, cell, order, expected, folder)
+        return calculation
+
+    def inputs(self, start: StartStructure, *, unpaired: int | None = None) -> ChargedCellSet:
+        """Input set of one start structure; inspecting it needs no POTCARs.
+
+        Parameters
+        ----------
+        start
+            Charge state and defect.
+        unpaired
+            Unpaired electrons to fix.
+
+        Returns
+        -------
+        ChargedCellSet
+            Whose ``get_input_set`` takes the structure.
+        """
+        return ChargedCellSet(
+            settings=self._vasp(),
+            relax=self.kind is CalculationKind.RELAX,
+            fmax=self._fidelity().fmax,
+            steps=self._fidelity().steps,
+            symmetric=start.defect is None,
+            unpaired=start.spin if unpaired is None else unpaired,
+        )
+
+    def vasp_maker(self, start: StartStructure) -> BaseVaspMaker:
+        """The same calculation as a job of atomate2's own, with atomate2's task document.
+
+        Parameters
+        ----------
+        start
+            Charge state and defect.
+
+        Returns
+        -------
+        BaseVaspMaker
+            Whose ``make`` takes the structure.
+        """
+        machine = get_settings()
+        return BaseVaspMaker(
+            name=self.name,
+            input_set_generator=cast("VaspInputGenerator", self.inputs(start)),
+            run_vasp_kwargs={
+                "vasp_cmd": self._commands()[0],
+                "vasp_gamma_cmd": self._commands()[1],
+                "handlers": watch.handlers(
+                    self._vasp(),
+                    relax=self.kind is CalculationKind.RELAX,
+                    reference=None,
+                    limit=machine.vasp_walltime,
+                    buffer=machine.vasp_buffer,
+                    frozen=machine.vasp_frozen,
+                ),
+            },
+        )
+
+    def folder(self, uuid: str) -> Path:
+        """Folder of a calculation; shared by all workers of a site."""
+        return get_settings().scratch.resolve() / "vasp" / uuid
+
+    # -- one execution -------------------------------------------------------------------
+
+    def _execute(
+        self,
+        start: StartStructure,
+        cell: Structure,
+        inputs: ChargedCellSet,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
+        """Write inputs and run VASP."""
+        geometry, orbitals = last_geometry(folder, cell), last_wavecar(folder)
+        if inputs.relax:
+            inputs.steps = max(inputs.steps - len(progress.steps), 1)
+        execution = next_execution(folder)
+        self._write(geometry, inputs, execution)
+        if orbitals is None and self._vasp().from_wavecar:
+            orbitals = self._shared_wavecar(geometry, inputs)
+        if orbitals is not None:
+            copy_whole(orbitals, execution / "WAVECAR")
+        machine = get_settings()
+        run_in(
+            execution,
+            commands=self._commands(),
+            auto_gamma=not self._vasp().soc,
+            found_handlers=watch.handlers(
+                self._vasp(),
+                relax=inputs.relax,
+                reference=None if start.label == UNPERTURBED else self._reference(start),
+                limit=machine.vasp_walltime,
+                buffer=machine.vasp_buffer,
+                frozen=machine.vasp_frozen,
+            ),
+            poll=machine.vasp_poll,
+        )
+
+    def _write(self, geometry: Structure, inputs: ChargedCellSet, execution: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Settings of atomate2 for all its users must not change a fidelity.
+            write_vasp_input_set(
+                geometry,
+                cast("VaspInputGenerator", inputs),
+                execution,
+                apply_incar_updates=False,
+                clean_prev=False,
+            )
+
+    def _commands(self) -> tuple[str, str]:
+        machine = get_settings()
+        if self._vasp().soc:
+            return machine.vasp_ncl_cmd, machine.vasp_ncl_cmd
+        return machine.vasp_cmd, machine.vasp_gamma_cmd
+
+    # -- spin, orbitals and energies that other runs left ----------------------------------
+
+    def _better_spin(self, start: StartStructure, cell: Structure, folder: Path) -> tuple[int, int]:
+        """Unpaired electrons of the lower of two guesses at the first geometry, and the calls."""
+        note = folder / "spin.json"
+        if note.is_file():
+            content = json.loads(note.read_text())
+            return int(content["unpaired"]), int(content["calls"])
+        low = low_spin(cell)
+        energies: dict[int, float] = {}
+        calls = 0
+        for unpaired in (low, low + 2):
+            place = folder / f"spin_{unpaired}"
+            inputs = self.inputs(start, unpaired=unpaired)
+            inputs.relax = False
+            done = read_progress(place)
+            if not done.finished:
+                static = VaspReferenceMaker(
+                    self.name, self.fidelity, CalculationKind.STATIC, self.settings
+                )
+                static._execute(start, cell, inputs, place, done)
+                done = read_progress(place)
+            expected = inputs.get_input_set(cell)["INCAR"]
+            for run in done.runs:
+                check_run(run, expected, start, self.fidelity)
+            calls += done.calls
+            if done.steps:
+                energies[unpaired] = done.steps[-1].energy
+        best = min(energies, key=lambda n: energies[n], default=low)
+        note.write_text(json.dumps({"unpaired": best, "energies": energies, "calls": calls}))
+        return best, calls
+
+    def _reference(self, start: StartStructure) -> Path:
+        """Where the unperturbed start's run notes its energy for the distorted ones."""
+        key = content_hash(
+            {
+                "settings": self._fidelity().settings,
+                "defect": start.defect,
+                "charge": start.charge,
+                "spin": start.spin,
+                "lattice": np.round(start.structure.lattice.matrix, 5).tolist(),
+                "formula": start.structure.composition.formula,
+            }
+        )
+        return get_settings().scratch.resolve() / "vasp" / "unperturbed" / f"{key}.json"
+
+    def _shared_wavecar(self, geometry: Structure, inputs: ChargedCellSet) -> Path | None:
+        written = inputs.get_input_set(geometry)
+        key = wavecar_key(geometry, dict(written["INCAR"]), str(written["KPOINTS"]))
+        path = get_settings().scratch.resolve() / "vasp" / "wavecars" / key
+        return path if path.is_file() else None
+
+    def _leave(
+        self,
+        calculation: Calculation,
+        cell: Structure,
+        order: CellOrder,
+        expected: Any,
+        folder: Path,
+    ) -> None:
+        """Leave energy and orbitals to other runs, and tidy up."""
+        final = calculation.final_structure
+        if calculation.failure is None and final is not None and calculation.final_energy:
+            if calculation.start == UNPERTURBED and self.kind is CalculationKind.RELAX:
+                start = StartStructure(
+                    defect=calculation.defect,
+                    charge=calculation.charge,
+                    spin=calculation.spin,
+                    label=calculation.start,
+                    structure=final,
+                )
+                note = self._reference(start)
+                note.parent.mkdir(parents=True, exist_ok=True)
+                note.write_text(json.dumps({"energy": calculation.final_energy}))
+            orbitals = last_wavecar(folder)
+            if self._vasp().keep_wavecar and orbitals is not None:
+                geometry = with_charge(order.grouped(final), charge_of(cell))
+                key = wavecar_key(geometry, dict(expected["INCAR"]), str(expected["KPOINTS"]))
+                shared = get_settings().scratch.resolve() / "vasp" / "wavecars" / key
+                copy_whole(orbitals, shared)
+        tidy(folder)
+
+    # -- settings ------------------------------------------------------------------------
+
+    def _fidelity(self) -> Any:
+        if self.settings is None:
+            raise EngineError(f"{self.name}: no fidelity settings; build it from a campaign.")
+        return self.settings
+
+    def _vasp(self) -> VaspSettings:
+        return VaspSettings.model_validate(self._fidelity().settings)

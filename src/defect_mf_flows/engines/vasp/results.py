@@ -1,0 +1,332 @@
+"""From what VASP left to a Calculation: frames, failures, and the checks of charge and method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pymatgen.core import Structure
+
+from defect_mf_flows.campaign.vasp import VaspSettings
+from defect_mf_flows.core.charge import with_charge
+from defect_mf_flows.engines.ase import EXPLODED_FORCE
+from defect_mf_flows.engines.vasp import handlers as watch
+from defect_mf_flows.engines.vasp.parsing import Run, Step
+from defect_mf_flows.engines.vasp.running import Progress
+from defect_mf_flows.errors import ChargeError, FidelityError
+from defect_mf_flows.schemas.calculation import (
+    Calculation,
+    CalculationKind,
+    EngineRecord,
+    Failure,
+    FailureReason,
+)
+from defect_mf_flows.schemas.defect import StartStructure
+from defect_mf_flows.schemas.frame import Frame, Lineage
+
+#: Tags that make a label what it is, with VASP's defaults.
+METHOD: dict[str, Any] = {
+    "GGA": "PE",
+    "LHFCALC": False,
+    "AEXX": 0.25,
+    "HFSCREEN": 0.2,
+    "ENCUT": None,
+    "ISPIN": 1,
+    "NUPDOWN": -1,
+    "IVDW": 0,
+    "LSORBIT": False,
+    "LDAU": False,
+    "PREC": "Normal",
+    "ISMEAR": 1,
+    "SIGMA": 0.2,
+}
+
+#: Executions in a row that may end without a new ionic step.
+IDLE_EXECUTIONS = 3
+MOST_EXECUTIONS = 50
+
+_REASONS: list[tuple[str, FailureReason, str]] = [
+    (watch.HIGH_ENERGY, FailureReason.HIGH_ENERGY, "stays above the relaxed unperturbed start"),
+    (watch.EXPLODED, FailureReason.EXPLODED, "an atom has flown away"),
+    (watch.POSITIVE, FailureReason.UNPHYSICAL_ENERGY, "the energy stays positive"),
+    (watch.MEMORY, FailureReason.MEMORY, "out of memory with KPAR = 1; use more nodes"),
+    ("out_of_memory", FailureReason.MEMORY, "out of memory with KPAR = 1; use more nodes"),
+    ("Unconverged", FailureReason.SCF, "the SCF did not converge with any algorithm"),
+    ("Non-converging job", FailureReason.SCF, "the SCF did not converge with any algorithm"),
+]
+
+
+@dataclass(frozen=True)
+class CellOrder:
+    """Order of a cell's atoms in POSCAR, where every element stands together.
+
+    Attributes
+    ----------
+    indices
+        Index into the frame's cell for every atom of POSCAR.
+    """
+
+    indices: tuple[int, ...]
+
+    @classmethod
+    def of(cls, structure: Structure) -> CellOrder:
+        """Order of a structure; elements in the order in which they first appear."""
+        symbols = [site.specie.symbol for site in structure]
+        first = {symbol: symbols.index(symbol) for symbol in set(symbols)}
+        return cls(tuple(sorted(range(len(symbols)), key=lambda i: (first[symbols[i]], i))))
+
+    def grouped(self, structure: Structure) -> Structure:
+        """The structure with the atoms in POSCAR's order."""
+        return Structure.from_sites([structure[i] for i in self.indices])
+
+    def restored(self, array: np.ndarray) -> np.ndarray:
+        """Rows in POSCAR's order, back in the frame's order."""
+        back = np.empty_like(array)
+        back[list(self.indices)] = array
+        return back
+
+
+def check_run(run: Run, expected: Any, start: StartStructure, fidelity: str) -> None:
+    """Refuse labels of another charge or method than the ones that were asked for.
+
+    Parameters
+    ----------
+    run
+        What VASP did.
+    expected
+        The INCAR that was written.
+    start
+        What should be computed.
+    fidelity
+        Name of the fidelity, for the message.
+
+    Raises
+    ------
+    ChargeError
+        If NELECT and the valences give another charge.
+    FidelityError
+        If a tag of the method differs; names it.
+    """
+    if run.charge != start.charge:
+        raise ChargeError(
+            f"{run.source}: VASP computed charge {run.charge:+d} (NELECT {run.nelect:g} of "
+            f"{run.valence:g}), not {start.charge:+d}; remove the folder and run again."
+        )
+    for tag, default in METHOD.items():
+        wanted, got = (_plain(source.get(tag, default)) for source in (expected, run.incar))
+        hybrid_only = tag in ("AEXX", "HFSCREEN") and not expected.get("LHFCALC", False)
+        if not hybrid_only and wanted != got:
+            raise FidelityError(
+                f"{run.source}: {tag} is {got}, but fidelity {fidelity!r} has {wanted}; these "
+                "labels belong to another fidelity. Remove the folder and run again."
+            )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.strip().upper()
+    return round(float(value), 6) if isinstance(value, int | float) else value
+
+
+def frames_of(
+    steps: list[Step], start: StartStructure, order: CellOrder, *, fidelity: str, uuid: str
+) -> list[Frame]:
+    """Turn ionic steps into frames on the start's lattice, in the start's order of atoms.
+
+    Parameters
+    ----------
+    steps
+        With a converged SCF.
+    start
+        Charge, spin and lattice.
+    order
+        Of the atoms in POSCAR.
+    fidelity, uuid
+        Fidelity and calculation of the frames.
+
+    Returns
+    -------
+    list of Frame
+        Charge set by us; ``check_run`` has compared it with what VASP computed.
+
+    Raises
+    ------
+    FidelityError
+        If the lattice is not the start's.
+    """
+    frames = []
+    symbols = [site.specie.symbol for site in start.structure]
+    for number, step in enumerate(steps):
+        lattice = start.structure.lattice
+        if not np.allclose(step.structure.lattice.matrix, lattice.matrix, atol=1e-4):
+            raise FidelityError(f"{uuid} step {number}: the cell has changed; ISIF must be 2.")
+        positions = order.restored(np.array(step.structure.frac_coords))
+        lineage = Lineage(
+            defect=start.defect,
+            charge=start.charge,
+            start=start.label,
+            calculation=uuid,
+            step=number,
+        )
+        frames.append(
+            Frame(
+                structure=with_charge(Structure(lattice, symbols, positions), start.charge),
+                charge=start.charge,
+                spin=start.spin,
+                fidelity=fidelity,
+                energy=step.energy,
+                forces=order.restored(step.forces),
+                stress=step.stress,
+                lineage=lineage,
+            )
+        )
+    return frames
+
+
+def calculation_of(
+    progress: Progress,
+    start: StartStructure,
+    order: CellOrder,
+    *,
+    fidelity: str,
+    kind: CalculationKind,
+    settings: VaspSettings,
+    limits: tuple[float, int],
+    inputs: Any,
+    uuid: str,
+    more_calls: int = 0,
+) -> Calculation:
+    """Make the document of a calculation from all its executions.
+
+    Parameters
+    ----------
+    progress
+        What they have reached.
+    start, order
+        What was computed, and the order of its atoms in POSCAR.
+    fidelity, kind, settings
+        Of the Maker.
+    limits
+        Force threshold, eV/A, and ionic steps.
+    inputs
+        The input set that was written.
+    uuid
+        Of the calculation.
+    more_calls
+        Force calls outside the executions (guesses of the spin).
+
+    Returns
+    -------
+    Calculation
+        With a failure of reason ``walltime`` if it can continue.
+    """
+    finite = [s for s in progress.steps if np.isfinite(s.energy) and np.isfinite(s.forces).all()]
+    frames = frames_of(finite, start, order, fidelity=fidelity, uuid=uuid)
+    failure = _failure(progress, frames, start, kind, settings, limits)
+    last = progress.runs[-1] if progress.runs else None
+    incar = {k: v for k, v in dict(inputs["INCAR"]).items() if k != "MAGMOM"}
+    record = {
+        **settings.model_dump(mode="json"),
+        "charge": start.charge,
+        "incar": {k: v if isinstance(v, bool | int | float) else str(v) for k, v in incar.items()},
+        "kpoints": str(inputs["KPOINTS"]),
+        "potcars": [p.header for p in inputs["POTCAR"]],
+        "magnetization": last.magnetization if last else None,
+    }
+    return Calculation(
+        job_uuid=uuid,
+        kind=kind,
+        fidelity=fidelity,
+        defect=start.defect,
+        charge=start.charge,
+        spin=start.spin,
+        start=start.label,
+        n_atoms=len(start.structure),
+        converged=failure is None,
+        failure=None
+        if failure is None
+        else Failure(
+            stage=kind.value,
+            reason=failure[0],
+            message=failure[1],
+            fidelity=fidelity,
+            defect=start.defect,
+            charge=start.charge,
+            start=start.label,
+        ),
+        n_calls=progress.calls + more_calls,
+        seconds=progress.seconds,
+        engine=EngineRecord(
+            name="vasp", version=last.version if last else "unknown", settings=record
+        ),
+        band_edges=last.edges if last and failure is None else None,
+        final_energy=frames[-1].energy if frames else None,
+        final_structure=frames[-1].structure if frames else None,
+        n_frames=len(frames),
+        frames=frames,
+    )
+
+
+def unfinished(calculation: Calculation) -> bool:
+    """Tell whether another execution would continue this one."""
+    failure = calculation.failure
+    return failure is not None and failure.reason is FailureReason.WALLTIME
+
+
+def _failure(
+    progress: Progress,
+    frames: list[Frame],
+    start: StartStructure,
+    kind: CalculationKind,
+    settings: VaspSettings,
+    limits: tuple[float, int],
+) -> tuple[FailureReason, str] | None:
+    """Why a calculation is not what was asked for; None if it is."""
+    fmax, most_steps = limits
+    stopped = watch.WALLTIME in progress.errors
+    for name, reason, message in _REASONS:
+        # An SCF that was stopped has not converged, which says nothing of the algorithm.
+        if name in progress.errors and not (stopped and reason is FailureReason.SCF):
+            return reason, message
+    if frames and _exploded(frames, start):
+        return FailureReason.EXPLODED, "forces or displacements of an explosion"
+    if frames and _converged(frames[-1], kind, fmax):
+        return None
+    energies = [frame.energy for frame in frames]
+    if kind is CalculationKind.RELAX and watch.has_stalled(
+        energies, steps=settings.stalled_steps, tolerance=settings.stalled_energy
+    ):
+        return None
+    if len(frames) >= most_steps and kind is CalculationKind.RELAX:
+        return FailureReason.STEPS, f"forces above {fmax} eV/A after {len(frames)} steps"
+    if stopped or not progress.finished:
+        if progress.idle < IDLE_EXECUTIONS and progress.executions < MOST_EXECUTIONS:
+            return FailureReason.WALLTIME, f"stopped after {len(frames)} ionic steps; continues"
+        return (
+            FailureReason.OTHER,
+            f"{progress.executions} executions, the last {progress.idle} without a new ionic step; "
+            "give it more time or cores",
+        )
+    return _other(progress)
+
+
+def _converged(frame: Frame, kind: CalculationKind, fmax: float) -> bool:
+    largest = float(np.linalg.norm(frame.forces, axis=1).max())
+    # VASP compares before it rounds its output.
+    return kind is CalculationKind.STATIC or largest <= fmax * 1.001 + 1e-4
+
+
+def _exploded(frames: list[Frame], start: StartStructure) -> bool:
+    last = frames[-1]
+    return watch.has_exploded(start.structure, last.structure) or bool(
+        np.linalg.norm(last.forces, axis=1).max() > EXPLODED_FORCE
+    )
+
+
+def _other(progress: Progress) -> tuple[FailureReason, str]:
+    last = progress.runs[-1] if progress.runs else None
+    if last is not None and last.steps and not last.steps[-1].scf_converged:
+        return FailureReason.SCF, "the SCF of the last ionic step did not converge"
+    what = "; ".join(dict.fromkeys(progress.errors)) or "VASP ended without a reason"
+    return FailureReason.OTHER, what[:500]

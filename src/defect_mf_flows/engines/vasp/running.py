@@ -1,0 +1,294 @@
+"""Executions of VASP: one folder per calculation, one subfolder per execution.
+
+The folder is named after the job, so that a job that was stopped before its walltime, killed, or
+repeated finds what it had reached: ionic steps, CONTCAR and WAVECAR.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tarfile
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from pymatgen.core import Structure
+
+from defect_mf_flows.core.charge import charge_of, with_charge
+from defect_mf_flows.engines.vasp.parsing import Run, Step, read_run
+from defect_mf_flows.errors import EngineError
+from defect_mf_flows.schemas.frame import content_hash, structure_key
+
+logger = logging.getLogger(__name__)
+
+OUTCOME = "outcome.json"
+#: An execution that was stopped sooner began too late in its allocation to tell anything, s.
+FAIR_CHANCE = 300.0
+#: Geometries closer than this are the same ionic step, read twice, A.
+SAME_GEOMETRY = 1e-4
+
+
+@dataclass
+class Progress:
+    """What all executions of a calculation have reached so far.
+
+    Attributes
+    ----------
+    runs
+        Every execution that VASP began, in order; attempts that custodian corrected included.
+    steps
+        Ionic steps with a converged SCF, without repeats.
+    calls
+        Ionic steps in all, those with an unconverged SCF included.
+    seconds
+        Wall time.
+    errors
+        Errors of the last execution, as custodian named them.
+    finished
+        The last execution ended by itself.
+    executions
+        Number of executions.
+    idle
+        Executions in a row, at the end, that had time and yet added no ionic step.
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    calls: int = 0
+    seconds: float = 0.0
+    errors: list[str] = field(default_factory=list)
+    finished: bool = False
+    executions: int = 0
+    idle: int = 0
+
+
+def read_progress(folder: Path) -> Progress:
+    """Read everything that a calculation's folder holds.
+
+    Parameters
+    ----------
+    folder
+        Of the calculation; need not exist.
+
+    Returns
+    -------
+    Progress
+        Also of an execution that was killed without a word.
+    """
+    progress = Progress()
+    for execution in executions(folder):
+        before = len(progress.steps)
+        for run in _attempts(execution):
+            progress.runs.append(run)
+            progress.calls += len(run.steps)
+            for step in run.steps:
+                if step.scf_converged:
+                    _append(progress.steps, step)
+        outcome = _outcome(execution)
+        progress.executions += 1
+        progress.seconds += outcome["seconds"]
+        progress.errors = outcome["errors"]
+        progress.finished = outcome["ended"]
+        had_time = outcome["seconds"] >= FAIR_CHANCE or not outcome["ended"]
+        if len(progress.steps) > before:
+            progress.idle = 0
+        elif had_time:
+            progress.idle += 1
+    return progress
+
+
+def executions(folder: Path) -> list[Path]:
+    """Folders of a calculation's executions, first to last."""
+    return sorted(folder.glob("run_[0-9][0-9][0-9]"))
+
+
+def next_execution(folder: Path) -> Path:
+    """Make the folder of the next execution."""
+    path = folder / f"run_{len(executions(folder)) + 1:03d}"
+    path.mkdir(parents=True)
+    return path
+
+
+def _append(steps: list[Step], step: Step) -> None:
+    """Append, unless it repeats the last geometry: a continued run may compute it again."""
+    if steps:
+        shift = step.structure.frac_coords - steps[-1].structure.frac_coords
+        moved = step.structure.lattice.get_cartesian_coords(shift - np.round(shift))
+        if np.abs(moved).max() < SAME_GEOMETRY:
+            steps[-1] = step
+            return
+    steps.append(step)
+
+
+def _attempts(execution: Path) -> list[Run]:
+    """Runs of one execution: those that custodian corrected (in its archives) and the last."""
+    found: list[Run | None] = []
+    archives = sorted(execution.glob("error.*.tar.gz"), key=lambda p: int(p.name.split(".")[1]))
+    for archive in archives:
+        with tempfile.TemporaryDirectory() as place, tarfile.open(archive) as tar:
+            for member in tar.getmembers():
+                member.name = Path(member.name).name
+                if member.name in ("vasprun.xml", "OUTCAR"):
+                    tar.extract(member, place, filter="data")
+            if any(Path(place).iterdir()):
+                found.append(read_run(Path(place)))
+    try:
+        found.append(read_run(execution))
+    except EngineError as error:
+        logger.warning("%s", error)
+    return [run for run in found if run is not None]
+
+
+def _outcome(execution: Path) -> dict[str, Any]:
+    path = execution / OUTCOME
+    if path.is_file():
+        return dict(json.loads(path.read_text()))
+    return {"seconds": 0.0, "errors": ["Killed"], "ended": False}
+
+
+def last_geometry(folder: Path, start: Structure) -> Structure:
+    """Geometry from which the next execution starts.
+
+    Parameters
+    ----------
+    folder
+        Of the calculation.
+    start
+        The start structure in the order of POSCAR, with its charge.
+
+    Returns
+    -------
+    Structure
+        The last readable CONTCAR on the lattice of the start, or the start itself.
+    """
+    from pymatgen.io.vasp.inputs import Poscar
+
+    for execution in reversed(executions(folder)):
+        try:
+            reached = Poscar.from_file(execution / "CONTCAR").structure
+        except Exception:  # none, empty or cut off
+            continue
+        if [s.specie.symbol for s in reached] == [s.specie.symbol for s in start]:
+            moved = Structure(start.lattice, reached.species, reached.frac_coords)
+            return with_charge(moved, charge_of(start))
+    return start
+
+
+def last_wavecar(folder: Path) -> Path | None:
+    """WAVECAR of the last execution that left one."""
+    for execution in reversed(executions(folder)):
+        path = execution / "WAVECAR"
+        if path.is_file() and path.stat().st_size > 0:
+            return path
+    return None
+
+
+def wavecar_key(structure: Structure, incar: dict[str, Any], kpoints: str) -> str:
+    """What two runs must share for one to start from the other's orbitals.
+
+    Parameters
+    ----------
+    structure
+        Geometry with its charge.
+    incar
+        Tags of either run.
+    kpoints
+        The KPOINTS file.
+
+    Returns
+    -------
+    str
+        SHA-256 of geometry, charge, cutoff, k-points and spin.
+    """
+    shared = ("ENCUT", "ISPIN", "LSORBIT", "NUPDOWN", "NELECT")
+    tags = {tag: incar[tag] for tag in shared if tag in incar}
+    geometry = {
+        "lattice": np.round(structure.lattice.matrix, 5).tolist(),
+        "species": structure_key(structure)["species"],
+        "frac": (np.round(structure.frac_coords, 6) % 1.0).tolist(),
+    }
+    return content_hash(
+        {"geometry": geometry, "charge": charge_of(structure), "tags": tags, "kpoints": kpoints}
+    )
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy orbitals whole or not at all; VASP writes into its WAVECAR, so a link will not do."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target.with_suffix(".part"))
+    target.with_suffix(".part").replace(target)
+
+
+def run_in(
+    execution: Path,
+    *,
+    commands: tuple[str, str],
+    auto_gamma: bool,
+    found_handlers: list[Any],
+    poll: float,
+) -> None:
+    """Run VASP under custodian and write down how it ended.
+
+    Parameters
+    ----------
+    execution
+        Folder with the inputs.
+    commands
+        For the standard and for the Gamma-only executable.
+    auto_gamma
+        Use the second where the grid is Gamma.
+    found_handlers
+        Custodian's handlers.
+    poll
+        Seconds between looks at the process.
+    """
+    from atomate2.vasp.run import run_vasp
+    from custodian.custodian import CustodianError
+
+    began = time.monotonic()
+    errors: list[str] = []
+    try:
+        run_vasp(
+            vasp_cmd=commands[0],
+            vasp_gamma_cmd=commands[1],
+            handlers=found_handlers,
+            max_errors=10,
+            scratch_dir=cast("str", None),  # run where the inputs are
+            vasp_job_kwargs={"auto_gamma": auto_gamma},
+            custodian_kwargs={
+                "directory": str(execution),
+                "polling_time_step": poll,
+                "monitor_freq": 6,
+            },
+        )
+    except CustodianError as error:
+        errors.append(f"{type(error).__name__}: {error}"[:300])
+    errors = [*_corrections(execution), *errors]
+    outcome = {"seconds": time.monotonic() - began, "errors": errors, "ended": True}
+    part = execution / f"{OUTCOME}.part"
+    part.write_text(json.dumps(outcome))
+    part.replace(execution / OUTCOME)
+
+
+def _corrections(execution: Path) -> list[str]:
+    """Errors that ended the run: those for which custodian had no correction."""
+    path = execution / "custodian.json"
+    if not path.is_file():
+        return []
+    corrections = [c for entry in json.loads(path.read_text()) for c in entry["corrections"]]
+    return [str(error) for c in corrections if not c["actions"] for error in c["errors"]]
+
+
+def tidy(folder: Path) -> None:
+    """Compress outputs and drop orbitals once a calculation has ended."""
+    from atomate2.common.files import gzip_output_folder
+
+    for execution in executions(folder):
+        for name in ("WAVECAR", "CHG", "CHGCAR"):
+            (execution / name).unlink(missing_ok=True)
+        gzip_output_folder(execution, "atomate", ["OUTCAR", "vasprun.xml", "LOCPOT", "XDATCAR"])
