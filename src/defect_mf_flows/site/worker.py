@@ -78,6 +78,7 @@ class Worker:
         launchpad = self.site.launchpad(worker=True)
         if fw_id is not None:
             patiently(lambda: refuse_other_version(launchpad, fw_id))
+            patiently(lambda: take_over(launchpad, fw_id))
         for number in STOPPING:
             signal.signal(number, self._stop)
         while self._stopped is None:
@@ -119,6 +120,32 @@ class Worker:
         if status == -signal.SIGKILL:
             return "killed, as a kernel does with a process that takes too much memory"
         return f"the computing process ended with status {status}"
+
+
+def take_over(launchpad: LaunchPad, fw_id: int) -> None:
+    """Free the job of this queue job's earlier start, which ended with its node.
+
+    Slurm starts a job whose node has failed again, under the same id, and nobody else knows that
+    the first start is dead.
+
+    Parameters
+    ----------
+    launchpad
+        The LaunchPad.
+    fw_id
+        The job that the queue job was made for.
+    """
+    queue_job = os.environ.get("SLURM_JOB_ID")
+    if queue_job is None or os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+        return
+    found = launchpad.fireworks.find_one({"fw_id": fw_id, "state": "RUNNING"}, {"launches": 1})
+    own = {
+        "launch_id": max((found or {}).get("launches", []), default=None),
+        "state_history.reservation_id": {"$in": [queue_job, int(queue_job)]},
+    }
+    launch = launchpad.launches.find_one(own, {"fworker.name": 1})
+    if launch is not None:
+        give_back(launchpad, launch["fworker"]["name"], "ended with its node")
 
 
 def give_back(launchpad: LaunchPad, worker: str, cause: str) -> list[int]:
