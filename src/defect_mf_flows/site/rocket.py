@@ -92,9 +92,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     if arguments.fw_id is not None:
         fw_rocket.Rocket(launchpad, fworker, arguments.fw_id).run()
     else:
-        run_jobs(
-            launchpad, fworker, Path.cwd(), idle=arguments.idle, linger=arguments.linger
-        )
+        run_jobs(launchpad, fworker, Path.cwd(), idle=arguments.idle, linger=arguments.linger)
 
 
 def main() -> None:
