@@ -1,17 +1,20 @@
 # Two commands do everything on a bare clone with Python 3.11, git and make:
 #   make demo   installs into .venv and runs the quickstart campaign
 #   make test   installs into .venv, lints, type-checks and runs every test
+# A third also installs Slurm on the machine, where it may: make test-integration
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 CAMPAIGN ?= examples/quickstart.yaml
 
-.PHONY: help install demo lint test clean
+.PHONY: help install demo lint test test-integration clean
 
 help:
 	@echo "make demo   install into .venv, run $(CAMPAIGN), print where its report is"
 	@echo "make test   install into .venv, lint, type-check, check imports, run every test"
+	@echo "make test-integration  a campaign through real mongod, Slurm and qlaunch; as root it"
+	@echo "            installs Slurm by apt-get; where there is none it skips and says why"
 	@echo "make lint   only the static checks"
 	@echo "make clean  remove .venv and caches; campaigns stay"
 
@@ -38,6 +41,10 @@ test: lint
 	$(BIN)/defect-mf validate examples/quickstart.yaml
 	$(BIN)/defect-mf validate examples/zns.yaml
 	$(BIN)/pytest
+
+test-integration: install
+	tests/integration/install_slurm.sh
+	$(BIN)/pytest -m 'slurm or mongod' tests/integration
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -107,7 +107,7 @@ def test_the_queue_script_names_the_site_and_its_worker(tmp_path: Path) -> None:
     write_site_files(SiteValues(folder=folder, account="chem", gpu_queue="a100"))
     adapter = read_adapter(folder / "my_gpu_qadapter.yaml")
     script = adapter.get_script_str(str(tmp_path))
-    (line,) = [text for text in script.splitlines() if text.startswith("defect-mf worker")]
+    (line,) = [text for text in script.splitlines() if text.startswith("exec defect-mf worker")]
     assert line.endswith(f"--site '{folder}' --fworker my_gpu_fworker.yaml singleshot")
     for wanted in ("--partition=a100", "--account=chem", "--gpus-per-node=1"):
         assert f"#SBATCH {wanted}" in script

@@ -228,7 +228,7 @@ def _qadapter(values: SiteValues, fworker: str) -> dict[str, Any]:
     return {
         "_fw_name": "CommonAdapter",
         "_fw_q_type": "SLURM",
-        "rocket_launch": shlex.join([*words, "singleshot"]),
+        "rocket_launch": f"exec {shlex.join([*words, 'singleshot'])}",
         "nodes": 1,
         "ntasks": 1,
         "cpus_per_task": 1,
@@ -314,10 +314,14 @@ Worker of the GPU node: training and surrogate search. Needs no reference engine
 _QADAPTER = """
 Slurm, CPU nodes: `qlaunch -r -c SITE rapidfire`, one queue job per job of a campaign.
 Walltime, cores and memory come from `routing` in defect_mf.yaml, over the values here.
+"exec": Slurm kills what is left as soon as the batch script ends, and a shell ends on the
+signal of a walltime before the worker has given its job back.
 """
 _GPU_QADAPTER = """
 Slurm, GPU nodes: `qlaunch -r -c SITE -w SITE/my_gpu_fworker.yaml -q SITE/my_gpu_qadapter.yaml
 rapidfire`. Walltime, cores, memory and GPUs come from `routing` in defect_mf.yaml.
+"exec": Slurm kills what is left as soon as the batch script ends, and a shell ends on the
+signal of a walltime before the worker has given its job back.
 """
 _JOBFLOW = """
 Job store of a site: documents in MongoDB, arrays and files in GridFS. Name the file in

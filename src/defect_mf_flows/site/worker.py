@@ -83,8 +83,10 @@ class Worker:
         """
         launchpad = self.site.launchpad(worker=True)
         launchpad.holder = self.name
-        if fw_id is not None and not self._may_run(launchpad, fw_id):
-            return 0
+        if fw_id is not None:
+            if not self._may_run(launchpad, fw_id):
+                return 0
+            patiently(lambda: take_over(launchpad, fw_id))
         for number in STOPPING:
             signal.signal(number, self._stop)
         fresh_starts = 0
@@ -159,3 +161,29 @@ class Worker:
         if status == FAILED:
             return Cause.SERVER, "or its answer could not be recorded, see the worker's log"
         return Cause.CRASH, f"status {status}"
+
+
+def take_over(launchpad: SiteLaunchPad, fw_id: int) -> None:
+    """Free the job of this queue job's earlier start, which ended with its node.
+
+    Slurm starts a job whose node has failed again, under the same id, and nobody else knows that
+    the first start is dead.
+
+    Parameters
+    ----------
+    launchpad
+        The LaunchPad.
+    fw_id
+        The job that the queue job was made for.
+    """
+    queue_job = os.environ.get("SLURM_JOB_ID")
+    if queue_job is None or os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+        return
+    found = launchpad.fireworks.find_one({"fw_id": fw_id, "state": "RUNNING"}, {"launches": 1})
+    own = {
+        "launch_id": max((found or {}).get("launches", []), default=None),
+        "state_history.reservation_id": {"$in": [queue_job, int(queue_job)]},
+    }
+    launch = launchpad.launches.find_one(own, {"fworker.name": 1})
+    if launch is not None:
+        give_back(launchpad, launch["fworker"]["name"], Cause.VANISHED, "with its node")
