@@ -40,11 +40,11 @@ lint: install
 test: lint
 	$(BIN)/defect-mf validate examples/quickstart.yaml
 	$(BIN)/defect-mf validate examples/zns.yaml
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-integration: install
 	tests/integration/install_slurm.sh
-	$(BIN)/pytest -m 'slurm or mongod' tests/integration
+	$(BIN)/pytest -m 'slurm or long or mongod' tests
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -18,7 +18,7 @@ from fireworks.utilities.fw_utilities import explicit_serialize
 from jobflow import Flow, JobStore, job
 from jobflow.managers.fireworks import flow_to_workflow
 
-from defect_mf_flows.local.store import ensure_indexes
+from defect_mf_flows.launchpad.indexes import ensure_indexes
 from defect_mf_flows.powerups import route, stamp
 from defect_mf_flows.schemas.routing import Routing
 from defect_mf_flows.site.connection import SiteWorkerLaunchPad

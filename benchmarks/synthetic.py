@@ -18,7 +18,8 @@ from defect_mf_flows.campaign import DefectSettings, HostSettings
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.defects import generate_defects
 from defect_mf_flows.jobs.common import read_output
-from defect_mf_flows.local.store import ensure_indexes, local_job_store
+from defect_mf_flows.launchpad.indexes import ensure_indexes
+from defect_mf_flows.local.store import local_job_store
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
 from defect_mf_flows.schemas.defect import DefectSet
 from defect_mf_flows.schemas.frame import Frame, Lineage, content_hash

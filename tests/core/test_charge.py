@@ -39,7 +39,8 @@ from defect_mf_flows.schemas.defect import Defect
 from defect_mf_flows.schemas.frame import Frame
 
 CHARGES = st.integers(-12, 12)
-BAD = [0.5, -1e-9, float("nan"), float("inf"), True, np.True_, "0", b"1", 1j, [0], None, object()]
+NO_NUMBER = type("NoNumber", (), {"__repr__": lambda self: "NoNumber()"})()
+BAD = [0.5, -1e-9, float("nan"), float("inf"), True, np.True_, "0", b"1", 1j, [0], None, NO_NUMBER]
 
 
 @given(charge=CHARGES)

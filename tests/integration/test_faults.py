@@ -21,7 +21,7 @@ from defect_mf_flows.launchpad.failures import stacktrace
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.testing import write_campaign
 
-pytestmark = [pytest.mark.mongod, pytest.mark.slow]
+pytestmark = [pytest.mark.mongod, pytest.mark.long]
 
 CHANGES = {
     "defects.charges": {"v_Zn": [-1]},

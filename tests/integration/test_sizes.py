@@ -31,8 +31,9 @@ from defect_mf_flows.jobs.picks import gather_labels
 from defect_mf_flows.jobs.results import ResultsMaker
 from defect_mf_flows.jobs.search import gather_search
 from defect_mf_flows.jobs.verification import VerifyMaker, judge_round
+from defect_mf_flows.launchpad.indexes import ensure_indexes
 from defect_mf_flows.local.mongod import PrivateMongod
-from defect_mf_flows.local.store import ensure_indexes, local_job_store
+from defect_mf_flows.local.store import local_job_store
 from defect_mf_flows.schemas.base import Document
 from defect_mf_flows.schemas.calculation import CalculationKind, Failure, FailureReason
 from defect_mf_flows.schemas.dataset import Dataset, DatasetEntry, FrameReference, Picks, Split
@@ -52,7 +53,7 @@ from defect_mf_flows.schemas.search import (
     VerificationSet,
 )
 
-pytestmark = [pytest.mark.mongod, pytest.mark.slow]
+pytestmark = [pytest.mark.mongod, pytest.mark.long]
 
 LIMIT = 16 * 2**20
 CHARGES = [(f"defect_{number}", charge) for number in range(20) for charge in range(-3, 4)]

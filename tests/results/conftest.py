@@ -10,8 +10,9 @@ from defect_mf_flows.campaign import FidelitySettings
 from defect_mf_flows.engines import reference_maker
 from defect_mf_flows.errors import ServiceError
 from defect_mf_flows.jobs.common import Stage, staged
+from defect_mf_flows.launchpad.indexes import ensure_indexes
 from defect_mf_flows.local.mongod import PrivateMongod, find_mongod
-from defect_mf_flows.local.store import disk_job_store, ensure_indexes, local_job_store
+from defect_mf_flows.local.store import disk_job_store, local_job_store
 from defect_mf_flows.schemas.calculation import CalculationKind
 
 HASHES = {"one": "1" * 64, "two": "2" * 64}

@@ -13,7 +13,7 @@ import defect_mf_flows.results.campaign
 import defect_mf_flows.results.records
 from defect_mf_flows.core.charge import atoms_charge, atoms_fidelity, charge_of
 from defect_mf_flows.errors import ResultsError, VersionError
-from defect_mf_flows.local.store import INDEXES
+from defect_mf_flows.launchpad.indexes import OUTPUTS
 from defect_mf_flows.results import ANY, CampaignResults, Records, Selection
 from defect_mf_flows.schemas.base import SCHEMA_VERSION
 from defect_mf_flows.schemas.calculation import Calculation
@@ -188,7 +188,7 @@ def test_queries_use_an_index(filled, filters):
 
 
 def test_indexes_name_each_combination_once():
-    assert len(set(INDEXES)) == len(INDEXES)
+    assert len(set(OUTPUTS)) == len(OUTPUTS)
     assert repr(ANY) == "ANY"
 
 

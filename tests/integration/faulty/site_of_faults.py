@@ -20,11 +20,13 @@ from fireworks import LaunchPad
 from jobflow import JobStore
 
 from defect_mf_flows.launchpad.failures import lost_connection, stacktrace
+from defect_mf_flows.launchpad.indexes import ensure_indexes
 from defect_mf_flows.launchpad.progress import Progress, workflow_progress
 from defect_mf_flows.local.mongod import PrivateMongod
-from defect_mf_flows.local.store import ensure_indexes
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.site.connection import Site
+from defect_mf_flows.site.losses import Cause
+from defect_mf_flows.site.recovery import give_back
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).resolve().parent
@@ -244,15 +246,7 @@ def give_back_of_dead(launchpad: LaunchPad, pid: int) -> None:
     for name in names:
         if not name.endswith(suffix):
             continue
-        try:
-            from defect_mf_flows.site.losses import Cause
-            from defect_mf_flows.site.recovery import give_back
-        except ImportError:
-            from defect_mf_flows.site.worker import give_back
-
-            give_back(launchpad, name, "the node went down")
-        else:
-            give_back(launchpad, name, Cause.VANISHED)
+        give_back(launchpad, name, Cause.VANISHED)
 
 
 @contextmanager
