@@ -2,6 +2,7 @@
 
 import pytest
 from jobflow.managers.fireworks import flow_to_workflow
+from pydantic import ValidationError
 
 from defect_mf_flows.campaign import load_campaign
 from defect_mf_flows.flows.campaign import CampaignMaker
@@ -57,3 +58,13 @@ def test_jobs_do_not_hand_their_routing_down(flow):
 def test_a_walltime_that_a_queue_would_not_understand_is_refused(walltime):
     with pytest.raises(ValueError, match="walltime"):
         Resources(category="dft", walltime=walltime)
+
+
+@pytest.mark.parametrize("text", ["gpu\n#SBATCH --wrap=x", "a\rb", "caf\u00e9", "x" * 501])
+@pytest.mark.parametrize("field", ["queue", "account"])
+def test_what_a_batch_script_gets_is_one_line(field, text):
+    with pytest.raises(ValidationError, match=field):
+        Resources(category="dft", **{field: text})
+    with pytest.raises(ValidationError, match="extra"):
+        Resources(category="dft", extra={"constraint": text})
+    assert Resources(category="dft", **{field: "gpu-long"}).manager_config()

@@ -66,10 +66,28 @@ class ReferenceMaker(Maker):
         if self.reuse and (known := self._known(start, uuid)) is not None:
             return Response(output=take_over(known, start, fidelity=self.fidelity, uuid=uuid))
         done = self.compute(start, uuid=uuid)
-        key = self._input_hash(start, done.engine)
+        return Response(output=self.hashed(done, start, done.engine))
+
+    def hashed(self, done: Calculation, start: StartStructure, engine: EngineRecord) -> Calculation:
+        """Copy a calculation with what others find it by.
+
+        Parameters
+        ----------
+        done
+            The finished calculation of ``start``.
+        start
+            What was asked for.
+        engine
+            As ``engine_record`` says it for ``start``.
+
+        Returns
+        -------
+        Calculation
+            With the hash of its input and its lowest energy, eV.
+        """
         lowest = min((frame.energy for frame in done.frames), default=None)
-        update = {"input_hash": key, "lowest_energy": lowest}
-        return Response(output=done.model_copy(update=update))
+        update = {"input_hash": self._input_hash(start, engine), "lowest_energy": lowest}
+        return done.model_copy(update=update)
 
     def _known(self, start: StartStructure, uuid: str) -> Calculation | None:
         """A finished calculation of the same input in the running job's store, or None."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+#: Text for one line of a batch script; a second line could be any command.
+OneLine = Annotated[str, Field(pattern=r"^[ -~]*$", max_length=500)]
 
 
 class _Part(BaseModel):
@@ -41,9 +44,9 @@ class Resources(_Part):
     cpus_per_task: int | None = Field(default=None, ge=1)
     mem: str | None = Field(default=None, pattern=r"^\d+[KMGT]?$")
     gpus: int | None = Field(default=None, ge=1)
-    queue: str | None = None
-    account: str | None = None
-    extra: dict[str, str | int] = Field(default_factory=dict)
+    queue: OneLine | None = None
+    account: OneLine | None = None
+    extra: dict[OneLine, OneLine | int] = Field(default_factory=dict)
 
     def manager_config(self) -> dict[str, Any]:
         """What FireWorks reads from a job's specification.

@@ -143,6 +143,34 @@ def test_a_finished_calculation_is_read_and_not_repeated(machine, vasp, make_sta
     assert maker.compute(start, uuid="f") == first
 
 
+def test_what_another_campaign_computed_is_taken_over_at_no_cost(machine, vasp, make_start):
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+
+    def run(maker, start):
+        job = maker.make(start)
+        run_locally(job, store=store, ensure_success=True, log=False)
+        content = store.query_one({"uuid": job.uuid}, load=True)["output"]
+        return Calculation.model_validate(
+            {key: value for key, value in content.items() if not key.startswith("@")}
+        )
+
+    maker, others = vasp(), [vasp("HSE06"), vasp(encut=310)]
+    for each in (maker, *others):
+        each.reuse = True
+    first = run(maker, make_start(0))
+    os.environ["DEFECT_MF_STANDIN"] = "charge"  # computing once more would be noticed
+    again = run(maker, make_start(0))
+    assert again.reused_from == first.job_uuid
+    assert (again.n_calls, again.final_energy) == (0, first.final_energy)
+    assert [frame.charge for frame in again.frames] == [0]
+    keys = {
+        each.hashed(first, make_start(q), each.engine_record(make_start(q))).input_hash
+        for each in (maker, *others)
+        for q in (0, -1)
+    }
+    assert len(keys) == 6, "charge, functional and cutoff each make another calculation"
+
+
 def test_of_two_spin_guesses_the_lower_is_taken(machine, vasp, make_start):
     maker, start = vasp(spin_guesses=2), make_start(0)
     both = maker.compute(start, uuid="g")

@@ -13,12 +13,13 @@ import numpy as np
 from atomate2.vasp.files import write_vasp_input_set
 from atomate2.vasp.jobs.base import BaseVaspMaker
 from atomate2.vasp.sets.base import VaspInputGenerator
-from jobflow import CURRENT_JOB, Response, job
+from jobflow import CURRENT_JOB, JobConfig, Response, job
 from pymatgen.core import Structure
 
 from defect_mf_flows.campaign.vasp import VaspSettings
 from defect_mf_flows.core.charge import charge_of, with_charge
 from defect_mf_flows.engines.base import ReferenceMaker, check_start
+from defect_mf_flows.engines.reuse import take_over
 from defect_mf_flows.engines.vasp import handlers as watch
 from defect_mf_flows.engines.vasp.results import CellOrder, calculation_of, check_run, unfinished
 from defect_mf_flows.engines.vasp.running import (
@@ -35,7 +36,7 @@ from defect_mf_flows.engines.vasp.running import (
 from defect_mf_flows.engines.vasp.sets import ChargedCellSet
 from defect_mf_flows.engines.vasp.spin import low_spin
 from defect_mf_flows.errors import EngineError
-from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import content_hash
 from defect_mf_flows.settings import get_settings
@@ -55,7 +56,7 @@ class VaspReferenceMaker(ReferenceMaker):
 
     name: str = "vasp reference"
 
-    @job(data="frames", output_schema=Calculation)
+    @job(data="frames", config=JobConfig(expose_store=True), output_schema=Calculation)
     def make(self, start: StartStructure) -> Response:
         """Compute one start structure as a job, or as much of it as the walltime allows.
 
@@ -70,13 +71,45 @@ class VaspReferenceMaker(ReferenceMaker):
             Of all executions together, through the job that continues the last if one does.
         """
         current = CURRENT_JOB.job
+        if self.reuse and (known := self._known(start, current.uuid)) is not None:
+            found = take_over(known, start, fidelity=self.fidelity, uuid=current.uuid)
+            return Response(output=found)
         calculation = self.compute(start, uuid=current.uuid)
         if not unfinished(calculation):
-            return Response(output=calculation)
+            engine = self.engine_record(start)
+            return Response(output=self.hashed(calculation, start, engine))
         following = self.make(start)
         following.name = current.name
         following.config = current.config
         return Response(replace=following)
+
+    def engine_record(self, start: StartStructure) -> EngineRecord:
+        """Say which inputs VASP would get for a start.
+
+        Parameters
+        ----------
+        start
+            Geometry, charge and spin.
+
+        Returns
+        -------
+        EngineRecord
+            INCAR, KPOINTS and the headers of the POTCARs, which decide the result; VASP's own
+            version is known only after a run and does not count.
+        """
+        order = CellOrder.of(start.structure)
+        cell = with_charge(order.grouped(start.structure), start.charge)
+        inputs = self.inputs(start).get_input_set(cell)
+        return EngineRecord(
+            name="vasp",
+            version="by inputs",
+            settings={
+                "settings": self._vasp().model_dump(mode="json"),
+                "incar": str(inputs["INCAR"]).splitlines(),
+                "kpoints": str(inputs["KPOINTS"]),
+                "potcars": [potcar.header for potcar in inputs["POTCAR"]],
+            },
+        )
 
     def compute(self, start: StartStructure, *, uuid: str) -> Calculation:
         """Run VASP once on a start structure, from where earlier executions ended.
