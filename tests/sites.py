@@ -55,12 +55,22 @@ def command(*arguments: Any) -> list[str]:
 
 
 def ask(*arguments: Any, code: int = 0, **env: str) -> str:
-    """Run ``defect-mf`` to its end; return what it printed."""
+    """Run ``defect-mf`` to its end; return what it printed and said."""
+    done = _finished(*arguments, code=code, **env)
+    return done.stdout + done.stderr
+
+
+def ask_json(*arguments: Any) -> str:
+    """Run ``defect-mf ... --json``; return what a program would read from it."""
+    return _finished(*arguments, "--json").stdout
+
+
+def _finished(*arguments: Any, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         command(*arguments), capture_output=True, text=True, env=environment(**env), check=False
     )
     assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return done
 
 
 class Workers:

@@ -137,11 +137,11 @@ def test_makers_survive_the_serialisation_that_fireworks_uses(tiny_campaign):
 def test_a_wrong_verdict_starts_another_round_with_the_labels_it_gained(
     run_campaign_here, tmp_path
 ):
-    """No relaxation stays within a millionth of an Angstrom, so every verdict is wrong."""
+    """No relaxation stays within a millionth of an Angstrom, so the first verdicts are wrong."""
     changes = {"loop.max_rounds": 2, "verification.max_local_rmsd": 1e-6}
     run = run_campaign_here(tmp_path, changes)
-    first, second = run.results.rounds
-    assert set(first.verdicts.values()) == set(second.verdicts.values()) == {Verdict.WRONG}
+    first, _ = run.results.rounds  # the second may start at a minimum that it cannot leave
+    assert set(first.verdicts.values()) == {Verdict.WRONG}
     assert run.results.stop in {StopVerdict.BUDGET, StopVerdict.STALLED}
     before, after = run.api.documents(Dataset)
     gained = {k: after.counts[k] - before.counts.get(k, 0) for k in after.counts}

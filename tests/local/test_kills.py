@@ -96,7 +96,10 @@ def test_killed_mongod(tmp_path: Path, log: str, supervise: Supervise) -> None:
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert "mongod died" in output
-    assert Counter(executions(log)) == ALL
+    # Repeated only where its result was on its way when the server died.
+    count = Counter(executions(log))
+    assert count["nap"] <= 2
+    assert {**count, "nap": 1} == ALL
     assert alive(folder) == []
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,14 +72,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         process.wait()
 
 
-@pytest.fixture
-def make_site(server: Server, tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    """A site on the server, with a database of its own that is dropped in the end."""
-    name = f"site_{tmp_path.name}"[:60]
+@contextmanager
+def guarded_sites(server: Server, folder: Path) -> Iterator[Callable[..., Site]]:
+    """Sites on a server with passwords; they share a database, dropped in the end."""
+    name = f"site_{folder.name}"[:60]
 
     def make(**values: object) -> Site:
         given = {"host": "127.0.0.1", "port": server.port, "database": name}
-        given |= {"user": f"mf_{name}", "password": PASSWORD, "folder": tmp_path / "site"}
+        given |= {"user": f"mf_{name}", "password": PASSWORD, "folder": folder / "site"}
         filled = SiteValues(**{**given, **values})
         write_site_files(filled, force=True)
         return Site.of(filled.folder)
@@ -88,6 +89,13 @@ def make_site(server: Server, tmp_path: Path) -> Iterator[Callable[..., Site]]:
         client[name].command("dropAllUsersFromDatabase")
         client[name].command("dropAllRolesFromDatabase")
         client.drop_database(name)
+
+
+@pytest.fixture
+def make_site(server: Server, tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """A site on the server, with a database of its own that is dropped in the end."""
+    with guarded_sites(server, tmp_path) as make:
+        yield make
 
 
 KEY = "0123456789abcdef"

@@ -15,6 +15,7 @@ MACECalculator         ``atoms.info["charge"]`` (pass ``MACE_INFO_KEYS`` instead
 
 from __future__ import annotations
 
+import warnings
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ ENERGY = "REF_energy"
 FORCES = "REF_forces"
 STRESS = "REF_stress"
 WEIGHT = "config_weight"
+
+# Every charged defect differs from the sum of its oxidation states; that is no news here.
+warnings.filterwarnings("ignore", message="Structure charge .* not equal to the sum of oxidation")
 
 #: What a MACECalculator must be told, so that it reads the key that training used.
 MACE_INFO_KEYS = {"total_charge": TOTAL_CHARGE}
