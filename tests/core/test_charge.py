@@ -20,6 +20,7 @@ from defect_mf_flows.core.charge import (
     ENERGY,
     FORCES,
     MACE_INFO_KEYS,
+    SPIN,
     TOTAL_CHARGE,
     atoms_charge,
     atoms_fidelity,
@@ -204,7 +205,7 @@ def test_labels_use_keys_that_no_calculator_overwrites(
     atoms = frame_to_atoms(make_frame(-3.0))
     assert atoms.info[ENERGY] == -3.0
     assert atoms.arrays[FORCES].shape == (7, 3)
-    assert MACE_INFO_KEYS == {"total_charge": TOTAL_CHARGE}
+    assert MACE_INFO_KEYS == {"total_charge": TOTAL_CHARGE, "total_spin": SPIN}
 
 
 @pytest.mark.parametrize("value", [None, "", 3])
