@@ -51,7 +51,7 @@ class HostAnchoredMACE(ScaleShiftMACE):
         for name in GRAPH:
             self.register_buffer(f"host_{name}", graph[name].detach().clone())
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, data: dict[str, torch.Tensor], training: bool = False, **options: Any
     ) -> dict[str, Any]:
         """Energies and forces as mace gives them, counted from the host."""

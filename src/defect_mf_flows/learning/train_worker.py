@@ -383,10 +383,8 @@ def run(folder: Path) -> None:
     compose(folder, plan)
 
 
-def main() -> None:
-    """Run the training of the folder named on the command line."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    folder = Path(sys.argv[1])
+def run_locked(folder: Path) -> None:
+    """Train in a folder, after whoever may still be training there."""
     with (folder / "lock").open("w") as lock:
         # A worker that died can leave its training behind: wait for it, do not race it.
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -397,6 +395,12 @@ def main() -> None:
             if error.errno in FULL:
                 os._exit(DISK_FULL)
             raise
+
+
+def main() -> None:
+    """Run the training of the folder named on the command line."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    run_locked(Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def train(
     seed: int,
     scratch: Path,
     threads: int,
+    isolated: bool = True,
 ) -> Model:
     """Train on a dataset, or take the finished model of the same training.
 
@@ -57,6 +58,9 @@ def train(
         The run's folder is made here, named after dataset, settings and seed.
     threads
         Threads of the subprocess.
+    isolated
+        False trains in this process, which must be there for that alone: mace and torch set
+        global state.
 
     Returns
     -------
@@ -90,7 +94,12 @@ def train(
         try:
             labels = _labels(frames, dataset, references, settings)
             plan(folder, task, labels, dataset.heads)
-            _run(folder, threads=threads)
+            if isolated:
+                _run(folder, threads=threads)
+            else:
+                from defect_mf_flows.learning.train_worker import run_locked
+
+                run_locked(folder)
         except OSError as error:
             raise TrainingError(f"training cannot write: {error}; {_REMEDY}") from error
     done = json.loads((folder / "done.json").read_text())
