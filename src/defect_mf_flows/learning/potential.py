@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ from defect_mf_flows.schemas.model import Model
 if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
+
+logger = logging.getLogger(__name__)
 
 
 class Potential:
@@ -56,6 +59,7 @@ class Potential:
         self.network: Any = load_network(model.blob, model.model_hash, device)
         self.numbers = [int(z) for z in self.network.atomic_numbers]
         self.cutoff = float(self.network.r_max)
+        self._cells = {item.composition for item in model.references}
         if list(self.network.heads) != model.heads:
             raise FidelityError(
                 f"model file has heads {self.network.heads}, its document {model.heads}."
@@ -101,9 +105,18 @@ class Potential:
         """Reference energy of a cell, eV; refuses what was not trained."""
         self.document.check(head=self.head, charge=charge)
         self.document.check_spin(head=self.head, charge=charge, spin=spin_of(structure))
-        return self.document.reference(
-            head=self.head, charge=charge, composition=composition_key(structure)
-        )
+        cell = composition_key(structure)
+        energy = self.document.reference(head=self.head, charge=charge, composition=cell)
+        if cell not in self._cells:
+            self._cells.add(cell)
+            if self.document.settings.get("charge_term") != "intensive":
+                logger.warning(
+                    "the model was not trained on cells of %s and its charge term is not "
+                    "'intensive': its energies there, and offsets between charges above all, "
+                    "can be wrong by electronvolts.",
+                    cell,
+                )
+        return energy
 
     def calculator(self, structure: Structure) -> Calculator:
         """ASE calculator for cells of one charge and composition.
