@@ -99,12 +99,14 @@ def test_the_host_energy_is_per_formula_unit_whatever_the_cell(
     defect_set: DefectSet, make_frame: Callable[..., Frame]
 ) -> None:
     host = defect_set.host
-    for cell, units in ((host.primitive, 1), (host.supercell, 4)):
+    small = host.supercell.get_primitive_structure()
+    for cell, units in ((small, 1), (host.supercell, 4)):
         frame = make_frame(-30.0 * units, structure=cell, defect=None, fidelity="high")
         labels = host_labels([frame], host.primitive)
         assert labels is not None
         assert labels.energies == {"high": pytest.approx(-30.0)}
         assert labels.formula == {"Zn": 1, "S": 1}
+        assert len(labels.structure) == 2
     assert host_labels([], host.primitive) is None
 
 

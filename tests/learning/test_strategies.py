@@ -64,9 +64,13 @@ def trained(
     return make
 
 
-def newest(scratch: Path, name: str) -> Path:
-    found = [p.parent for p in (scratch / "strategies/training").glob("*/stages.json")]
-    (folder,) = [p for p in found if json.loads((p / "stages.json").read_text())["stages"] == name]
+def delta_folder(scratch: Path) -> Path:
+    """Where the delta model with the default charge term was trained."""
+    (folder,) = [
+        path.parent.parent
+        for path in (scratch / "strategies/training").glob("*/2-difference/training.json")
+        if json.loads(path.read_text())["settings"]["charge_term"] == "categorical"
+    ]
     return folder
 
 
@@ -114,7 +118,7 @@ def test_delta_learns_differences_and_adds_them_to_the_low_model(
     import torch
 
     model = trained(strategy="delta")
-    folder = newest(scratch, ["1-low", "2-difference"])
+    folder = delta_folder(scratch)
     frames: dict[tuple[str, str], Frame] = {
         (f.fidelity, np.array2string(f.structure.cart_coords) + str(f.charge)): f
         for f in labelled.frames
@@ -183,7 +187,7 @@ def test_stages_that_were_killed_resume_and_end_like_one_run(
     import shutil
 
     model = trained(strategy="delta")
-    source = newest(scratch, ["1-low", "2-difference"])
+    source = delta_folder(scratch)
     folder = tmp_path / "training" / source.name
     shutil.copytree(source, folder)
     for name in ("done.json", "model.pt", "2-difference/done.json", "2-difference/model.pt"):

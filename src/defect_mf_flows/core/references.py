@@ -114,7 +114,7 @@ def host_labels(frames: list[Frame], host: Structure) -> HostLabels | None:
     frames
         Single points of the pristine host, of any size of cell.
     host
-        A small cell of the host, kept with the energies.
+        The host; its primitive cell is kept with the energies.
 
     Returns
     -------
@@ -136,4 +136,8 @@ def host_labels(frames: list[Frame], host: Structure) -> HostLabels | None:
             )
         units = frame.structure.composition.get_reduced_composition_and_factor()[1]
         energies[frame.fidelity] = frame.energy / units
-    return HostLabels(structure=host, energies=energies) if energies else None
+    if not energies:
+        return None
+    # The default tolerance would merge the sites of a slightly distorted host.
+    small = host.get_primitive_structure(tolerance=1e-3)
+    return HostLabels(structure=small, energies=energies)
