@@ -46,11 +46,11 @@ NETWORK: dict[str, Any] = {
     "r_max": 3.4,
     "hidden_irreps": "16x0e + 16x1o",
     "charge_embedding_width": 16,
-    "dtype": "float64",
+    "dtype": "float32",
     "energy_scale": 2.0,
 }
 
-FULL = BenchmarkSize("", PoolSize(), (1, 2, 3), TrainingSettings(**NETWORK, max_epochs=150))
+FULL = BenchmarkSize("", PoolSize(), (1, 2, 3), TrainingSettings(**NETWORK, max_epochs=60))
 
 
 @dataclass(frozen=True)

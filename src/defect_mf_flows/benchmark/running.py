@@ -18,7 +18,7 @@ QUICK = BenchmarkSize(
     QUICK_POOL,
     (1, 2, 3),
     TrainingSettings(
-        **{**NETWORK, "hidden_irreps": "8x0e + 8x1o", "dtype": "float32"},
+        **{**NETWORK, "hidden_irreps": "8x0e + 8x1o"},
         max_epochs=30,
         batch_size=4,
         validate_every=2,
