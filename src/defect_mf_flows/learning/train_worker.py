@@ -388,19 +388,19 @@ def run_locked(folder: Path) -> None:
     with (folder / "lock").open("w") as lock:
         # A worker that died can leave its training behind: wait for it, do not race it.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            run(folder)
-        except OSError as error:
-            logger.exception("training stops")
-            if error.errno in FULL:
-                os._exit(DISK_FULL)
-            raise
+        run(folder)
 
 
 def main() -> None:
     """Run the training of the folder named on the command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    run_locked(Path(sys.argv[1]))
+    try:
+        run_locked(Path(sys.argv[1]))
+    except OSError as error:
+        logger.exception("training stops")
+        if error.errno in FULL:
+            os._exit(DISK_FULL)
+        raise
 
 
 if __name__ == "__main__":
