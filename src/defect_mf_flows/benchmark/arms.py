@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from defect_mf_flows.benchmark.data import assemble
 from defect_mf_flows.benchmark.pool import HIGH, LOW, PoolSize
+from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.campaign import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -138,8 +138,8 @@ def run_arms(
         One per arm.
     """
     results: dict[int, dict[str, Any]] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-        futures = {executor.submit(evaluate, arm): i for i, arm in enumerate(arms)}
+    with executor(workers) as pool:
+        futures = {pool.submit(evaluate, arm): i for i, arm in enumerate(arms)}
         for future in as_completed(futures):
             results[futures[future]] = future.result()
             arm = arms[futures[future]]

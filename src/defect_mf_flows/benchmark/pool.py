@@ -10,13 +10,13 @@ import json
 import logging
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
+from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.campaign import (
     DefectSettings,
     FidelitySettings,
@@ -75,7 +75,6 @@ class PoolSize:
     seed: int = 1
 
 
-FULL = PoolSize()
 QUICK = PoolSize(
     small=(1, 1, 1),
     large=(2, 1, 1),
@@ -222,8 +221,8 @@ def build_pool(size: PoolSize, folder: Path, *, workers: int) -> Pool:
     folder.mkdir(parents=True, exist_ok=True)
     pool = Pool(size)
     cells = {"small": _defects(size.small, size), "large": _defects(size.large, size)}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-        run = partial(_run, pool, executor, folder)
+    with executor(workers) as processes:
+        run = partial(_run, pool, processes, folder)
         hosts = [
             _host(cell, method, defects) for cell, defects in cells.items() for method in METHODS
         ]
@@ -251,11 +250,11 @@ def build_pool(size: PoolSize, folder: Path, *, workers: int) -> Pool:
 
 
 def _run(
-    pool: Pool, executor: ProcessPoolExecutor, folder: Path, tasks: list[Task]
+    pool: Pool, processes: ProcessPoolExecutor, folder: Path, tasks: list[Task]
 ) -> Iterable[Calculation]:
     results = []
     for number, (task, found) in enumerate(
-        zip(tasks, executor.map(partial(compute, folder=folder), tasks), strict=True), start=1
+        zip(tasks, processes.map(partial(compute, folder=folder), tasks), strict=True), start=1
     ):
         pool.seconds[task.fidelity] = pool.seconds.get(task.fidelity, 0.0) + found.seconds
         pool.calls[task.fidelity] = pool.calls.get(task.fidelity, 0) + found.n_calls
@@ -338,13 +337,3 @@ def describe(size: PoolSize) -> str:
         f"V_Zn in ZnS, charges {charges}; GFN1-xTB relaxations and GFN2-xTB single points, "
         f"Gamma only, closed shell; models learn {atoms[0]} atoms, size test {atoms[1]} atoms"
     )
-
-
-def smaller(size: PoolSize, **changes: object) -> PoolSize:
-    """Copy of a size with changes, for tests."""
-    return replace(size, **changes)  # type: ignore[arg-type]
-
-
-def size_key(size: PoolSize) -> str:
-    """Hash of what was asked for."""
-    return content_hash(asdict(size))
