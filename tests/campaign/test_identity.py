@@ -55,17 +55,31 @@ def test_the_hash_changes_with_the_host(load: Load, tmp_path: Path) -> None:
     assert campaign_hash(*load(BASE)) != expected
 
 
-def test_the_hash_of_files_from_before_reuse_is_the_same(load: Load) -> None:
-    campaign, structure = load(BASE)
-    content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
-    content["host"].pop("structure")
-    assert "reuse" not in content
-    before = content_hash({"campaign": content, "host": structure_key(structure)})
-    assert campaign_hash(campaign, structure) == before
-
-
 def test_roles_count_in_the_hash_and_the_order_of_keys_does_not(load: Load) -> None:
     expected = campaign_hash(*load(BASE))
     assert campaign_hash(*load(changed("roles", {"low": "hse", "high": "pbe"}))) != expected
     turned = yaml.safe_dump(dict(reversed(BASE.items())), sort_keys=False)
     assert campaign_hash(*load(turned)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "other"),
+    [
+        ("charge_term", "categorical", "intensive"),
+        ("strategy", "joint", "delta"),
+        ("spin_embedding", False, True),
+    ],
+)
+def test_a_setting_that_came_later_counts_only_where_it_is_not_the_default(
+    load: Load, name: str, default: Any, other: Any
+) -> None:
+    """Campaigns of an earlier version keep their hash, and so their database."""
+    campaign, host = load(BASE)
+    expected = campaign_hash(campaign, host)
+    content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
+    content["host"].pop("structure")
+    for added in ("charge_term", "strategy", "spin_embedding"):
+        content["training"].pop(added)
+    assert content_hash({"campaign": content, "host": structure_key(host)}) == expected
+    assert campaign_hash(*load(changed(f"training.{name}", default))) == expected
+    assert campaign_hash(*load(changed(f"training.{name}", other))) != expected

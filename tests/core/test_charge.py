@@ -20,18 +20,22 @@ from defect_mf_flows.core.charge import (
     ENERGY,
     FORCES,
     MACE_INFO_KEYS,
+    SPIN,
     TOTAL_CHARGE,
     atoms_charge,
     atoms_fidelity,
+    atoms_spin,
     atoms_to_frame,
     charge_of,
     charge_probe,
     frame_to_atoms,
     from_atoms,
     read_extxyz,
+    spin_of,
     to_atoms,
     whole_charge,
     with_charge,
+    with_spin,
     write_extxyz,
 )
 from defect_mf_flows.errors import ChargeError, FidelityError
@@ -204,7 +208,7 @@ def test_labels_use_keys_that_no_calculator_overwrites(
     atoms = frame_to_atoms(make_frame(-3.0))
     assert atoms.info[ENERGY] == -3.0
     assert atoms.arrays[FORCES].shape == (7, 3)
-    assert MACE_INFO_KEYS == {"total_charge": TOTAL_CHARGE}
+    assert MACE_INFO_KEYS == {"total_charge": TOTAL_CHARGE, "total_spin": SPIN}
 
 
 @pytest.mark.parametrize("value", [None, "", 3])
@@ -229,3 +233,33 @@ def test_a_calculator_that_holds_another_charge_is_refused(vacancy: Defect) -> N
 def test_atoms_that_never_had_a_charge_are_refused() -> None:
     with pytest.raises(ChargeError, match="with_charge"):
         from_atoms(Atoms("ZnS", positions=[[0, 0, 0], [2, 0, 0]], cell=[5, 5, 5], pbc=True))
+
+
+# -- spin ------------------------------------------------------------------------------
+
+
+def test_a_spin_travels_to_atoms_and_back_and_a_new_charge_drops_it(vacancy: Defect) -> None:
+    structure = with_spin(with_charge(vacancy.supercell, -1), 1)
+    assert spin_of(structure) == 1
+    atoms = to_atoms(structure)
+    assert atoms_spin(atoms) == 1
+    back = from_atoms(atoms)
+    assert (charge_of(back), spin_of(back)) == (-1, 1)
+    assert spin_of(with_charge(structure, 0)) is None
+    assert spin_of(with_spin(structure, None)) is None
+    assert SPIN not in to_atoms(with_charge(vacancy.supercell, 0)).info
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, True, "1", float("nan")])
+def test_a_spin_that_is_no_number_of_electrons_is_refused(vacancy: Defect, value: Any) -> None:
+    with pytest.raises(ChargeError, match="unpaired electrons"):
+        with_spin(with_charge(vacancy.supercell, 0), value)
+    atoms = to_atoms(with_charge(vacancy.supercell, 0))
+    atoms.info[SPIN] = value
+    with pytest.raises(ChargeError):
+        atoms_spin(atoms)
+
+
+def test_atoms_without_a_spin_have_none(vacancy: Defect) -> None:
+    with pytest.raises(ChargeError, match="no spin"):
+        atoms_spin(to_atoms(with_charge(vacancy.supercell, 0)))

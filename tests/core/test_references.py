@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Structure
 
-from defect_mf_flows.core.references import Label, composition_key, fit_references
+from defect_mf_flows.core.references import (
+    Label,
+    composition_key,
+    fit_references,
+    host_labels,
+)
 from defect_mf_flows.errors import DatasetError
 from defect_mf_flows.schemas.defect import Defect, DefectSet
+from defect_mf_flows.schemas.frame import Frame
 
 HEADS = ["low", "high"]
 
@@ -85,3 +93,27 @@ def test_without_low_labels_there_is_nothing_to_refer_to(vacancy: Defect) -> Non
 def test_composition_keys_do_not_depend_on_the_order_of_atoms(vacancy: Defect) -> None:
     turned = Structure.from_sites(list(reversed(vacancy.supercell.sites)))
     assert composition_key(turned) == composition_key(vacancy.supercell) == "S4 Zn3"
+
+
+def test_the_host_energy_is_per_formula_unit_whatever_the_cell(
+    defect_set: DefectSet, make_frame: Callable[..., Frame]
+) -> None:
+    host = defect_set.host
+    small = host.supercell.get_primitive_structure()
+    for cell, units in ((small, 1), (host.supercell, 4)):
+        frame = make_frame(-30.0 * units, structure=cell, defect=None, fidelity="high")
+        labels = host_labels([frame], host.primitive)
+        assert labels is not None
+        assert labels.energies == {"high": pytest.approx(-30.0)}
+        assert labels.formula == {"Zn": 1, "S": 1}
+        assert len(labels.structure) == 2
+    assert host_labels([], host.primitive) is None
+
+
+def test_a_defect_or_a_charge_is_no_host(
+    defect_set: DefectSet, make_frame: Callable[..., Frame]
+) -> None:
+    host = defect_set.host
+    for frame in (make_frame(), make_frame(-1.0, 1, structure=host.supercell, defect=None)):
+        with pytest.raises(DatasetError, match="not the neutral host"):
+            host_labels([frame], host.primitive)

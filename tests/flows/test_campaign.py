@@ -11,6 +11,7 @@ from defect_mf_flows.jobs.common import Stage
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.loop import LoopState, StopVerdict
+from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import SearchSet, Verdict, VerificationSet
 
 
@@ -155,3 +156,21 @@ def test_a_wrong_verdict_starts_another_round_with_the_labels_it_gained(
     low = [c for v in run.api.documents(VerificationSet, load=True) for x in v.verifications
            for c in x.candidates if c.origin == "low"]  # fmt: skip
     assert {c.round for c in low} == {1}  # its relaxation is not computed again
+
+
+@pytest.mark.slow
+def test_another_charge_term_and_strategy_run_through_the_same_campaign(
+    run_campaign_here, tmp_path
+):
+    """Search and verification know neither; the dataset hands on the host."""
+    changes = {"training.charge_term": "intensive", "training.strategy": "delta"}
+    finished = run_campaign_here(tmp_path, changes)
+    (model,) = finished.api.documents(Model)
+    assert (model.settings["charge_term"], model.settings["strategy"]) == ("intensive", "delta")
+    assert model.host is not None
+    assert model.host.energies.keys() == {"gfn1", "gfn2"}
+    assert len(model.host.structure) == 2
+    larger = model.reference(head="gfn2", charge=-1, composition="S8 Zn7")
+    small = model.reference(head="gfn2", charge=-1, composition="S4 Zn3")
+    assert larger == pytest.approx(small + 4 * model.host.energies["gfn2"])
+    assert [g.charge for g in finished.results.ground_states] == [0, -1]

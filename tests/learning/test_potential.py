@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import pickle
 import re
 from collections.abc import Callable
@@ -277,3 +278,16 @@ def test_a_foreign_model_file_is_not_even_opened(model: Model, tmp_path: Path) -
     assert not (tmp_path / "ran").exists()
     pickle.loads(base64.b64decode(blob)).close()
     assert (tmp_path / "ran").exists()  # the trap works
+
+
+def test_a_model_of_an_earlier_version_still_predicts(model: Model, geometry: Structure) -> None:
+    """Documents that were written before hosts, spins and charge terms existed."""
+    content = json.loads(model.model_dump_json())
+    for key in ("host", "spins"):
+        del content[key]
+    for key in ("charge_term", "strategy", "spin_embedding"):
+        del content["settings"][key]
+    old = Model.model_validate(content)
+    for head in model.heads:
+        expected = Potential(model, head=head).predict([geometry])[0][0]
+        assert Potential(old, head=head).predict([geometry])[0][0] == expected

@@ -9,6 +9,10 @@ from pymatgen.core import Structure
 from defect_mf_flows.campaign.sections import Campaign
 from defect_mf_flows.schemas.frame import content_hash, structure_key
 
+#: Settings that came later. At their defaults they do not enter, so that a campaign of an
+#: earlier version keeps its hash.
+ADDED = {"training": ("charge_term", "spin_embedding", "strategy")}
+
 
 def campaign_hash(campaign: Campaign, structure: Structure) -> str:
     """SHA-256 of everything that decides what a campaign computes.
@@ -18,4 +22,9 @@ def campaign_hash(campaign: Campaign, structure: Structure) -> str:
     """
     content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
     content["host"].pop("structure")
+    for section, names in ADDED.items():
+        fields = type(getattr(campaign, section)).model_fields
+        for name in names:
+            if content[section][name] == fields[name].default:
+                content[section].pop(name)
     return content_hash({"campaign": content, "host": structure_key(structure)})

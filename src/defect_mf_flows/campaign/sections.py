@@ -196,7 +196,25 @@ class TrainingSettings(Section):
     pair_repulsion: bool = Field(
         True, description="Add the Ziegler-Biersack-Littmark repulsion at short distances."
     )
+    charge_term: Literal["none", "categorical", "continuous", "per_charge", "intensive"] = Field(
+        "categorical",
+        description="How the network learns the charge: 'categorical' (a vector per charge, "
+        "arXiv:2603.05238), 'continuous' (a function of the number), 'per_charge' (a network "
+        "each), 'intensive' (node energies count from the pristine host's, so that the charge "
+        "energy does not grow with the cell), 'none' (a constant per charge and no more).",
+    )
     charge_embedding_width: int = Field(16, ge=1, description="Length of the charge vector.")
+    spin_embedding: bool = Field(
+        False, description="Also learn the number of unpaired electrons; every label needs one."
+    )
+    strategy: Literal[
+        "joint", "high_only", "transfer_frozen", "transfer", "delta", "low_plus_constant"
+    ] = Field(
+        "joint",
+        description="How fidelities are combined: 'joint' (a head each, trained together), "
+        "'high_only', 'transfer' (low, then high; '_frozen': readouts alone), 'delta' (low plus "
+        "a network for the difference), 'low_plus_constant'. All take the same number of steps.",
+    )
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision.")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:0, ...")
     batch_size: int = Field(4, ge=1, description="Frames per optimiser step.")

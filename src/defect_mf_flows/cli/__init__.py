@@ -1,6 +1,7 @@
 """``defect-mf``: thin; each command calls one function."""
 
 from defect_mf_flows.cli import (  # noqa: F401  (they register their commands)
+    benchmark,
     local,
     query,
     site,

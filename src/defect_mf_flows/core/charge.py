@@ -40,8 +40,9 @@ WEIGHT = "config_weight"
 # Every charged defect differs from the sum of its oxidation states; that is no news here.
 warnings.filterwarnings("ignore", message="Structure charge .* not equal to the sum of oxidation")
 
-#: What a MACECalculator must be told, so that it reads the key that training used.
-MACE_INFO_KEYS = {"total_charge": TOTAL_CHARGE}
+#: What a MACECalculator must be told, so that it reads the keys that training used. mace's
+#: ``total_spin`` takes our number of unpaired electrons, where a model learns the spin.
+MACE_INFO_KEYS = {"total_charge": TOTAL_CHARGE, "total_spin": SPIN}
 
 
 def whole_charge(value: Any, *, where: str) -> int:
@@ -121,6 +122,52 @@ def charge_of(structure: Structure) -> int:
     return own
 
 
+def whole_spin(value: Any, *, where: str) -> int:
+    """Return ``value`` as a number of unpaired electrons.
+
+    Raises
+    ------
+    ChargeError
+        If it is missing, not a whole number, or negative.
+    """
+    if value is None:
+        raise ChargeError(f"{where} carries no spin; attach it with with_spin().")
+    try:
+        number = whole_charge(value, where=where)
+    except ChargeError:
+        number = -1
+    if number < 0:
+        raise ChargeError(f"{where}: spin {value!r} is no number of unpaired electrons.")
+    return number
+
+
+def with_spin(structure: Structure, spin: int | None) -> Structure:
+    """Copy a charged structure with a number of unpaired electrons attached.
+
+    Parameters
+    ----------
+    structure
+        A structure that ``with_charge`` made.
+    spin
+        Unpaired electrons, or None for a copy that carries none.
+
+    Returns
+    -------
+    Structure
+        ``with_charge`` drops the spin again: another charge has another one.
+    """
+    copy = with_charge(structure, charge_of(structure))
+    if spin is not None:
+        copy.properties[SPIN] = whole_spin(spin, where="with_spin")
+    return copy
+
+
+def spin_of(structure: Structure) -> int | None:
+    """Unpaired electrons that ``with_spin`` attached, or None."""
+    spin = structure.properties.get(SPIN)
+    return None if spin is None else whole_spin(spin, where="structure")
+
+
 def to_atoms(structure: Structure, *, spin: int | None = None) -> Atoms:
     """Convert a charged structure to ASE atoms that carry the charge in ``info``.
 
@@ -129,7 +176,7 @@ def to_atoms(structure: Structure, *, spin: int | None = None) -> Atoms:
     structure
         A structure that ``with_charge`` made.
     spin
-        Unpaired electrons, or None to leave them to the engine.
+        Unpaired electrons; None takes those of ``with_spin``, or leaves them to the engine.
 
     Returns
     -------
@@ -145,9 +192,21 @@ def to_atoms(structure: Structure, *, spin: int | None = None) -> Atoms:
     )
     atoms.info[CHARGE] = charge
     atoms.info[TOTAL_CHARGE] = charge
+    spin = spin_of(structure) if spin is None else spin
     if spin is not None:
-        atoms.info[SPIN] = int(spin)
+        atoms.info[SPIN] = whole_spin(spin, where="to_atoms")
     return atoms
+
+
+def atoms_spin(atoms: Atoms) -> int:
+    """Read the unpaired electrons of ASE atoms.
+
+    Raises
+    ------
+    ChargeError
+        If they carry none.
+    """
+    return whole_spin(atoms.info.get(SPIN), where=f"atoms {atoms.get_chemical_formula()}")
 
 
 def atoms_charge(atoms: Atoms) -> int:
@@ -170,14 +229,15 @@ def atoms_charge(atoms: Atoms) -> int:
 
 
 def from_atoms(atoms: Atoms) -> Structure:
-    """Convert ASE atoms back to a structure with the same charge."""
+    """Convert ASE atoms back to a structure with the same charge and spin."""
     structure = Structure(
         Lattice(atoms.cell.array),
         atoms.get_chemical_symbols(),
         atoms.get_positions(),
         coords_are_cartesian=True,
     )
-    return with_charge(structure, atoms_charge(atoms))
+    structure = with_charge(structure, atoms_charge(atoms))
+    return with_spin(structure, atoms.info[SPIN]) if SPIN in atoms.info else structure
 
 
 def frame_to_atoms(frame: Frame) -> Atoms:
@@ -324,6 +384,7 @@ __all__ = [
     "WEIGHT",
     "atoms_charge",
     "atoms_fidelity",
+    "atoms_spin",
     "atoms_to_frame",
     "charge_of",
     "charge_probe",
@@ -331,8 +392,11 @@ __all__ = [
     "frame_to_structure",
     "from_atoms",
     "read_extxyz",
+    "spin_of",
     "to_atoms",
     "whole_charge",
+    "whole_spin",
     "with_charge",
+    "with_spin",
     "write_extxyz",
 ]

@@ -2,7 +2,8 @@
 
 The charge embedding's energy is summed over atoms, so an offset between charges that it
 has to learn grows with the cell. A constant per CELL, fitted to the training labels,
-leaves the network only what depends on the geometry.
+leaves the network only what depends on the geometry. The pristine host's energy per formula
+unit carries the constant to cells of another size (``Model.reference``).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy as np
 from pymatgen.core import Structure
 
 from defect_mf_flows.errors import DatasetError
-from defect_mf_flows.schemas.dataset import ReferenceEnergy
-from defect_mf_flows.schemas.frame import content_hash, structure_key
+from defect_mf_flows.schemas.dataset import HostLabels, ReferenceEnergy
+from defect_mf_flows.schemas.frame import Frame, content_hash, structure_key
 
 
 @dataclass(frozen=True)
@@ -103,3 +104,40 @@ def fit_references(labels: list[Label], *, heads: list[str]) -> list[ReferenceEn
             )
         )
     return references
+
+
+def host_labels(frames: list[Frame], host: Structure) -> HostLabels | None:
+    """Energy of the pristine host per formula unit and fidelity.
+
+    Parameters
+    ----------
+    frames
+        Single points of the pristine host, of any size of cell.
+    host
+        The host; its primitive cell is kept with the energies.
+
+    Returns
+    -------
+    HostLabels or None
+        None without frames.
+
+    Raises
+    ------
+    DatasetError
+        If a frame is charged or is not the host.
+    """
+    formula = host.composition.reduced_formula
+    energies = {}
+    for frame in frames:
+        if frame.charge != 0 or frame.structure.composition.reduced_formula != formula:
+            raise DatasetError(
+                f"frame {frame.lineage.start} ({frame.structure.composition.reduced_formula}, "
+                f"charge {frame.charge:+d}) is not the neutral host {formula}."
+            )
+        units = frame.structure.composition.get_reduced_composition_and_factor()[1]
+        energies[frame.fidelity] = frame.energy / units
+    if not energies:
+        return None
+    # The default tolerance would merge the sites of a slightly distorted host.
+    small = host.get_primitive_structure(tolerance=1e-3)
+    return HostLabels(structure=small, energies=energies)

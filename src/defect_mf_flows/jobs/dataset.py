@@ -9,6 +9,7 @@ from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import FrameSettings, SplitSettings
 from defect_mf_flows.core.filters import filter_frames
+from defect_mf_flows.core.references import host_labels
 from defect_mf_flows.core.sampling import evenly_spaced
 from defect_mf_flows.core.splits import check_no_leak, split_relaxations
 from defect_mf_flows.errors import DatasetError
@@ -27,7 +28,7 @@ from defect_mf_flows.jobs.picks import (
     relaxation_key,
 )
 from defect_mf_flows.schemas.calculation import Calculation, Failure
-from defect_mf_flows.schemas.dataset import Dataset, DatasetEntry, Split
+from defect_mf_flows.schemas.dataset import Dataset, DatasetEntry, HostLabels, Split
 from defect_mf_flows.schemas.defect import DefectSet
 from defect_mf_flows.schemas.frame import Frame, content_hash
 from defect_mf_flows.schemas.loop import LoopState
@@ -98,7 +99,10 @@ class DatasetMaker(Maker):
                 excluded.append(calculation.failure)
         entries = _without_duplicates(entries)
         check_no_leak(entries)
-        return Response(output=self._document(entries, excluded))
+        hosts = calculations([state.hosts[h] for h in self.heads if h in state.hosts])
+        labels = [frame for host in hosts if host.failure is None for frame in host.frames]
+        host = host_labels(labels, defects.host.primitive)
+        return Response(output=self._document(entries, excluded, host))
 
     def _sides(self, low: list[Calculation], labels: Counter[str]) -> dict[str, Split]:
         with_frames = {relaxation_key(c): f"{c.defect}|{c.charge:+d}" for c in low if c.n_frames}
@@ -114,7 +118,9 @@ class DatasetMaker(Maker):
         wanted = self.verification_frames if verified else len(kept)
         return [kept[i] for i in evenly_spaced(len(kept), wanted)], dropped
 
-    def _document(self, entries: list[DatasetEntry], excluded: list[Failure]) -> Dataset:
+    def _document(
+        self, entries: list[DatasetEntry], excluded: list[Failure], host: HostLabels | None
+    ) -> Dataset:
         counts = Counter(f"{e.fidelity}|{e.charge:+d}|{e.split.value}" for e in entries)
         missing = [h for h in self.heads if not any(e.fidelity == h for e in entries)]
         if missing:
@@ -134,6 +140,7 @@ class DatasetMaker(Maker):
             entries=entries,
             counts=dict(sorted(counts.items())),
             excluded=excluded,
+            host=host,
         )
 
 

@@ -132,6 +132,7 @@ class LabelMaker(Maker):
             origins,
             picks,
             self.statics[-1].fidelity,
+            exploration.hosts,
         )
         staged(gather, Stage.HIGH, "gather labels")
         return replaced_by([*jobs, gather], gather.output)
@@ -197,7 +198,12 @@ def _single_point(maker: ReferenceMaker, frame: Frame) -> Job:
 
 @job(config=WITH_STORE, output_schema=LoopState)
 def gather_labels(
-    low: list[str], labels: list[str], origins: list[str], picks: Picks, high: str
+    low: list[str],
+    labels: list[str],
+    origins: list[str],
+    picks: Picks,
+    high: str,
+    hosts: dict[str, str],
 ) -> LoopState:
     """Start the loop's state with every label computed so far.
 
@@ -211,6 +217,8 @@ def gather_labels(
         What was chosen, kept for the record.
     high
         The high fidelity; only its calls count against the budget.
+    hosts
+        uuids of the pristine host's single points, per fidelity.
 
     Returns
     -------
@@ -225,5 +233,6 @@ def gather_labels(
         origins=dict(zip(labels, origins, strict=True)),
         picks=picks,
         label_counts=dict(counted),
+        hosts=hosts,
         high_calls=sum(c.n_calls for c in done if c.fidelity == high),
     )

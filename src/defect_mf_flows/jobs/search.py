@@ -14,7 +14,7 @@ from defect_mf_flows.campaign import (
     SearchSettings,
     StartSettings,
 )
-from defect_mf_flows.core.charge import charge_of, with_charge
+from defect_mf_flows.core.charge import charge_of, with_charge, with_spin
 from defect_mf_flows.core.filters import extrapolation, implausible
 from defect_mf_flows.core.matching import SameMinimum, collect_minima
 from defect_mf_flows.core.references import composition_key
@@ -182,7 +182,12 @@ def relax_batch(
     began = time.monotonic()
     model = read_output(job_store(), model_uuid, Model, load=True)
     potential = Potential(model, head=model.heads[-1], device=device)
-    ends = relax([s.structure for s in starts], potential, fmax=search.fmax, steps=search.steps)
+    ends = relax(
+        [with_spin(s.structure, s.spin) for s in starts],
+        potential,
+        fmax=search.fmax,
+        steps=search.steps,
+    )
     problems = [_problem(end, model, search) for end in ends]
     return RelaxationBatch(
         defect=str(starts[0].defect),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from jobflow import Job, Maker, Response, job
 
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, VerifySettings
+from defect_mf_flows.core.charge import with_spin
 from defect_mf_flows.core.matching import (
     SameMinimum,
     deviation,
@@ -98,7 +99,8 @@ class VerifyMaker(Maker):
             for charge in defect.charges:
                 known = earlier_candidates(state, defect.name, charge)
                 chosen = self._candidates(defect.name, charge, number, searches, exploration, known)
-                for candidate in self._with_energies(chosen, model):
+                spin = self.defects.spin_of(defect.name, charge)
+                for candidate in self._with_energies(chosen, model, spin):
                     jobs.append(self._relax(defect.name, charge, candidate, number))
                     new.append(candidate)
                     owners.append((defect.name, charge))
@@ -152,7 +154,9 @@ class VerifyMaker(Maker):
             )
         return chosen
 
-    def _with_energies(self, candidates: list[Candidate], model: Model) -> list[Candidate]:
+    def _with_energies(
+        self, candidates: list[Candidate], model: Model, spin: int | None
+    ) -> list[Candidate]:
         """Model energies of the candidates that the model did not relax itself."""
         from defect_mf_flows.learning.potential import Potential
 
@@ -160,7 +164,9 @@ class VerifyMaker(Maker):
         return [
             c
             if c.origin == "model"
-            else c.model_copy(update={"energy_model": potential.predict([c.structure])[0][0]})
+            else c.model_copy(
+                update={"energy_model": potential.predict([with_spin(c.structure, spin)])[0][0]}
+            )
             for c in candidates
         ]
 

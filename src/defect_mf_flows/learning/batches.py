@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from defect_mf_flows.core.charge import (
     ENERGY,
     FORCES,
-    TOTAL_CHARGE,
+    MACE_INFO_KEYS,
     atoms_charge,
+    atoms_spin,
     whole_charge,
 )
 from defect_mf_flows.errors import ChargeError, FidelityError
@@ -25,6 +26,7 @@ def to_atomic_data(
     atomic_numbers: list[int],
     cutoff: float,
     weight: float = 1.0,
+    spin: bool = False,
 ) -> Any:
     """Convert atoms to mace's ``AtomicData`` for one head.
 
@@ -40,16 +42,18 @@ def to_atomic_data(
         Angstrom.
     weight
         Weight of the frame in the loss.
+    spin
+        True for a network that learns the spin: atoms without one are refused.
 
     Returns
     -------
     mace.data.AtomicData
-        Whose ``total_charge`` and ``head`` were compared with what went in.
+        Whose ``total_charge``, ``head`` and spin were compared with what went in.
 
     Raises
     ------
     ChargeError
-        If the charge did not arrive.
+        If the charge, or the spin of a network that learns it, did not arrive.
     FidelityError
         If the head is unknown or did not arrive. mace itself would fall back to the last
         head, and evaluate a frame without a charge as neutral.
@@ -62,7 +66,7 @@ def to_atomic_data(
         raise FidelityError(f"unknown head {head!r}; the model has {heads}.")
     charge = atoms_charge(atoms)
     keys = data.KeySpecification(
-        info_keys={"energy": ENERGY, "total_charge": TOTAL_CHARGE},
+        info_keys={"energy": ENERGY, **MACE_INFO_KEYS},
         arrays_keys={"forces": FORCES},
     )
     configuration = data.config_from_atoms(atoms, key_specification=keys, head_name=head)
@@ -73,6 +77,10 @@ def to_atomic_data(
     arrived = item.total_charge
     if arrived is None or whole_charge(float(arrived), where="batch") != charge:
         raise ChargeError(f"charge {charge:+d} reached the batch as {arrived}.")
+    if spin:
+        electrons = atoms_spin(atoms)
+        if item.total_spin is None or float(item.total_spin) != electrons:
+            raise ChargeError(f"spin {electrons} reached the batch as {item.total_spin}.")
     if int(item.head) != heads.index(head):
         raise FidelityError(f"head {head!r} reached the batch as number {int(item.head)}.")
     return item

@@ -6,6 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from defect_mf_flows.core.charge import with_spin
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.errors import ChargeError
 from defect_mf_flows.learning.potential import Potential
@@ -41,20 +42,20 @@ def evaluate(
     """
     errors: dict[tuple[str, int, str], list[tuple[float, int, np.ndarray]]] = defaultdict(list)
     parity: list[ParityPoint] = []
-    for head in dataset.heads:
+    for head in model.heads:
         potential = Potential(model, head=head)
         chosen = [
             (frame, entry.split.value)
             for frame, entry in zip(frames, dataset.entries, strict=True)
             if frame.fidelity == head and _known(model, frame)
         ]
-        outputs = potential.predict([frame.structure for frame, _ in chosen])
+        outputs = potential.predict([with_spin(f.structure, f.spin) for f, _ in chosen])
         for (frame, split), (energy, forces) in zip(chosen, outputs, strict=True):
             difference = forces - np.asarray(frame.forces)
             errors[head, frame.charge, split].append(
                 (energy - frame.energy, len(frame.structure), difference.ravel())
             )
-            offset = potential.offset(frame.charge, frame.structure)
+            offset = potential.offset(frame.charge, with_spin(frame.structure, frame.spin))
             parity.append(
                 ParityPoint(
                     head=head,
@@ -72,6 +73,7 @@ def _known(model: Model, frame: Frame) -> bool:
     """True if the model was trained on the frame's head, charge and composition."""
     try:
         model.check(head=frame.fidelity, charge=frame.charge)
+        model.check_spin(head=frame.fidelity, charge=frame.charge, spin=frame.spin)
         model.reference(
             head=frame.fidelity,
             charge=frame.charge,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from defect_mf_flows.core.charge import TOTAL_CHARGE
+from defect_mf_flows.errors import TrainingError
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,44 @@ def charge_embedding(charges: list[int], *, width: int) -> dict[str, Any]:
     return {TOTAL_CHARGE: spec}
 
 
+def embedding_specs(
+    charge_term: str, charges: list[int], spins: list[int], *, width: int
+) -> dict[str, Any] | None:
+    """Describe what the network is told beside the geometry.
+
+    Parameters
+    ----------
+    charge_term
+        As in the campaign file.
+    charges, spins
+        Of the training set; no spins for a network that does not learn them.
+    width
+        Length of each learnable vector.
+
+    Returns
+    -------
+    dict or None
+        mace's ``embedding_specs``; None for nothing.
+    """
+    specs: dict[str, Any] = {}
+    if charge_term in ("categorical", "intensive"):
+        specs = charge_embedding(charges, width=width)
+    elif charge_term == "continuous":
+        specs = {
+            TOTAL_CHARGE: {"type": "continuous", "per": "graph", "in_dim": 1, "emb_dim": width}
+        }
+    if spins:
+        specs["total_spin"] = {
+            "type": "categorical",
+            "per": "graph",
+            "in_dim": 1,
+            "num_classes": max(spins) - min(spins) + 1,
+            "offset": -min(spins),
+            "emb_dim": width,
+        }
+    return specs or None
+
+
 def build_network(
     settings: dict[str, Any],
     *,
@@ -51,8 +90,10 @@ def build_network(
     atomic_numbers: list[int],
     neighbours: float,
     scale: list[float],
+    spins: list[int] | None = None,
+    host: dict[str, torch.Tensor] | None = None,
 ) -> torch.nn.Module:
-    """Build an untrained multi-head, charge-aware MACE.
+    """Build an untrained multi-head, charge-aware network.
 
     Parameters
     ----------
@@ -68,13 +109,70 @@ def build_network(
         Mean number of neighbours within the cutoff.
     scale
         Per head: factor of the interaction energy (root mean square force, eV/Angstrom).
+    spins
+        Unpaired electrons of the training set, for a network that learns them.
+    host
+        mace's tensors of a small cell of the pristine host, for the term ``intensive``.
 
     Returns
     -------
     torch.nn.Module
-        ``mace.modules.ScaleShiftMACE``. Class ``MACE`` would ignore the head in the
-        embedding readout. Energies per atom start from 0, because reference energies were
-        taken out of the labels.
+        mace's network, a subclass of it, or one network per charge.
+    """
+    from defect_mf_flows.learning.charge_terms import HostAnchoredMACE, PerCharge
+
+    term = settings["charge_term"]
+    specs = embedding_specs(term, charges, spins or [], width=settings["charge_embedding_width"])
+    options: dict[str, Any] = {
+        "heads": heads,
+        "atomic_numbers": atomic_numbers,
+        "neighbours": neighbours,
+        "scale": scale,
+        "specs": specs,
+    }
+    if term == "per_charge":
+        return PerCharge({charge: build_mace(settings, **options) for charge in charges})
+    if term == "intensive":
+        if host is None:
+            raise TrainingError("charge_term 'intensive' needs the graph of the pristine host.")
+        network: Any = build_mace(settings, kind=HostAnchoredMACE, readout=False, **options)
+        network.set_host(host)
+        built: torch.nn.Module = network
+        return built
+    return build_mace(settings, **options)
+
+
+def build_mace(
+    settings: dict[str, Any],
+    *,
+    heads: list[str],
+    atomic_numbers: list[int],
+    neighbours: float,
+    scale: list[float],
+    specs: dict[str, Any] | None,
+    kind: Any = None,
+    readout: bool = True,
+) -> torch.nn.Module:
+    """Build one untrained MACE.
+
+    Parameters
+    ----------
+    settings, heads, atomic_numbers, neighbours, scale
+        As for ``build_network``.
+    specs
+        From ``embedding_specs``.
+    kind
+        Class; None for mace's own ``ScaleShiftMACE``. Class ``MACE`` would ignore the head in
+        the embedding readout.
+    readout
+        Also read the embedding out directly. That energy is the same for every atom of an
+        element, so an anchored network cannot have one.
+
+    Returns
+    -------
+    torch.nn.Module
+        Energies per atom start from 0, because reference energies were taken out of the
+        labels.
     """
     import mace  # noqa: F401  (before e3nn: the other order crashes on torch 2.13)
     import numpy as np
@@ -82,7 +180,7 @@ def build_network(
     from e3nn import o3
     from mace import modules
 
-    mace_class: Any = modules.ScaleShiftMACE  # its hints know only a single head
+    mace_class: Any = kind or modules.ScaleShiftMACE  # its hints know only a single head
     return mace_class(
         atomic_inter_scale=scale,
         atomic_inter_shift=[0.0] * len(heads),
@@ -105,6 +203,6 @@ def build_network(
         radial_type="bessel",
         pair_repulsion=settings["pair_repulsion"],
         heads=heads,
-        embedding_specs=charge_embedding(charges, width=settings["charge_embedding_width"]),
-        use_embedding_readout=True,
+        embedding_specs=specs,
+        use_embedding_readout=readout and specs is not None,
     )

@@ -5,13 +5,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pymatgen.core import Structure
 
-from defect_mf_flows.core.charge import MACE_INFO_KEYS, atoms_charge, charge_of, to_atoms
+from defect_mf_flows.core.charge import (
+    MACE_INFO_KEYS,
+    SPIN,
+    atoms_charge,
+    charge_of,
+    spin_of,
+    to_atoms,
+)
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.errors import ChargeError, FidelityError, TrainingError
 from defect_mf_flows.learning.batches import collate, to_atomic_data
@@ -20,6 +28,8 @@ from defect_mf_flows.schemas.model import Model
 if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
+
+logger = logging.getLogger(__name__)
 
 
 class Potential:
@@ -49,6 +59,7 @@ class Potential:
         self.network: Any = load_network(model.blob, model.model_hash, device)
         self.numbers = [int(z) for z in self.network.atomic_numbers]
         self.cutoff = float(self.network.r_max)
+        self._cells = {item.composition for item in model.references}
         if list(self.network.heads) != model.heads:
             raise FidelityError(
                 f"model file has heads {self.network.heads}, its document {model.heads}."
@@ -74,7 +85,7 @@ class Potential:
         Raises
         ------
         ChargeError
-            If a structure has a charge on which the head was not trained.
+            If a structure has a charge or a spin on which the head was not trained.
         """
         results: list[tuple[float, np.ndarray]] = []
         for start in range(0, len(structures), batch):
@@ -93,9 +104,19 @@ class Potential:
     def offset(self, charge: int, structure: Structure) -> float:
         """Reference energy of a cell, eV; refuses what was not trained."""
         self.document.check(head=self.head, charge=charge)
-        return self.document.reference(
-            head=self.head, charge=charge, composition=composition_key(structure)
-        )
+        self.document.check_spin(head=self.head, charge=charge, spin=spin_of(structure))
+        cell = composition_key(structure)
+        energy = self.document.reference(head=self.head, charge=charge, composition=cell)
+        if cell not in self._cells:
+            self._cells.add(cell)
+            if self.document.settings.get("charge_term") != "intensive":
+                logger.warning(
+                    "the model was not trained on cells of %s and its charge term is not "
+                    "'intensive': its energies there, and offsets between charges above all, "
+                    "can be wrong by electronvolts.",
+                    cell,
+                )
+        return energy
 
     def calculator(self, structure: Structure) -> Calculator:
         """ASE calculator for cells of one charge and composition.
@@ -108,10 +129,13 @@ class Potential:
         Returns
         -------
         Calculator
-            mace's calculator plus the reference energy; it refuses atoms of another charge.
+            mace's calculator plus the reference energy; it refuses atoms of another charge,
+            or of another spin where the model learns it.
         """
         charge = charge_of(structure)
-        return build_calculator(self, charge, self.offset(charge, structure))
+        offset = self.offset(charge, structure)
+        spin = spin_of(structure) if self.document.learns_spin else None
+        return build_calculator(self, charge, offset, spin)
 
     def _data(self, atoms: Atoms) -> Any:
         return to_atomic_data(
@@ -120,6 +144,7 @@ class Potential:
             heads=self.document.heads,
             atomic_numbers=self.numbers,
             cutoff=self.cutoff,
+            spin=self.document.learns_spin,
         )
 
 
@@ -156,8 +181,10 @@ def default_dtype(network: Any) -> Any:
     return torch_tools.default_dtype(name)
 
 
-def build_calculator(potential: Potential, charge: int, offset: float) -> Calculator:
-    """MACECalculator that checks head and charge and adds the reference energy."""
+def build_calculator(
+    potential: Potential, charge: int, offset: float, spin: int | None = None
+) -> Calculator:
+    """MACECalculator that checks head, charge and spin and adds the reference energy."""
     from mace.calculators import MACECalculator
 
     class ChargedMACECalculator(MACECalculator):
@@ -168,6 +195,11 @@ def build_calculator(potential: Potential, charge: int, offset: float) -> Calcul
                 raise ChargeError(
                     f"calculator is for charge {charge:+d}, atoms carry "
                     f"{atoms_charge(atoms):+d}; build one with Potential.calculator()."
+                )
+            if spin is not None and atoms.info.get(SPIN) != spin:
+                raise ChargeError(
+                    f"calculator is for {spin} unpaired electrons, atoms carry "
+                    f"{atoms.info.get(SPIN)}; build one with Potential.calculator()."
                 )
             super().calculate(atoms, *arguments, **options)
             for key in ("energy", "free_energy"):

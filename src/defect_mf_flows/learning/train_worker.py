@@ -1,7 +1,8 @@
 """The training subprocess: ``python -m defect_mf_flows.learning.train_worker FOLDER``.
 
 Reads ``training.json`` and ``frames.xyz`` from FOLDER, writes ``history.jsonl``,
-``checkpoint.pt`` after every few epochs and, at the end, ``model.pt`` and ``done.json``.
+``checkpoint.pt`` after every few epochs and, at the end, ``model.pt`` and ``done.json``. A
+FOLDER with ``stages.json`` holds such a folder per stage; their networks become one.
 Model, losses and optimiser step are mace's; the loop is ours, because mace's own restart
 loses the average weights and the best epoch, judges by the last head alone and shuffles
 differently after a restart. Here a checkpoint holds everything, so a run that was killed
@@ -26,12 +27,23 @@ from typing import Any
 import mace
 import numpy as np
 import torch
+from ase import Atoms
 from mace.modules import WeightedEnergyForcesLoss, compute_avg_num_neighbors
 from mace.tools.train import take_step
+from pymatgen.core import Structure
 from torch_ema import ExponentialMovingAverage
 
-from defect_mf_flows.core.charge import FORCES, WEIGHT, atoms_charge, atoms_fidelity, read_extxyz
+from defect_mf_flows.core.charge import (
+    FORCES,
+    WEIGHT,
+    atoms_fidelity,
+    read_extxyz,
+    to_atoms,
+    with_charge,
+)
+from defect_mf_flows.errors import TrainingError
 from defect_mf_flows.learning.batches import collate, to_atomic_data
+from defect_mf_flows.learning.composites import Delta, LowOnly
 from defect_mf_flows.learning.network import build_network
 
 logger = logging.getLogger(__name__)
@@ -66,22 +78,15 @@ class Trainer:
 
     def _read_frames(self) -> None:
         images = read_extxyz(self.folder / "frames.xyz")
-        self.charges = sorted({atoms_charge(atoms) for atoms in images})
-        self.numbers = sorted({int(z) for atoms in images for z in atoms.numbers})
+        self.spin = bool(self.settings["spin_embedding"])
         sides: dict[str, list[Any]] = {"train": [], "valid": []}
         forces: dict[str, list[np.ndarray]] = {head: [] for head in self.heads}
         for atoms in images:
             head, side = atoms_fidelity(atoms), atoms.info["split"]
             if side not in sides:
                 continue
-            item = to_atomic_data(
-                atoms,
-                head=head,
-                heads=self.heads,
-                atomic_numbers=self.numbers,
-                cutoff=self.settings["r_max"],
-                weight=self.task["head_weights"][head] * float(atoms.info.get(WEIGHT, 1.0)),
-            )
+            weight = self.task["head_weights"][head] * float(atoms.info.get(WEIGHT, 1.0))
+            item = self._graph(atoms, head, weight)
             sides[side].append(item)
             if side == "train":
                 forces[head].append(atoms.arrays[FORCES].ravel())
@@ -90,24 +95,54 @@ class Trainer:
             float(np.sqrt(np.mean(np.concatenate(forces[head]) ** 2))) for head in self.heads
         ]
 
-    def _build(self) -> None:
-        settings = self.settings
-        loader: Any = [collate([item]) for item in self.train]
-        self.model = build_network(
-            settings,
+    def _graph(self, atoms: Atoms, head: str, weight: float) -> Any:
+        return to_atomic_data(
+            atoms,
+            head=head,
             heads=self.heads,
-            charges=self.charges,
-            atomic_numbers=self.numbers,
-            neighbours=float(compute_avg_num_neighbors(loader)),
-            scale=self.scale,
-        ).to(self.device)
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=settings["learning_rate"], amsgrad=True
+            atomic_numbers=self.task["atomic_numbers"],
+            cutoff=self.settings["r_max"],
+            weight=weight,
+            spin=self.spin,
         )
-        self.ema = ExponentialMovingAverage(self.model.parameters(), decay=settings["ema_decay"])
+
+    def _build(self) -> None:
+        self.model = self._network().to(self.device)
+        if self.task["freeze"]:
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad = "readout" in name
+        trained = [item for item in self.model.parameters() if item.requires_grad]
+        self.optimizer = torch.optim.Adam(trained, lr=self.settings["learning_rate"], amsgrad=True)
+        self.ema = ExponentialMovingAverage(trained, decay=self.settings["ema_decay"])
         self.epoch, self.seconds = 0, 0.0
         self.best: dict[str, Any] = {"loss": math.inf, "epoch": -1, "state": None}
         self.history: list[dict[str, Any]] = []
+
+    def _network(self) -> torch.nn.Module:
+        """An untrained network, or that of the stage before under the heads of this one."""
+        if self.task["initial"] is not None:
+            network = _finished(self.folder / self.task["initial"])
+            network.heads = self.heads
+            loaded: torch.nn.Module = network
+            return loaded
+        loader: Any = [collate([item]) for item in self.train]
+        return build_network(
+            self.settings,
+            heads=self.heads,
+            charges=self.task["charges"],
+            atomic_numbers=self.task["atomic_numbers"],
+            neighbours=float(compute_avg_num_neighbors(loader)),
+            scale=self.scale,
+            spins=self.task["spins"],
+            host=self._host(),
+        )
+
+    def _host(self) -> dict[str, Any] | None:
+        if self.task["host"] is None:
+            return None
+        atoms = to_atoms(with_charge(Structure.from_dict(self.task["host"]), 0), spin=0)
+        graph: dict[str, Any] = collate([self._graph(atoms, self.heads[0], 1.0)]).to_dict()
+        return graph
 
     # -- one epoch ---------------------------------------------------------------------
 
@@ -252,15 +287,12 @@ class Trainer:
     def _finish(self) -> None:
         self.model.load_state_dict(self.best["state"])
         _save(self.model.to("cpu"), self.folder / "model.pt")
-        content = (self.folder / "model.pt").read_bytes()
-        done = {
-            "model_hash": hashlib.sha256(content).hexdigest(),
-            "best_epoch": self.best["epoch"],
-            "seconds": self.seconds,
-            "history": self.history,
-            "versions": {"torch": torch.__version__, "mace-torch": mace.__version__},
-        }
-        _replace(self.folder / "done.json", json.dumps(done).encode())
+        _write_done(
+            self.folder,
+            best_epoch=self.best["epoch"],
+            seconds=self.seconds,
+            history=self.history,
+        )
 
 
 def _summary(items: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
@@ -294,22 +326,81 @@ def _replace(path: Path, content: bytes | memoryview) -> None:
     temporary.replace(path)
 
 
-def main() -> None:
-    """Run the training of the folder named on the command line."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    folder = Path(sys.argv[1])
+def compose(folder: Path, plan: dict[str, Any]) -> None:
+    """Make one network of those of the stages, and one record of theirs."""
+    done = [json.loads((folder / name / "done.json").read_text()) for name in plan["stages"]]
+    networks = [_finished(folder / name) for name in plan["stages"]]
+    network = networks[-1]
+    if plan["compose"] == "delta":
+        network = Delta(networks[0], networks[1], plan["heads"])
+    elif plan["compose"] == "low_only":
+        network = LowOnly(networks[0], plan["heads"])
+    _save(network, folder / "model.pt")
+    history, before = [], 0
+    for item in done:
+        history += [{**record, "epoch": record["epoch"] + before} for record in item["history"]]
+        best, before = before + item["best_epoch"], history[-1]["epoch"] + 1
+    _write_done(
+        folder,
+        best_epoch=best,
+        seconds=sum(item["seconds"] for item in done),
+        history=history,
+    )
+
+
+def _write_done(folder: Path, **content: Any) -> None:
+    done = {
+        "model_hash": hashlib.sha256((folder / "model.pt").read_bytes()).hexdigest(),
+        **content,
+        "versions": {"torch": torch.__version__, "mace-torch": mace.__version__},
+    }
+    _replace(folder / "done.json", json.dumps(done).encode())
+
+
+def _finished(folder: Path) -> Any:
+    """Network of a stage that has ended, after checking that it is the one that was written."""
+    content = (folder / "model.pt").read_bytes()
+    done = json.loads((folder / "done.json").read_text())
+    if hashlib.sha256(content).hexdigest() != done["model_hash"]:
+        raise TrainingError(
+            f"{folder / 'model.pt'} is not the file that the training wrote; remove {folder} to "
+            "train again."
+        )
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
+
+
+def run(folder: Path) -> None:
+    """Train what is not trained yet; what a killed process finished is not done again."""
+    if (folder / "done.json").is_file():
+        return
+    stages = folder / "stages.json"
+    if not stages.is_file():
+        Trainer(folder).run()
+        return
+    plan = json.loads(stages.read_text())
+    for name in plan["stages"]:
+        run(folder / name)
+    compose(folder, plan)
+
+
+def run_locked(folder: Path) -> None:
+    """Train in a folder, after whoever may still be training there."""
     with (folder / "lock").open("w") as lock:
         # A worker that died can leave its training behind: wait for it, do not race it.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / "done.json").is_file():
-            return
-        try:
-            Trainer(folder).run()
-        except OSError as error:
-            logger.exception("training stops")
-            if error.errno in FULL:
-                os._exit(DISK_FULL)
-            raise
+        run(folder)
+
+
+def main() -> None:
+    """Run the training of the folder named on the command line."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        run_locked(Path(sys.argv[1]))
+    except OSError as error:
+        logger.exception("training stops")
+        if error.errno in FULL:
+            os._exit(DISK_FULL)
+        raise
 
 
 if __name__ == "__main__":

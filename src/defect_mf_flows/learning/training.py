@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from defect_mf_flows.campaign import TrainingSettings
-from defect_mf_flows.core.charge import ENERGY, WEIGHT, frame_to_atoms, write_extxyz
+from defect_mf_flows.core.charge import ENERGY, WEIGHT, frame_to_atoms, whole_spin
 from defect_mf_flows.core.filters import shortest_distances
 from defect_mf_flows.core.references import Label, composition_key, fit_references
 from defect_mf_flows.errors import DatasetError, TrainingError
+from defect_mf_flows.learning.strategies import TrainingLabel, model_heads, plan
 from defect_mf_flows.schemas.dataset import Dataset, ReferenceEnergy, Split
 from defect_mf_flows.schemas.frame import Frame, content_hash
 from defect_mf_flows.schemas.model import EpochRecord, Model
@@ -39,6 +40,7 @@ def train(
     seed: int,
     scratch: Path,
     threads: int,
+    isolated: bool = True,
 ) -> Model:
     """Train on a dataset, or take the finished model of the same training.
 
@@ -56,6 +58,9 @@ def train(
         The run's folder is made here, named after dataset, settings and seed.
     threads
         Threads of the subprocess.
+    isolated
+        False trains in this process, which must be there for that alone: mace and torch set
+        global state.
 
     Returns
     -------
@@ -64,12 +69,15 @@ def train(
 
     Raises
     ------
+    ChargeError
+        If the model is to learn the spin and a label has none.
     DatasetError
-        If a head lacks training labels.
+        If a head lacks training labels, or the charge term lacks the host.
     TrainingError
         If the subprocess fails; the message ends with its last lines.
     """
-    references = _references(frames, dataset)
+    heads = model_heads(settings.strategy, dataset.heads)
+    references = _references(frames, dataset, settings.strategy)
     task = {
         "settings": settings.model_dump(mode="json"),
         "heads": dataset.heads,
@@ -78,13 +86,20 @@ def train(
             head: settings.high_weight if head == dataset.heads[-1] else 1.0
             for head in dataset.heads
         },
+        "host": _host(dataset, settings),
     }
     key = content_hash([dataset.dataset_hash, task])
     folder = scratch / "training" / key[:20]
     if not (folder / "done.json").is_file():
         try:
-            _prepare(folder, task, frames, dataset, references)
-            _run(folder, threads=threads)
+            labels = _labels(frames, dataset, references, settings)
+            plan(folder, task, labels, dataset.heads)
+            if isolated:
+                _run(folder, threads=threads)
+            else:
+                from defect_mf_flows.learning.train_worker import run_locked
+
+                run_locked(folder)
         except OSError as error:
             raise TrainingError(f"training cannot write: {error}; {_REMEDY}") from error
     done = json.loads((folder / "done.json").read_text())
@@ -94,56 +109,68 @@ def train(
             f"{folder / 'model.pt'} is not the file that the training wrote; remove {folder} to "
             "train again."
         )
-    return _document(frames, dataset, references, task, done, blob)
+    return _document(frames, dataset, heads, references, task, done, blob)
 
 
-def _references(frames: list[Frame], dataset: Dataset) -> list[ReferenceEnergy]:
+def _references(
+    frames: list[Frame], dataset: Dataset, strategy: str = "joint"
+) -> list[ReferenceEnergy]:
+    # A model of the high fidelity alone must not learn its constants from the low one.
+    heads = dataset.heads[-1:] if strategy == "high_only" else dataset.heads
     pairs = list(zip(frames, dataset.entries, strict=True))
     labels = [
         Label(head=f.fidelity, charge=f.charge, structure=f.structure, energy=f.energy)
         for f, entry in pairs
-        if entry.split is Split.TRAIN
+        if entry.split is Split.TRAIN and f.fidelity in heads
     ]
     counts = Counter(label.head for label in labels)
-    poor = [head for head in dataset.heads if counts[head] < 2]
+    poor = [head for head in heads if counts[head] < 2]
     if poor:
         raise DatasetError(
             f"heads {poor} have fewer than two training labels; label more frames "
             "(picks.fraction) or relax more starts."
         )
-    return fit_references(labels, heads=dataset.heads)
+    return fit_references(labels, heads=heads)
 
 
-def _prepare(
-    folder: Path,
-    task: dict[str, Any],
+def _host(dataset: Dataset, settings: TrainingSettings) -> dict[str, Any] | None:
+    """The pristine host as JSON, for the one charge term that needs it."""
+    if settings.charge_term != "intensive":
+        return None
+    if dataset.host is None:
+        raise DatasetError(
+            "training.charge_term 'intensive' counts energies from the pristine host, and the "
+            "dataset has none; add a neutral frame of the host, or choose another charge_term."
+        )
+    content: dict[str, Any] = dataset.host.model_dump(mode="json")["structure"]
+    return content
+
+
+def _labels(
     frames: list[Frame],
     dataset: Dataset,
     references: list[ReferenceEnergy],
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    settings: TrainingSettings,
+) -> list[TrainingLabel]:
+    """What the network learns: labels minus reference energies, with their weights."""
     energies = {(r.head, r.charge, r.composition): r.energy for r in references}
     floors = _lowest_energies(frames, dataset)
-    images = []
+    labels = []
     for frame, entry in zip(frames, dataset.entries, strict=True):
         group = (frame.fidelity, frame.charge, composition_key(frame.structure))
         if group not in energies:
             logger.warning("no training label for %s: its frames only count as unseen", group)
             continue
+        if settings.spin_embedding:
+            whole_spin(frame.spin, where=f"frame {frame.lineage.start} step {frame.lineage.step}")
         atoms = frame_to_atoms(frame)
         atoms.info[ENERGY] = frame.energy - energies[group]
         atoms.info["split"] = entry.split.value
-        scale = task["settings"]["energy_scale"]
+        scale = settings.energy_scale
         excess = max(0.0, frame.energy - floors[group])
         atoms.info[WEIGHT] = 1.0 if scale is None else 1.0 / (1.0 + excess / scale)
-        images.append(atoms)
-    partial = folder / f"frames.{os.getpid()}.part"
-    try:
-        write_extxyz(partial, images)
-        partial.replace(folder / "frames.xyz")  # a training left behind may be reading it
-    finally:
-        partial.unlink(missing_ok=True)
-    (folder / "training.json").write_text(json.dumps(task))
+        labels.append(TrainingLabel(frame=frame, atoms=atoms))
+    return labels
 
 
 def _shortest(frames: list[Frame], dataset: Dataset) -> dict[str, float]:
@@ -198,6 +225,7 @@ def _run(folder: Path, *, threads: int) -> None:
 def _document(
     frames: list[Frame],
     dataset: Dataset,
+    heads: list[str],
     references: list[ReferenceEnergy],
     task: dict[str, Any],
     done: dict[str, Any],
@@ -206,15 +234,20 @@ def _document(
     from defect_mf_flows.learning.evaluation import evaluate
 
     charges: dict[str, set[int]] = defaultdict(set)
-    for entry in dataset.entries:
+    spins: dict[str, set[int]] = defaultdict(set)
+    for frame, entry in zip(frames, dataset.entries, strict=True):
         if entry.split is Split.TRAIN:
             charges[entry.fidelity].add(entry.charge)
+            if task["settings"]["spin_embedding"] and frame.spin is not None:
+                spins[f"{frame.fidelity}|{frame.charge:+d}"].add(frame.spin)
     model = Model(
         model_hash=hashlib.sha256(blob).hexdigest(),
         dataset_hash=dataset.dataset_hash,
-        heads=dataset.heads,
-        charges={head: sorted(charges[head]) for head in dataset.heads},
+        heads=heads,
+        charges={head: sorted(charges[head]) for head in heads},
         references=references,
+        host=dataset.host,
+        spins={key: sorted(values) for key, values in sorted(spins.items())},
         shortest=_shortest(frames, dataset),
         lowest={
             f"{head}|{charge:+d}|{cell}": energy

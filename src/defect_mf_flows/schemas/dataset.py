@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field, StrictInt
 
-from defect_mf_flows.schemas.base import Document, StoredDocument
+from defect_mf_flows.schemas.base import Document, PeriodicStructure, StoredDocument
 from defect_mf_flows.schemas.calculation import Failure
 
 
@@ -84,6 +84,27 @@ class ReferenceEnergy(Document):
     n_labels: int
 
 
+class HostLabels(Document):
+    """The pristine host and its energy per fidelity.
+
+    Attributes
+    ----------
+    structure
+        A small cell of the host.
+    energies
+        eV per reduced formula unit, per fidelity.
+    """
+
+    structure: PeriodicStructure
+    energies: dict[str, float]
+
+    @property
+    def formula(self) -> dict[str, int]:
+        """Atoms per reduced formula unit, by element."""
+        counts = self.structure.composition.reduced_composition.get_el_amt_dict()
+        return {symbol: int(count) for symbol, count in counts.items()}
+
+
 class Dataset(StoredDocument):
     """A set of labelled frames with its split.
 
@@ -99,6 +120,8 @@ class Dataset(StoredDocument):
         Labels per ``"fidelity|charge|split"``.
     excluded
         What was left out, and why (kept in the additional store ``data``).
+    host
+        The pristine host, or None where nobody computed it.
     """
 
     dataset_hash: str
@@ -106,6 +129,7 @@ class Dataset(StoredDocument):
     entries: list[DatasetEntry] = Field(default_factory=list)
     counts: dict[str, int]
     excluded: list[Failure] = Field(default_factory=list)
+    host: HostLabels | None = None
 
 
 class Picks(Document):

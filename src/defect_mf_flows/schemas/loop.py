@@ -70,6 +70,8 @@ class LoopState(Document):
         Number of first labels per fidelity.
     rounds
         One summary per finished round.
+    hosts
+        uuids of the pristine host's single points, per fidelity.
     high_calls
         High-fidelity force calls spent so far.
     stop
@@ -84,6 +86,7 @@ class LoopState(Document):
     picks: Picks
     label_counts: dict[str, int] = Field(default_factory=dict)
     rounds: list[RoundSummary] = Field(default_factory=list)
+    hosts: dict[str, str] = Field(default_factory=dict)
     high_calls: int = 0
     stop: StopVerdict | None = None
     stop_reason: str = ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import Field, StrictInt
 
 from defect_mf_flows.errors import ChargeError, FidelityError
 from defect_mf_flows.schemas.base import Document, StoredDocument
-from defect_mf_flows.schemas.dataset import ReferenceEnergy
+from defect_mf_flows.schemas.dataset import HostLabels, ReferenceEnergy
 
 
 class HeadMetrics(Document):
@@ -99,6 +100,11 @@ class Model(StoredDocument):
         Charge states that the training set contains, per head.
     references
         Energies added back to the model's output, per (head, charge, composition).
+    host
+        The pristine host, from which reference energies extend to other cell sizes.
+    spins
+        Unpaired electrons that the training set contains per ``"head|charge"``; empty for a
+        model that does not learn the spin.
     shortest
         Shortest distance per pair of elements in the training set, Angstrom; closer contacts
         are extrapolation.
@@ -125,6 +131,8 @@ class Model(StoredDocument):
     heads: list[str]
     charges: dict[str, list[StrictInt]]
     references: list[ReferenceEnergy]
+    host: HostLabels | None = None
+    spins: dict[str, list[StrictInt]] = Field(default_factory=dict)
     shortest: dict[str, float] = Field(default_factory=dict)
     lowest: dict[str, float] = Field(default_factory=dict)
     settings: dict[str, Any]
@@ -155,18 +163,80 @@ class Model(StoredDocument):
                 f"{self.charges[head]}; add labels of this charge and train again."
             )
 
-    def reference(self, *, head: str, charge: int, composition: str) -> float:
-        """Energy (eV per cell) to add to the network's output for one group.
+    @property
+    def learns_spin(self) -> bool:
+        """True if the network takes the number of unpaired electrons."""
+        return bool(self.settings.get("spin_embedding", False))
+
+    def check_spin(self, *, head: str, charge: int, spin: int | None) -> None:
+        """Refuse a spin that is missing or was not trained, if the model learns spins.
 
         Raises
         ------
         ChargeError
-            If the group was not in the training set.
+            Naming the spins that were trained.
         """
-        for item in self.references:
-            if (item.head, item.charge, item.composition) == (head, charge, composition):
+        if not self.learns_spin:
+            return
+        known = self.spins.get(f"{head}|{charge:+d}", [])
+        if spin is None:
+            raise ChargeError(
+                f"the model learns the spin (trained on {known} unpaired electrons for charge "
+                f"{charge:+d}), the structure carries none; attach it with with_spin()."
+            )
+        if spin not in known:
+            raise ChargeError(
+                f"head {head!r} was not trained on {spin} unpaired electrons at charge "
+                f"{charge:+d}, only on {known}; add labels of this spin and train again."
+            )
+
+    def reference(self, *, head: str, charge: int, composition: str) -> float:
+        """Energy (eV per cell) to add to the network's output for one group.
+
+        A cell that was not trained gets the energy of the nearest trained one of the same
+        head and charge, plus the host's energy for the formula units between them.
+
+        Raises
+        ------
+        ChargeError
+            If the group was not in the training set and no trained one differs from it by
+            whole formula units of the host.
+        """
+        same = [r for r in self.references if (r.head, r.charge) == (head, charge)]
+        for item in same:
+            if item.composition == composition:
                 return item.energy
+        why = "the model knows no energy of the pristine host"
+        if self.host is not None and head in self.host.energies:
+            steps = [
+                (abs(n), n, item)
+                for item in same
+                if (n := _formula_units(item.composition, composition, self.host.formula))
+            ]
+            if steps:
+                _, n, nearest = min(steps, key=lambda step: step[0])
+                return nearest.energy + n * self.host.energies[head]
+            trained = sorted(item.composition for item in same)
+            why = f"it differs from {trained} by more than formula units of {self.host.formula}"
         raise ChargeError(
             f"no reference energy for head {head!r}, charge {charge:+d}, cell {composition}; "
-            "the model was not trained on this group."
+            f"the model was not trained on this group, and {why}. Add labels of this cell."
         )
+
+
+def _counts(composition: str) -> dict[str, int]:
+    """Atoms per element of a composition key such as ``"S16 Zn15"``."""
+    parts = (re.fullmatch(r"([A-Z][a-z]?)(\d+)", item) for item in composition.split())
+    return {part[1]: int(part[2]) for part in parts if part}
+
+
+def _formula_units(trained: str, wanted: str, formula: dict[str, int]) -> int:
+    """Host formula units that lead from one cell to the other; 0 if none do."""
+    one, other = _counts(trained), _counts(wanted)
+    first = next(iter(formula))
+    units = (other.get(first, 0) - one.get(first, 0)) // formula[first]
+    reached = all(
+        other.get(symbol, 0) - one.get(symbol, 0) == units * formula.get(symbol, 0)
+        for symbol in {*one, *other, *formula}
+    )
+    return units if reached else 0

@@ -1,0 +1,133 @@
+"""Pages of a benchmark: Markdown tables, a figure, and the numbers behind them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from defect_mf_flows.benchmark.metrics import Interval
+
+DISCLAIMER = (
+    "Tight binding stands in for the two levels of DFT: these numbers test the method and say "
+    "nothing about ZnS."
+)
+
+
+class Page:
+    """One page under construction.
+
+    Parameters
+    ----------
+    name
+        Of the benchmark.
+    variant
+        ``""`` for the full one, else for example ``"quick"``.
+    out
+        Folder.
+    command
+        That makes the page.
+    """
+
+    def __init__(self, name: str, variant: str, out: Path, command: str) -> None:
+        self.stem = f"{name}-{variant}" if variant else name
+        self.variant, self.out, self.command = variant, out, command
+        self.parts: list[str] = []
+        self.drawing: Any = None
+
+    def text(self, title: str, about: str) -> None:
+        """Head of the page."""
+        kind = f" ({self.variant}: too small for conclusions)" if self.variant else ""
+        self.parts.append(
+            f"# {title}{kind}\n\nMade by `{self.command}`.\n\n{DISCLAIMER}\n\n{about}"
+        )
+
+    def table(self, title: str, header: list[str], rows: list[list[str]]) -> None:
+        """Append a table."""
+        lines = [header, ["---"] * len(header), *rows]
+        body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        self.parts.append(f"## {title}\n\n{body}")
+
+    def figure(self, drawing: Any) -> None:
+        """Add the figure, one per page."""
+        self.drawing = drawing
+        self.parts.append(f"![figure, made by {self.command}]({self.stem}.svg)")
+
+    def write(self, rows: list[dict[str, Any]]) -> Path:
+        """Write page, figure and numbers.
+
+        Parameters
+        ----------
+        rows
+            One per training.
+
+        Returns
+        -------
+        Path
+            The page.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        content = {"command": self.command, "rows": _plain(rows)}
+        numbers = self.out / f"{self.stem}.json"
+        numbers.write_text(json.dumps(content, indent=1) + "\n")
+        if self.drawing is not None:
+            # No date and fixed ids: the same numbers give the same file.
+            self.drawing.savefig(self.out / f"{self.stem}.svg", metadata={"Date": None})
+        page = self.out / f"{self.stem}.md"
+        page.write_text(
+            "\n\n".join(self.parts) + f"\n\nNumbers: [{numbers.name}]({numbers.name}).\n"
+        )
+        return page
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no nan."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 3) if math.isfinite(value) else None
+    return value
+
+
+def _figure() -> tuple[Any, Any]:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "defect-mf"
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def bars(values: dict[str, Interval], label: str) -> Any:
+    """Draw one bar per arm on a logarithmic axis, with its interval."""
+    figure, axes = _figure()
+    known = {name: v for name, v in values.items() if math.isfinite(v.mean)}
+    means = [v.mean for v in known.values()]
+    below = [max(0.0, v.mean - v.low) for v in known.values()]
+    above = [max(0.0, v.high - v.mean) for v in known.values()]
+    axes.bar(list(known), means, yerr=[below, above], capsize=4, color="#4477aa")
+    if means and min(means) > 0:
+        axes.set_yscale("log")
+    axes.set_ylabel(label)
+    axes.tick_params(axis="x", rotation=20)
+    return figure
+
+
+def curves(lines: dict[str, list[tuple[float, Interval]]], x: str, y: str) -> Any:
+    """Draw one curve per arm, with intervals."""
+    figure, axes = _figure()
+    for name, points in lines.items():
+        places = [place for place, _ in points]
+        means = [v.mean for _, v in points]
+        below = [max(0.0, v.mean - v.low) for _, v in points]
+        above = [max(0.0, v.high - v.mean) for _, v in points]
+        axes.errorbar(places, means, yerr=[below, above], marker="o", capsize=3, label=name)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.legend(fontsize="small")
+    return figure

@@ -1,0 +1,68 @@
+"""Commands that print the benchmarks of the learning."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from defect_mf_flows.cli.app import main, refusing
+
+
+@main.group()
+def benchmark() -> None:
+    """Measure the learning on V_Zn in ZnS with tight binding; tables go to docs/benchmarks.
+
+    The labelled pool and every training are cached: an interrupted benchmark continues.
+    """
+
+
+def _options(function: Callable[..., Any]) -> Callable[..., Any]:
+    options = [
+        click.option("--quick", is_flag=True, help="A small form, too small for conclusions."),
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=Path("docs/benchmarks"),
+            show_default=True,
+            help="Folder of the tables.",
+        ),
+        click.option(
+            "--pool",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Cache of labels and trainings. [default: benchmark in this machine's scratch]",
+        ),
+        click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: cores]"),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@benchmark.command()
+@_options
+@refusing
+def charge(quick: bool, out: Path, pool: Path | None, workers: int | None) -> None:
+    """Compare the charge terms: errors per charge, and in a cell of another size."""
+    _run("charge", quick, out, pool, workers)
+
+
+@benchmark.command()
+@_options
+@refusing
+def fidelity(quick: bool, out: Path, pool: Path | None, workers: int | None) -> None:
+    """Compare the fidelity strategies against the share of high-fidelity labels."""
+    _run("fidelity", quick, out, pool, workers)
+
+
+def _run(name: str, quick: bool, out: Path, folder: Path | None, workers: int | None) -> None:
+    from defect_mf_flows.benchmark.running import run_benchmark
+
+    # Hours pass: say how far it is, without -v.
+    logging.getLogger("defect_mf_flows.benchmark").setLevel(logging.INFO)
+    page = run_benchmark(name, quick=quick, out=out, folder=folder, workers=workers)
+    click.echo(page.read_text())
+    click.echo(f"page  {page}")

@@ -1,0 +1,138 @@
+"""Both benchmarks from labels to page, at the smallest size; and what they count."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from defect_mf_flows.benchmark import charge, fidelity
+from defect_mf_flows.benchmark.arms import BenchmarkSize
+from defect_mf_flows.benchmark.data import assemble, nested_order, sides
+from defect_mf_flows.benchmark.metrics import bootstrap, equal_error_share
+from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool, PoolSize, build_pool
+from defect_mf_flows.benchmark.running import QUICK, run_benchmark
+from defect_mf_flows.cli import main
+from defect_mf_flows.core.splits import check_no_leak
+from defect_mf_flows.schemas.dataset import Split
+
+SIZE = PoolSize(
+    small=(1, 1, 1),
+    large=(2, 1, 1),
+    charges=(-1, 0),
+    distortions=(-0.3, 0.2),
+    steps=4,
+    frames=3,
+    large_steps=2,
+    large_frames=2,
+    large_distortions=(),
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("benchmark")
+
+
+@pytest.fixture(scope="module")
+def pool(cache: Path) -> Pool:
+    return build_pool(SIZE, cache / "labels", workers=1)
+
+
+def tiny(seeds: tuple[int, ...]) -> BenchmarkSize:
+    training = QUICK.training.model_copy(update={"max_epochs": 1, "num_interactions": 1})
+    return replace(QUICK, name="tiny", pool=SIZE, seeds=seeds, training=training, shares=(0.5, 1.0))
+
+
+@pytest.mark.slow
+def test_a_pool_is_labelled_at_both_fidelities_and_not_computed_twice(
+    pool: Pool, cache: Path
+) -> None:
+    files = {path: path.stat().st_mtime_ns for path in (cache / "labels").iterdir()}
+    again = build_pool(SIZE, cache / "labels", workers=1)
+    assert again.content == pool.content
+    assert {path: path.stat().st_mtime_ns for path in (cache / "labels").iterdir()} == files
+    assert {len(p.low.structure) for p in pool.small} == {7}
+    assert {len(p.low.structure) for p in pool.large} == {15}
+    for point in [*pool.small, *pool.large]:
+        assert (point.low.fidelity, point.high.fidelity) == (LOW, HIGH)
+        assert np.allclose(
+            point.low.structure.cart_coords, point.high.structure.cart_coords, atol=1e-8
+        )
+        assert point.low.charge == point.high.charge
+        assert abs(point.low.energy - point.high.energy) > 0.1
+    # A lost file is computed again, to the same labels.
+    next(iter(files)).unlink()
+    assert build_pool(SIZE, cache / "labels", workers=1).content == pool.content
+
+
+@pytest.mark.slow
+def test_subsets_are_nested_and_no_relaxation_is_on_two_sides(pool: Pool) -> None:
+    taken: list[set[str]] = []
+    for share in (0.1, 0.5, 1.0):
+        frames, dataset = assemble(pool, seed=1, heads=[LOW, HIGH], share=share)
+        check_no_leak(dataset.entries)
+        labels = {
+            f.content_hash
+            for f, e in zip(frames, dataset.entries, strict=True)
+            if f.fidelity == HIGH and e.split is Split.TRAIN
+        }
+        assert {f.charge for f in frames if f.fidelity == HIGH} == set(SIZE.charges), (
+            "a charge is without high-fidelity label"
+        )
+        assert all(before <= labels for before in taken)
+        taken.append(labels)
+    assert len(taken[0]) < len(taken[1]) < len(taken[2])
+    assert sorted(nested_order(pool.small, 3)) == list(range(len(pool.small)))
+    assert sides(pool, 1) != sides(pool, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["charge", "fidelity"])
+def test_a_benchmark_writes_a_page_with_every_arm(
+    pool: Pool, cache: Path, tmp_path: Path, name: str
+) -> None:
+    page = run_benchmark(name, size=tiny((1,)), out=tmp_path, folder=cache, workers=1)
+    text = page.read_text()
+    arms = {"charge": (*charge.TERMS, charge.FIFTH), "fidelity": fidelity.STRATEGIES}[name]
+    for arm in arms:
+        assert f"| {arm} |" in text
+    assert f"Made by `defect-mf benchmark {name}`" in text
+    assert "force calls" in text, "the cost of the pool is stated"
+    assert (tmp_path / f"{name}-tiny.svg").read_text().startswith("<?xml")
+    rows = json.loads((tmp_path / f"{name}-tiny.json").read_text())["rows"]
+    assert {row["arm"] for row in rows} == set(arms)
+    assert all(np.isfinite(row["seconds"]) for row in rows)
+    # Again, from the cache, to the same page.
+    trainings = set((cache / "training").iterdir())
+    run_benchmark(name, size=tiny((1,)), out=tmp_path, folder=cache, workers=1)
+    assert set((cache / "training").iterdir()) == trainings
+    assert page.read_text() == text
+
+
+def test_the_commands_say_what_they_do() -> None:
+    for name in ("charge", "fidelity"):
+        result = CliRunner().invoke(main, ["benchmark", name, "--help"])
+        assert result.exit_code == 0
+        assert "--quick" in result.output
+
+
+def test_an_interval_covers_its_mean_and_ignores_what_is_missing() -> None:
+    interval = bootstrap([1.0, 2.0, 6.0, float("nan")])
+    assert interval.mean == pytest.approx(3.0)
+    assert 1.0 <= interval.low < 3.0 < interval.high <= 6.0
+    assert str(bootstrap([float("nan")])) == "-"
+
+
+def test_the_share_of_equal_error_is_interpolated_on_a_power_law() -> None:
+    shares = [0.1, 0.2, 0.4]
+    errors = [10.0, 5.0, 2.5]
+    assert equal_error_share(shares, errors, 5.0) == pytest.approx((0.2, True))
+    found, reached = equal_error_share(shares, errors, 10 / 3)
+    assert (found, reached) == (pytest.approx(0.3), True)
+    assert equal_error_share(shares, errors, 1.0) == (0.4, False)
+    assert equal_error_share(shares, errors, 20.0) == (0.1, True)
