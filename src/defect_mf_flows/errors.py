@@ -27,6 +27,10 @@ class CheckpointError(DefectMFError):
     """Stored steps of a calculation do not fit it."""
 
 
+class ImportingError(DefectMFError):
+    """Calculations that somebody else made cannot be read, told apart or compared."""
+
+
 class DatasetError(DefectMFError):
     """Frames cannot make a dataset: too few, inconsistent or corrupt."""
 

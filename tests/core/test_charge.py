@@ -263,3 +263,21 @@ def test_a_spin_that_is_no_number_of_electrons_is_refused(vacancy: Defect, value
 def test_atoms_without_a_spin_have_none(vacancy: Defect) -> None:
     with pytest.raises(ChargeError, match="no spin"):
         atoms_spin(to_atoms(with_charge(vacancy.supercell, 0)))
+
+
+def test_the_host_s_frames_come_back_from_extended_xyz(tmp_path, make_start):
+    """An empty text would swallow the key after it, and the host would be a defect."""
+    import ase.io
+
+    from defect_mf_flows.core.charge import atoms_to_frame, frame_to_atoms, with_charge
+    from defect_mf_flows.schemas.frame import Frame, Lineage
+
+    structure = with_charge(make_start(0).structure, 0)
+    lineage = Lineage(defect=None, charge=0, start="pristine", calculation="c", step=0)
+    frame = Frame(
+        structure=structure, charge=0, fidelity="f", energy=1.0, lineage=lineage,
+        forces=[[0.0] * 3] * len(structure),
+    )  # fmt: skip
+    ase.io.write(tmp_path / "x.xyz", frame_to_atoms(frame), format="extxyz")
+    back = atoms_to_frame(ase.io.read(tmp_path / "x.xyz", format="extxyz"))
+    assert back.lineage == lineage

@@ -106,3 +106,41 @@ def test_costs_say_what_was_reused(finished, run_campaign_here, tmp_path):
     before = [c for c in finished.results.cost if c.stage.startswith(Stage.LOW)]
     assert sum(c.calls for c in low) < sum(c.calls for c in before)
     assert [g.charge for g in again.results.ground_states] == [0, -1]
+
+
+def imported_store(first, folder, **filters):
+    """A new store that holds the first campaign's frames as if they came from elsewhere."""
+    from defect_mf_flows.importing.plan import make_plan
+    from defect_mf_flows.importing.storing import StoredImports, carry_out
+    from defect_mf_flows.importing.walk import walk
+    from defect_mf_flows.results.export import export_extxyz
+
+    export_extxyz(first, folder / "frames.extxyz", fidelity="gfn1", **filters)
+    made = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    made.connect()
+    plan = make_plan(walk([folder / "frames.extxyz"]), "gfn1", known=StoredImports(made, "gfn1"))
+    done = carry_out(plan, made)
+    assert done.frames > 0
+    assert done.messages == []
+    return made
+
+
+def test_a_campaign_starts_from_imported_frames_and_computes_what_is_missing(first, tmp_path):
+    store = imported_store(first, tmp_path, charge=0)
+    second = explore(tmp_path / "c", {"name": "second", "reuse": True}, store)
+    low = second.calculations(fidelity="gfn1")
+    neutral, charged = low[low.charge == 0], low[low.charge == -1]
+    assert neutral.n_calls.sum() == 0
+    assert neutral.reused_from.notna().all()
+    assert charged.reused_from.isna().all(), "these were not imported"
+    assert charged.n_calls.min() >= 1
+    theirs = first.calculations(fidelity="gfn1", charge=0)
+    assert sorted(neutral.final_energy) == pytest.approx(sorted(theirs.final_energy), abs=1e-6)
+    frames = list(second.frames(charge=0, fidelity="gfn1"))
+    assert {f.lineage.calculation for f in frames} == set(neutral.uuid)
+
+
+def test_without_the_field_imported_frames_stay_where_they_are(first, tmp_path):
+    store = imported_store(first, tmp_path, charge=0)
+    second = explore(tmp_path / "c", {"name": "second"}, store)
+    assert second.calculations().reused_from.isna().all()

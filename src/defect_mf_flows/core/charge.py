@@ -103,6 +103,31 @@ def with_charge(structure: Structure, charge: int) -> Structure:
     return plain
 
 
+def charged_structure(cell: Any, symbols: list[str], positions: Any, charge: int) -> Structure:
+    """Build a structure that carries its charge wherever pymatgen keeps one.
+
+    Parameters
+    ----------
+    cell
+        Shape (3, 3), Angstrom.
+    symbols
+        Of the atoms.
+    positions
+        Cartesian, shape (n_atoms, 3), Angstrom.
+    charge
+        Whole charge of the cell.
+
+    Returns
+    -------
+    Structure
+        A structure that ``charge_of`` accepts.
+    """
+    charge = whole_charge(charge, where="charged_structure")
+    plain = Structure(Lattice(cell), symbols, positions, charge=charge, coords_are_cartesian=True)
+    plain.properties[CHARGE] = charge
+    return plain
+
+
 def charge_of(structure: Structure) -> int:
     """Read the charge of a structure that ``with_charge`` made.
 
@@ -249,7 +274,8 @@ def frame_to_atoms(frame: Frame) -> Atoms:
     if frame.stress is not None:
         atoms.info[STRESS] = np.asarray(frame.stress, dtype=float)
     for key, value in frame.lineage.model_dump(exclude={"schema_version", CHARGE}).items():
-        atoms.info[f"lineage_{key}"] = "" if value is None else value
+        if value is not None:  # extended XYZ reads an empty text as the key that follows
+            atoms.info[f"lineage_{key}"] = value
     return atoms
 
 
@@ -388,6 +414,7 @@ __all__ = [
     "atoms_to_frame",
     "charge_of",
     "charge_probe",
+    "charged_structure",
     "frame_to_atoms",
     "frame_to_structure",
     "from_atoms",

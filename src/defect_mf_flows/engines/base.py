@@ -11,6 +11,7 @@ from jobflow import CURRENT_JOB, JobConfig, Maker, Response, job
 from defect_mf_flows.campaign import FidelitySettings
 from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.engines.checkpoint import forget_stored
+from defect_mf_flows.engines.imported import find_imported
 from defect_mf_flows.engines.reuse import find_finished, input_hash, take_over
 from defect_mf_flows.errors import ChargeError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
@@ -94,7 +95,16 @@ class ReferenceMaker(Maker):
         check_start(start)
         engine = self.engine_record(start)
         key = None if engine is None else self._input_hash(start, engine)
-        return None if key is None else find_finished(CURRENT_JOB.store, key, but=uuid)
+        known = None if key is None else find_finished(CURRENT_JOB.store, key, but=uuid)
+        if known is not None or self.settings is None:
+            return known
+        return find_imported(
+            CURRENT_JOB.store,
+            start,
+            fidelity=self.fidelity,
+            kind=self.kind,
+            settings=self.settings,
+        )
 
     def _input_hash(self, start: StartStructure, engine: EngineRecord) -> str | None:
         return (

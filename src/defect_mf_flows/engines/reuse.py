@@ -154,6 +154,7 @@ def take_over(
             "n_calls": 0,
             "seconds": 0.0,
             "reused_from": found.reused_from or found.job_uuid,
+            "imported": None,
             "frames": frames,
         }
     )

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, StrictInt, model_validator
 
 from defect_mf_flows.errors import ChargeError, FidelityError
-from defect_mf_flows.schemas.base import Document, PeriodicStructure, StoredDocument
+from defect_mf_flows.schemas.base import Document, PeriodicStructure, StoredDocument, Vector
 from defect_mf_flows.schemas.frame import Frame
 
 
@@ -97,6 +97,46 @@ class EngineRecord(Document):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
+class ImportRecord(Document):
+    """Where an imported calculation comes from, and what its own files tell of it.
+
+    Attributes
+    ----------
+    path
+        File that was read, absolute, as it was then; its OUTCAR has the core potentials that
+        finite-size corrections need. For people and for later steps on the same machine.
+    digest
+        SHA-256 of the file's uncompressed content, which decides whether it is another file.
+    part
+        Number of the calculation within a file that holds several.
+    method
+        Settings that must agree within a fidelity.
+    accuracy
+        Settings that were only compared and reported.
+    kpoints
+        k-point grid, or the number of k-points.
+    site
+        Fractional coordinates of the defect in the host's cell, shape (3,); None for the host.
+    magnetization
+        Total moment, Bohr magnetons, if told.
+    relaxed
+        Whether the program said that a relaxation had ended.
+    notes
+        What was reported when it was imported.
+    """
+
+    path: str
+    digest: str
+    part: int = 0
+    method: dict[str, Any] = Field(default_factory=dict)
+    accuracy: dict[str, Any] = Field(default_factory=dict)
+    kpoints: str = ""
+    site: Vector | None = None
+    magnetization: float | None = None
+    relaxed: bool = False
+    notes: list[str] = Field(default_factory=list)
+
+
 class Calculation(StoredDocument):
     """One finished reference calculation.
 
@@ -131,6 +171,8 @@ class Calculation(StoredDocument):
         were written before this was recorded.
     input_hash
         SHA-256 of everything that decides the outcome; None where the engine cannot tell.
+    imported
+        Where it comes from if no campaign computed it; None otherwise.
     reused_from
         uuid of the calculation whose outcome this one is; None if it was computed. A reused
         calculation cost this campaign nothing: no call, no second.
@@ -156,6 +198,7 @@ class Calculation(StoredDocument):
     n_frames: int
     lowest_energy: float | None = None
     input_hash: str | None = None
+    imported: ImportRecord | None = None
     reused_from: str | None = None
     frames: list[Frame] = Field(default_factory=list)
 

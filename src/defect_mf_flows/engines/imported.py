@@ -1,0 +1,234 @@
+"""Taking imported calculations for those that a campaign asks for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jobflow import JobStore
+from monty.json import MontyDecoder
+from pymatgen.core import Structure
+from scipy.optimize import linear_sum_assignment
+
+from defect_mf_flows.campaign import FidelitySettings
+from defect_mf_flows.campaign.vasp import VaspSettings
+from defect_mf_flows.core.charge import charged_structure
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, ImportRecord
+from defect_mf_flows.schemas.defect import StartStructure
+from defect_mf_flows.schemas.frame import Frame
+
+logger = logging.getLogger(__name__)
+
+#: Geometries are the same if no atom is farther off than this, Angstrom; OUTCARs have 5 decimals.
+SAME_PLACE = 1e-3
+_PROGRAMS = {"vasp": "vasp"}
+_UNKNOWN = "unknown"
+
+
+def find_imported(
+    store: JobStore,
+    start: StartStructure,
+    *,
+    fidelity: str,
+    kind: CalculationKind,
+    settings: FidelitySettings,
+) -> Calculation | None:
+    """Find an imported calculation that is the one asked for.
+
+    Parameters
+    ----------
+    store
+        A connected job store.
+    start
+        Geometry, charge and spin that are asked for.
+    fidelity
+        Its name; what was imported under another is never taken.
+    kind
+        A relaxation must begin at the geometry and end below the campaign's force threshold. For
+        a single point any imported frame of that geometry does.
+    settings
+        Of the campaign's fidelity; imported settings that contradict them keep a calculation out.
+
+    Returns
+    -------
+    Calculation or None
+        With its frames in the start's order of atoms.
+    """
+    for found in _candidates(store, start, fidelity):
+        record = found.imported
+        if record is None or (why := contradictions(found, record, settings)):
+            if record is not None:
+                logger.warning("%s is not taken for %s: %s", record.path, fidelity, "; ".join(why))
+            continue
+        if kind is CalculationKind.STATIC:
+            matching = (_in_order(frame, start) for frame in found.frames)
+            frame = next((frame for frame in matching if frame is not None), None)
+            if frame is not None:
+                return _single_point(found, frame)
+        elif _has_relaxed(found, settings):
+            frames = _all_in_order(found, start)
+            if frames is not None:
+                return found.model_copy(
+                    update={
+                        "kind": CalculationKind.RELAX,
+                        "converged": True,
+                        "frames": frames,
+                        "final_structure": frames[-1].structure,
+                    }
+                )
+    return None
+
+
+def _candidates(store: JobStore, start: StartStructure, fidelity: str) -> Iterator[Calculation]:
+    """Imported calculations of the charge and the number of atoms, one in memory at a time."""
+    criteria = {
+        "output.@class": "Calculation",
+        "output.imported": {"$ne": None},
+        "output.fidelity": fidelity,
+        "output.charge": start.charge,
+        "output.n_atoms": len(start.structure),
+    }
+    uuids = [row["uuid"] for row in store.docs_store.query(criteria, properties=["uuid"])]
+    for uuid in uuids:
+        row = store.query_one({"uuid": uuid}, properties=["output"], load=True)
+        if row is not None:
+            yield MontyDecoder().process_decoded(row["output"])
+
+
+def contradictions(
+    found: Calculation, record: ImportRecord, settings: FidelitySettings
+) -> list[str]:
+    """What of an imported calculation contradicts a campaign's fidelity.
+
+    Parameters
+    ----------
+    found
+        The imported calculation.
+    record
+        Its own settings.
+    settings
+        The campaign's.
+
+    Returns
+    -------
+    list of str
+        Empty if nothing does. A file that tells no settings contradicts nothing: it is taken on
+        the word of whoever imported it under this name.
+    """
+    program = found.engine.name
+    if program != _UNKNOWN and program != _PROGRAMS.get(settings.engine, program):
+        return [f"computed by {program}, not by {settings.engine}"]
+    if program == "vasp" and settings.engine != "vasp":
+        return [f"computed by vasp, not by {settings.engine}"]
+    if settings.engine != "vasp" or not record.method:
+        return []
+    asked = _vasp_method(VaspSettings.model_validate(settings.settings))
+    return [
+        f"{name} is {record.method.get(name)}, the campaign asks for {value}"
+        for name, value in asked.items()
+        if not _same(record.method.get(name), value)
+    ] + _grid(record, VaspSettings.model_validate(settings.settings))
+
+
+def _vasp_method(settings: VaspSettings) -> dict[str, Any]:
+    hybrid = settings.functional == "HSE06"
+    asked: dict[str, Any] = {
+        "GGA": "PE",
+        "LHFCALC": hybrid,
+        "ENCUT": settings.encut,
+        "LSORBIT": settings.soc,
+        "LDAU": bool(settings.hubbard),
+        "IVDW": {None: "0", "D3": "11", "D3-BJ": "12"}[settings.dispersion],
+    }
+    return {**asked, "AEXX": 0.25, "HFSCREEN": 0.2} if hybrid else asked
+
+
+def _grid(record: ImportRecord, settings: VaspSettings) -> list[str]:
+    divisions = [1, 1, 1] if settings.gamma_only else settings.kpoints
+    if divisions is None or not record.kpoints:
+        return []
+    asked = "x".join(map(str, divisions))
+    same = record.kpoints == asked
+    return [] if same else [f"k-points are {record.kpoints}, the campaign asks for {asked}"]
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) or isinstance(other, float):
+        return one is not None and abs(float(one) - float(other)) <= 1e-3 * abs(float(other))
+    return bool(one == other)
+
+
+def _has_relaxed(found: Calculation, settings: FidelitySettings) -> bool:
+    """Whether it ended, at forces that the campaign accepts."""
+    if not found.frames or found.failure is not None:
+        return False
+    largest = float(np.linalg.norm(found.frames[-1].forces, axis=1).max())
+    return largest <= settings.fmax * 1.001 + 1e-4 and found.frames[0].lineage.step == 0
+
+
+def _all_in_order(found: Calculation, start: StartStructure) -> list[Frame] | None:
+    order = _order(found.frames[0].structure, start.structure)
+    if order is None or not _spins_agree(found.frames[0], start):
+        return None
+    return [_reordered(frame, order) for frame in found.frames]
+
+
+def _in_order(frame: Frame, start: StartStructure) -> Frame | None:
+    """The frame in the start's order of atoms, or None if it is another geometry."""
+    if not _spins_agree(frame, start):
+        return None
+    order = _order(frame.structure, start.structure)
+    return None if order is None else _reordered(frame, order)
+
+
+def _spins_agree(frame: Frame, start: StartStructure) -> bool:
+    return frame.spin is None or start.spin is None or frame.spin == start.spin
+
+
+def _order(found: Structure, asked: Structure) -> list[int] | None:
+    """For every atom that is asked for, its number in the other cell."""
+    if not np.allclose(found.lattice.matrix, asked.lattice.matrix, atol=SAME_PLACE):
+        return None
+    have, want = (np.array([s.specie.symbol for s in one]) for one in (found, asked))
+    if sorted(have) != sorted(want):
+        return None
+    distances = asked.lattice.get_all_distances(asked.frac_coords, found.frac_coords)
+    distances[want[:, None] != have[None, :]] = np.inf
+    if (distances.min(axis=1) > SAME_PLACE).any():
+        return None
+    _, order = linear_sum_assignment(np.where(np.isfinite(distances), distances, 1e6))
+    return [int(i) for i in order]
+
+
+def _reordered(frame: Frame, order: list[int]) -> Frame:
+    """The frame with its atoms in another order; building it checks the charge again."""
+    symbols = [frame.structure[i].specie.symbol for i in order]
+    structure = charged_structure(
+        frame.structure.lattice.matrix, symbols, frame.structure.cart_coords[order], frame.charge
+    )
+    return Frame(
+        structure=structure,
+        charge=frame.charge,
+        spin=frame.spin,
+        fidelity=frame.fidelity,
+        energy=frame.energy,
+        forces=np.array(frame.forces)[order],
+        stress=frame.stress,
+        lineage=frame.lineage,
+    )
+
+
+def _single_point(found: Calculation, frame: Frame) -> Calculation:
+    return found.model_copy(
+        update={
+            "kind": CalculationKind.STATIC,
+            "converged": True,
+            "frames": [frame],
+            "n_frames": 1,
+            "final_energy": frame.energy,
+            "lowest_energy": frame.energy,
+            "final_structure": frame.structure,
+        }
+    )

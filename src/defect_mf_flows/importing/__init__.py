@@ -1,0 +1,1 @@
+"""Calculations that somebody already has: found, recognised, compared and stored."""
