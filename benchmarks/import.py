@@ -107,7 +107,8 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     import defect_mf_flows.importing.plan
     import defect_mf_flows.importing.vasp  # noqa: F401
 
-    assert ase.io.vasp and pymatgen.io.vasp.outputs
+    assert ase.io.vasp
+    assert pymatgen.io.vasp.outputs
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began, cpu = time.perf_counter(), time.process_time()
     files, frames = READERS[name](folder)
