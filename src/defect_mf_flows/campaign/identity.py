@@ -11,7 +11,12 @@ from defect_mf_flows.schemas.frame import content_hash, structure_key
 
 #: Settings that came later. At their defaults they do not enter, so that a campaign of an
 #: earlier version keeps its hash.
-ADDED = {"training": ("charge_term", "spin_embedding", "strategy")}
+ADDED = {
+    "training": ("charge_term", "spin_embedding", "strategy", "committee"),
+    "picks": ("sampler",),
+    "split": ("by",),
+    "loop": ("acquire", "acquire_energy"),
+}
 
 
 def campaign_hash(campaign: Campaign, structure: Structure) -> str:

@@ -87,18 +87,46 @@ class Potential:
         ChargeError
             If a structure has a charge or a spin on which the head was not trained.
         """
+        offsets = [self.offset(charge_of(s), s) for s in structures]
+        found = self.interaction(structures, batch=batch)
+        return [(e + offset, forces) for (e, forces), offset in zip(found, offsets, strict=True)]
+
+    def interaction(
+        self, structures: list[Structure], *, batch: int = 4
+    ) -> list[tuple[float, np.ndarray]]:
+        """Energies without reference energies, and forces: for cells that did not train.
+
+        Only differences within one charge and composition mean anything.
+
+        Parameters
+        ----------
+        structures, batch
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        list of (float, numpy.ndarray)
+            eV per cell; eV/A, shape (n_atoms, 3).
+
+        Raises
+        ------
+        ChargeError
+            If a structure has a charge or a spin on which the head was not trained.
+        """
         results: list[tuple[float, np.ndarray]] = []
         for start in range(0, len(structures), batch):
             chunk = structures[start : start + batch]
-            offsets = [self.offset(charge_of(s), s) for s in chunk]
+            for s in chunk:
+                self.document.check(head=self.head, charge=charge_of(s))
+                self.document.check_spin(head=self.head, charge=charge_of(s), spin=spin_of(s))
             with default_dtype(self.network):
                 data = collate([self._data(to_atoms(s)) for s in chunk]).to(self.device)
             output = self.network(data.to_dict(), training=False, compute_force=True)
             energies = output["energy"].detach().cpu().numpy()
             forces = output["forces"].detach().cpu().numpy()
-            for k, offset in enumerate(offsets):
+            for k, energy in enumerate(energies):
                 low, high = int(data.ptr[k]), int(data.ptr[k + 1])
-                results.append((float(energies[k]) + offset, forces[low:high].astype(float)))
+                results.append((float(energy), forces[low:high].astype(float)))
         return results
 
     def offset(self, charge: int, structure: Structure) -> float:
