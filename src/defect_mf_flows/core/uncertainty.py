@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
+
+from defect_mf_flows.schemas.search import Minimum
 
 #: Nominal shares that are reported.
 LEVELS = (0.68, 0.95)
@@ -80,3 +83,36 @@ def normal_width(level: float) -> float:
     from scipy.special import erfinv
 
     return math.sqrt(2) * float(erfinv(level))
+
+
+def with_spread(
+    minima: list[Minimum], members: Mapping[str, list[float]], scale: float
+) -> list[Minimum]:
+    """Attach the committee's spread to minima.
+
+    Parameters
+    ----------
+    minima
+        Of one charge state, the lowest first.
+    members
+        Start -> energies of its end by every member, eV per cell; may be empty.
+    scale
+        From the calibration.
+
+    Returns
+    -------
+    list of Minimum
+        ``spread`` is that of the energy above the lowest minimum, hence 0 for the lowest;
+        None where a member's energy is missing.
+    """
+    zero = members.get(minima[0].starts[0]) if minima else None
+    if not zero:
+        return minima
+    found = []
+    for minimum in minima:
+        own = members.get(minimum.starts[0])
+        if own:
+            spread = float(relative_spread(np.array([own]).T, np.array(zero))[0])
+            minimum = minimum.model_copy(update={"spread": scale * spread})
+        found.append(minimum)
+    return found

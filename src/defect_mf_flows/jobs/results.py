@@ -161,6 +161,8 @@ class Gathering:
             parity=self.model.parity,
             history=self.model.history,
             best_epoch=self.model.best_epoch,
+            calibration=self.model.calibration,
+            acquired=self.state.acquired,
             rounds=self.state.rounds,
             counts=self._counts(),
             failures=self._failures(),
@@ -194,6 +196,7 @@ class Gathering:
         else:
             moved = symmetric_deviation(model.structure, best.relaxed, defect.site)
         low_energy = own_basin_energy(low, self.campaign.verification) if low else None
+        second = search.minima[1] if len(search.minima) > 1 else None
         return GroundState(
             defect=verification.defect,
             charge=verification.charge,
@@ -209,6 +212,8 @@ class Gathering:
             found_by=best.origin,
             starts=search.minima[0].starts if search.minima else [],
             n_minima=len(search.minima),
+            next_energy=second.energy - search.minima[0].energy if second else None,
+            next_spread=second.spread if second else None,
             low_start=low.start if low else "",
             low_is_ground_state=bool(low and low.kept and low.basin == best.basin),
             low_excess=None if low_energy is None else low_energy - best.energy_relaxed,
@@ -309,8 +314,11 @@ class Gathering:
             _stage_cost(Stage.LOW, self.low),
             *(_stage_cost(Stage.LOW, [c], name="host") for c in self.hosts.values()),
         ]
-        for fidelity in sorted({c.fidelity for c in self.labels[:first]}):
-            done = [c for c in self.labels[:first] if c.fidelity == fidelity]
+        asked = {item.calculation for item in self.state.acquired}
+        later = [c for c in self.labels[first:] if c.job_uuid in asked]
+        labels = [*self.labels[:first], *later]
+        for fidelity in sorted({c.fidelity for c in labels}):
+            done = [c for c in labels if c.fidelity == fidelity]
             costs.append(_stage_cost(Stage.HIGH, done))
         costs.append(
             StageCost(
@@ -318,7 +326,7 @@ class Gathering:
                 fidelity=None,
                 jobs=len(self.models),
                 calls=0,
-                seconds=sum(m.seconds for m in self.models),
+                seconds=sum(x.seconds for m in self.models for x in (m, *m.members)),
             )
         )
         every = [s for found in self.all_searches for s in found.searches]
@@ -331,7 +339,8 @@ class Gathering:
                 seconds=sum(s.seconds for s in every),
             )
         )
-        costs.append(_stage_cost(Stage.VERIFICATION, self.labels[first:]))
+        verified = [c for c in self.labels[first:] if c.job_uuid not in asked]
+        costs.append(_stage_cost(Stage.VERIFICATION, verified))
         return costs
 
     def _pes(self) -> list[PesPoint]:

@@ -19,6 +19,7 @@ from defect_mf_flows.core.filters import extrapolation, implausible
 from defect_mf_flows.core.matching import SameMinimum, collect_minima
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.core.starts import StartMaker
+from defect_mf_flows.core.uncertainty import with_spread
 from defect_mf_flows.jobs.common import (
     WITH_STORE,
     Stage,
@@ -176,6 +177,7 @@ def relax_batch(
     RelaxationBatch
         In the order of the starts.
     """
+    from defect_mf_flows.learning.committee import member_energies
     from defect_mf_flows.learning.potential import Potential
     from defect_mf_flows.learning.relaxation import relax
 
@@ -198,6 +200,8 @@ def relax_batch(
         steps=[e.steps for e in ends],
         problems=problems,
         structures=[e.structure for e in ends],
+        committee=member_energies(model, [e.structure for e in ends], problems, device=device),
+        scale=1.0 if model.calibration is None else model.calibration.scale,
         seconds=time.monotonic() - began,
     )
 
@@ -293,11 +297,16 @@ def merge_batches(
         defect.site,
         same=same,
     )
+    members = {
+        label: energies
+        for b in batches
+        for label, energies in zip(b.starts, b.committee, strict=bool(b.committee))
+    }
     return Search(
         defect=defect.name,
         charge=charge,
         source=head,
-        minima=minima,
+        minima=with_spread(minima, members, batches[0].scale if batches else 1.0),
         points=[
             SearchPoint(
                 start=end[0],

@@ -17,7 +17,7 @@ from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.training import train
 from defect_mf_flows.schemas.dataset import Dataset, DatasetEntry, Split
 from defect_mf_flows.schemas.frame import Frame, content_hash
-from defect_mf_flows.schemas.model import Calibration, Model
+from defect_mf_flows.schemas.model import Calibration, Member, Model
 
 
 def train_committee(
@@ -73,7 +73,8 @@ def train_committee(
             isolated=isolated,
         )
         # Parity, errors and limits of the search are those of the first member.
-        members.append(member.model_copy(update={"parity": []}))
+        fields = {name: getattr(member, name) for name in Member.model_fields}
+        members.append(Member(**{**fields, "parity": []}))
     if not members:
         return first
     committee = first.model_copy(update={"members": members})
@@ -202,3 +203,33 @@ def calibrate(model: Model, frames: list[Frame], dataset: Dataset) -> Calibratio
         rmse={s: float(1000 * np.sqrt(np.mean(rows[:, 0] ** 2))) for s, rows in arrays.items()},
         coverage={s: coverage(rows[:, 0], scale * rows[:, 1]) for s, rows in arrays.items()},
     )
+
+
+def member_energies(
+    model: Model, structures: list[Structure], problems: list[str | None], *, device: str
+) -> list[list[float]]:
+    """Energies of the ends of relaxations by every member of a committee.
+
+    Parameters
+    ----------
+    model
+        With its members, if it has any.
+    structures, problems
+        Ends, and why an end is worthless.
+    device
+        torch device.
+
+    Returns
+    -------
+    list of list of float
+        One list per end, empty for worthless ends; empty without a committee.
+    """
+    if not model.members:
+        return []
+    good = [i for i, problem in enumerate(problems) if problem is None]
+    rows: list[list[float]] = [[] for _ in structures]
+    if good:
+        found = committee_energies(model, [structures[i] for i in good], device=device)
+        for column, i in enumerate(good):
+            rows[i] = [float(energy) for energy in found[:, column]]
+    return rows

@@ -23,7 +23,7 @@ from defect_mf_flows.core.charge import (
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.errors import ChargeError, FidelityError, TrainingError
 from defect_mf_flows.learning.batches import collate, to_atomic_data
-from defect_mf_flows.schemas.model import Model
+from defect_mf_flows.schemas.model import Member
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -52,7 +52,7 @@ class Potential:
         If the blob is missing or does not match its hash.
     """
 
-    def __init__(self, model: Model, *, head: str, device: str = "cpu") -> None:
+    def __init__(self, model: Member, *, head: str, device: str = "cpu") -> None:
         if head not in model.heads:
             raise FidelityError(f"model has no head {head!r}; choose one of {model.heads}.")
         self.document, self.head, self.device = model, head, device

@@ -117,8 +117,8 @@ class Calibration(Document):
     coverage: dict[str, dict[str, float]]
 
 
-class Model(StoredDocument):
-    """A trained multi-head, charge-aware potential.
+class Member(StoredDocument):
+    """A trained multi-head, charge-aware potential, alone or of a committee.
 
     Attributes
     ----------
@@ -154,11 +154,6 @@ class Model(StoredDocument):
         torch and mace-torch.
     metrics, parity, history
         Errors per head, charge and split; points for parity plots; learning curve.
-    members
-        The other members of a committee, each a model of its own.
-    calibration
-        Of the committee's spread on the highest head; None without a committee or without
-        labels to fit it on.
     blob
         The model file, base64 (kept in the additional store ``data``).
     """
@@ -180,8 +175,6 @@ class Model(StoredDocument):
     metrics: list[HeadMetrics] = Field(default_factory=list)
     parity: list[ParityPoint] = Field(default_factory=list)
     history: list[EpochRecord] = Field(default_factory=list)
-    members: list[Model] = Field(default_factory=list)
-    calibration: Calibration | None = None
     blob: str = ""
 
     def check(self, *, head: str, charge: int) -> None:
@@ -261,6 +254,22 @@ class Model(StoredDocument):
             f"no reference energy for head {head!r}, charge {charge:+d}, cell {composition}; "
             f"the model was not trained on this group, and {why}. Add labels of this cell."
         )
+
+
+class Model(Member):
+    """A trained potential, with the other members of its committee.
+
+    Attributes
+    ----------
+    members
+        The other members of a committee, each a model of its own.
+    calibration
+        Of the committee's spread on the highest head; None without a committee or without
+        labels to fit it on.
+    """
+
+    members: list[Member] = Field(default_factory=list)
+    calibration: Calibration | None = None
 
 
 def _counts(composition: str) -> dict[str, int]:

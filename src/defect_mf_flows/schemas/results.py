@@ -8,8 +8,8 @@ from pydantic import Field, StrictInt
 
 from defect_mf_flows.schemas.base import Document, PeriodicStructure
 from defect_mf_flows.schemas.calculation import BandEdges, Failure
-from defect_mf_flows.schemas.loop import RoundSummary, StopVerdict
-from defect_mf_flows.schemas.model import EpochRecord, HeadMetrics, ParityPoint
+from defect_mf_flows.schemas.loop import Acquisition, RoundSummary, StopVerdict
+from defect_mf_flows.schemas.model import Calibration, EpochRecord, HeadMetrics, ParityPoint
 from defect_mf_flows.schemas.search import Deviation, Verdict
 
 
@@ -48,6 +48,9 @@ class GroundState(Document):
         ground state, eV per cell; None if it failed.
     low_deviation
         Low-fidelity ground state against its own high-fidelity relaxation.
+    next_energy, next_spread
+        The model's second minimum above its lowest, eV per cell, and the committee's calibrated
+        spread of that; None where there is no second minimum, or no committee.
     shortest_bonds
         The shortest distances between the defect's neighbours in the verified ground state
         and in the low-fidelity ground state, Angstrom.
@@ -75,6 +78,8 @@ class GroundState(Document):
     low_deviation: Deviation | None
     shortest_bonds: dict[str, float]
     structure: PeriodicStructure
+    next_energy: float | None = None
+    next_spread: float | None = None
 
 
 class TransitionLevel(Document):
@@ -180,6 +185,10 @@ class Results(Document):
     best_epoch
         Epoch of the learning curve whose weights the last model has; None in documents that
         were written before this was recorded.
+    calibration
+        Of the last committee's spread; None without a committee.
+    acquired
+        Labels that the committee asked for.
     rounds
         One summary per round.
     counts
@@ -210,6 +219,8 @@ class Results(Document):
     parity: list[ParityPoint]
     history: list[EpochRecord]
     best_epoch: int | None = None
+    calibration: Calibration | None = None
+    acquired: list[Acquisition] = Field(default_factory=list)
     rounds: list[RoundSummary]
     counts: dict[str, Any]
     failures: list[Failure]

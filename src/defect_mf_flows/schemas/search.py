@@ -23,12 +23,16 @@ class Minimum(Document):
         Labels of every start that ended here, the lowest first.
     soap
         SOAP vector at the defect site (kept in the additional store ``data``).
+    spread
+        Standard deviation of its energy above the lowest minimum over the members of a
+        committee, calibrated, eV per cell; None without a committee.
     """
 
     structure: PeriodicStructure
     energy: float
     starts: list[str] = Field(min_length=1)
     soap: Vector = Field(default_factory=list)
+    spread: float | None = None
 
 
 class SearchPoint(Document):
@@ -238,6 +242,11 @@ class RelaxationBatch(Document):
         Final geometries (kept in the additional store ``data``).
     seconds
         Wall time of the batch.
+    committee
+        Per start its energy by every member of a committee, eV per cell; empty without one,
+        or where the end is worthless.
+    scale
+        Calibration of the members' spread.
     """
 
     defect: str
@@ -249,6 +258,8 @@ class RelaxationBatch(Document):
     problems: list[str | None]
     structures: list[PeriodicStructure]
     seconds: float
+    committee: list[list[float]] = Field(default_factory=list)
+    scale: float = 1.0
 
 
 class SearchSet(StoredDocument):
