@@ -57,7 +57,7 @@ def run(
             title,
             [
                 "sampler",
-                *(f"{100 * share:g} % ({_labels(groups, share)})" for share in size.shares),
+                *(_column(groups, share) for share in size.shares),
             ],
             [
                 [
