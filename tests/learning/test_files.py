@@ -152,7 +152,7 @@ def test_a_planted_duplicate_on_both_sides_is_found(file: Path) -> None:
         e.model_copy(update={"split": away}) if e.relaxation == "planted" else e
         for e in dataset.entries
     ]
-    with pytest.raises(DatasetError, match="planted .* copies of each other on two sides"):
+    with pytest.raises(DatasetError, match=r"planted .* copies of each other on two sides"):
         leak_check(frames, dataset.model_copy(update={"entries": entries}))
 
 
