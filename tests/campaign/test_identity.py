@@ -14,6 +14,17 @@ from defect_mf_flows.campaign import campaign_hash
 from defect_mf_flows.schemas.frame import content_hash, structure_key
 from tests.campaign.files import BASE, Load, changed
 
+LATER = (
+    "training.charge_term",
+    "training.strategy",
+    "training.spin_embedding",
+    "training.committee",
+    "picks.sampler",
+    "split.by",
+    "loop.acquire",
+    "loop.acquire_energy",
+)
+
 
 def test_the_hash_does_not_depend_on_name_disclaimer_or_where_the_host_lies(
     load: Load, tmp_path: Path, zns_file: Path
@@ -65,9 +76,13 @@ def test_roles_count_in_the_hash_and_the_order_of_keys_does_not(load: Load) -> N
 @pytest.mark.parametrize(
     ("name", "default", "other"),
     [
-        ("charge_term", "categorical", "intensive"),
-        ("strategy", "joint", "delta"),
-        ("spin_embedding", False, True),
+        ("training.charge_term", "categorical", "intensive"),
+        ("training.strategy", "joint", "delta"),
+        ("training.spin_embedding", False, True),
+        ("training.committee", 1, 3),
+        ("picks.sampler", "stratified", "direct"),
+        ("split.by", "relaxation", "basin"),
+        ("loop.acquire_energy", 0.5, 0.6),
     ],
 )
 def test_a_setting_that_came_later_counts_only_where_it_is_not_the_default(
@@ -78,8 +93,9 @@ def test_a_setting_that_came_later_counts_only_where_it_is_not_the_default(
     expected = campaign_hash(campaign, host)
     content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
     content["host"].pop("structure")
-    for added in ("charge_term", "strategy", "spin_embedding"):
-        content["training"].pop(added)
+    for added in LATER:
+        section, field = added.split(".")
+        content[section].pop(field)
     assert content_hash({"campaign": content, "host": structure_key(host)}) == expected
-    assert campaign_hash(*load(changed(f"training.{name}", default))) == expected
-    assert campaign_hash(*load(changed(f"training.{name}", other))) != expected
+    assert campaign_hash(*load(changed(name, default))) == expected
+    assert campaign_hash(*load(changed(name, other))) != expected
