@@ -62,14 +62,20 @@ def test_roles_count_in_the_hash_and_the_order_of_keys_does_not(load: Load) -> N
     assert campaign_hash(*load(turned)) == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "default", "other"),
-    [
-        ("charge_term", "categorical", "intensive"),
-        ("strategy", "joint", "delta"),
-        ("spin_embedding", False, True),
-    ],
-)
+CAME_LATER = [
+    ("training.charge_term", "categorical", "intensive"),
+    ("training.strategy", "joint", "delta"),
+    ("training.spin_embedding", False, True),
+    ("defects.environments", False, True),
+    ("matching.auto", True, False),
+    ("matching.displacement", 0.2, 0.3),
+    ("search.split_vacancies", True, False),
+    ("search.trajectories", False, True),
+    ("starts.pair_distortions", [], [-0.4]),
+]
+
+
+@pytest.mark.parametrize(("name", "default", "other"), CAME_LATER)
 def test_a_setting_that_came_later_counts_only_where_it_is_not_the_default(
     load: Load, name: str, default: Any, other: Any
 ) -> None:
@@ -78,8 +84,9 @@ def test_a_setting_that_came_later_counts_only_where_it_is_not_the_default(
     expected = campaign_hash(campaign, host)
     content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
     content["host"].pop("structure")
-    for added in ("charge_term", "strategy", "spin_embedding"):
-        content["training"].pop(added)
+    for added in [*(later for later, _, _ in CAME_LATER), "starts.given"]:
+        section, field = added.split(".")
+        content[section].pop(field)
     assert content_hash({"campaign": content, "host": structure_key(host)}) == expected
-    assert campaign_hash(*load(changed(f"training.{name}", default))) == expected
-    assert campaign_hash(*load(changed(f"training.{name}", other))) != expected
+    assert campaign_hash(*load(changed(name, default))) == expected
+    assert campaign_hash(*load(changed(name, other))) != expected
