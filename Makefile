@@ -40,6 +40,7 @@ lint: install
 test: lint
 	$(BIN)/defect-mf validate examples/quickstart.yaml
 	$(BIN)/defect-mf validate examples/zns.yaml
+	$(BIN)/defect-mf validate examples/alloy.yaml
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-integration: install

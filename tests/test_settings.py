@@ -89,3 +89,12 @@ def test_a_value_that_makes_no_sense_is_refused_by_field(
 
 def test_every_setting_is_documented() -> None:
     assert [name for name in Settings.model_fields if name not in (Settings.__doc__ or "")] == []
+
+
+def test_a_search_job_takes_every_core_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("DEFECT_MF_SEARCH_PROCESSES", raising=False)
+    assert Settings().relax_processes == available_cores()
+    monkeypatch.setenv("DEFECT_MF_SEARCH_PROCESSES", "3")
+    assert Settings().relax_processes == 3

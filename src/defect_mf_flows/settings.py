@@ -31,6 +31,10 @@ class Settings(BaseSettings):
     training_threads
         Threads of a training run; None: half the cores. Threads that wait for a core that
         other work holds make a training many times slower.
+    search_processes
+        Single-thread processes in which a search job relaxes structures on a CPU; None: one per
+        core that the job may use. ``defect-mf run`` starts a worker per core, each of which may
+        have a search job, and gives every job its share: one process where it is not set.
     vasp_cmd, vasp_gamma_cmd, vasp_ncl_cmd
         Commands for VASP: standard, Gamma-only (used where the grid is Gamma) and non-collinear.
     vasp_walltime
@@ -50,6 +54,7 @@ class Settings(BaseSettings):
     mongod: str | None = None
     workers: int | None = Field(default=None, ge=1)
     training_threads: int | None = Field(default=None, ge=1)
+    search_processes: int | None = Field(default=None, ge=1)
     vasp_cmd: str = "vasp_std"
     vasp_gamma_cmd: str = "vasp_gam"
     vasp_ncl_cmd: str = "vasp_ncl"
@@ -63,6 +68,11 @@ class Settings(BaseSettings):
     def threads(self) -> int:
         """Threads of a training run."""
         return self.training_threads or max(1, available_cores() // 2)
+
+    @property
+    def relax_processes(self) -> int:
+        """Processes in which a search job relaxes structures on a CPU."""
+        return self.search_processes or available_cores()
 
 
 def available_cores() -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from pymatgen.core import Structure
 
-from defect_mf_flows.campaign import load_campaign
+from defect_mf_flows.campaign import campaign_hash, load_campaign
 from defect_mf_flows.errors import CampaignError
 from tests.campaign.files import BASE, Load, changed
 
@@ -68,12 +69,53 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
         load_campaign(tmp_path / name)
 
 
-def test_a_host_with_partial_occupancies_must_be_ordered_first(load: Load, tmp_path: Path) -> None:
-    alloy = Structure.from_file(tmp_path / "ZnS.cif")
-    alloy.replace_species({"Zn": {"Zn": 0.5, "Cd": 0.5}})
-    alloy.to(filename=str(tmp_path / "alloy.cif"))
-    with pytest.raises(CampaignError, match=r"host\.structure: .*alloy\.cif.*order it first"):
-        load(changed("host.structure", "alloy.cif"))
+def alloyed(content: dict[str, Any], folder: Path, shares: dict[str, float]) -> dict[str, Any]:
+    """The campaign on a host whose zinc sites are shared."""
+    alloy = Structure.from_file(folder / "ZnS.cif")
+    alloy.replace_species({"Zn": shares})
+    alloy.to(filename=str(folder / "alloy.cif"))
+    content["host"]["structure"] = "alloy.cif"
+    return content
+
+
+def test_an_alloy_needs_to_know_which_supercell_to_fill(load: Load, tmp_path: Path) -> None:
+    content = alloyed(changed("host.supercell", "auto"), tmp_path, {"Zn": 0.5, "Cd": 0.5})
+    with pytest.raises(CampaignError, match=r"host\.structure: .*host\.supercell which cell"):
+        load(content)
+
+
+def test_a_site_of_an_alloy_that_is_not_full_is_refused(load: Load, tmp_path: Path) -> None:
+    content = alloyed(changed("host.supercell", [2, 2, 1]), tmp_path, {"Zn": 0.5, "Cd": 0.25})
+    with pytest.raises(CampaignError, match=r"host\.structure: .*is not full"):
+        load(content)
+
+
+def test_an_alloy_becomes_an_ordered_supercell(load: Load, tmp_path: Path) -> None:
+    content = alloyed(changed("host.supercell", [2, 2, 1]), tmp_path, {"Zn": 0.75, "Cd": 0.25})
+    campaign, structure = load(content)
+    assert structure.is_ordered
+    assert structure.composition.as_dict() == {"Zn": 12, "Cd": 4, "S": 16}
+    assert campaign.host.supercell == [1, 1, 1]
+    assert load(content)[1] == structure, "the same seed, the same order"
+    assert load({**content, "seed": 2})[1] != structure
+
+
+def test_given_starts_travel_with_the_campaign(load: Load, tmp_path: Path) -> None:
+    cell = Structure.from_file(tmp_path / "ZnS.cif")
+    cell.to(filename=str(tmp_path / "mine.cif"))
+    campaign, _ = load(changed("starts.given", {"v_Zn": ["mine.cif"]}))
+    (text,) = campaign.starts.given["v_Zn"]
+    again = Structure.from_str(text, fmt="poscar")
+    assert np.allclose(again.frac_coords, cell.frac_coords, atol=1e-9)
+    cell.translate_sites([0], [0.01, 0, 0])
+    cell.to(filename=str(tmp_path / "mine.cif"))
+    other, structure = load(changed("starts.given", {"v_Zn": ["mine.cif"]}))
+    assert campaign_hash(other, structure) != campaign_hash(campaign, structure)
+
+
+def test_a_given_start_that_is_missing_is_refused(load: Load) -> None:
+    with pytest.raises(CampaignError, match=r"starts\.given\.v_Zn: .*nowhere\.cif does not exist"):
+        load(changed("starts.given", {"v_Zn": ["nowhere.cif"]}))
 
 
 def test_several_faults_are_told_at_once(load: Load) -> None:

@@ -18,8 +18,8 @@ from defect_mf_flows.core.matching import (
     soap_distance,
     soap_vectors,
     symmetric_deviation,
-    unique_minima,
 )
+from defect_mf_flows.core.minima import unique_minima
 from defect_mf_flows.core.starts import StartMaker, nearest_neighbours
 from defect_mf_flows.schemas.defect import Defect, StartStructure
 

@@ -148,7 +148,9 @@ def test_the_surrogate_search_adds_every_pair_and_other_rattles(
     starts: list[StartStructure], vacancy: Defect
 ) -> None:
     maker = StartMaker(vacancy, charge=0, spin=None, settings=SETTINGS, seed=1)
-    search = SearchSettings(distortions=[0.0], pair_distortions=[-0.4], rattles=[0.05])
+    search = SearchSettings(
+        distortions=[0.0], pair_distortions=[-0.4], rattles=[0.05], split_vacancies=False
+    )
     made = maker.surrogate(search)
     pairs = [start for start in made if start.label.startswith("Pair_")]
     assert len(pairs) == 6
@@ -162,7 +164,9 @@ def test_the_surrogate_search_adds_every_pair_and_other_rattles(
 def test_a_pair_distortion_moves_that_pair(vacancy: Defect) -> None:
     settings = StartSettings(rattle=1e-4)
     maker = StartMaker(vacancy, charge=0, spin=None, settings=settings, seed=1)
-    search = SearchSettings(distortions=[], pair_distortions=[-0.5], rattles=[])
+    search = SearchSettings(
+        distortions=[], pair_distortions=[-0.5], rattles=[], split_vacancies=False
+    )
     moved = set()
     for start in maker.surrogate(search)[1:]:
         lengths = np.linalg.norm(displacements(start, vacancy), axis=1)

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from pymatgen.core import Structure
 
-from defect_mf_flows.core.charge import charge_of, with_charge
-from defect_mf_flows.errors import ChargeError
+from defect_mf_flows.core.charge import charge_of, spin_of, with_charge, with_spin
+from defect_mf_flows.errors import ChargeError, FidelityError
 from defect_mf_flows.learning.potential import Potential
-from defect_mf_flows.learning.relaxation import Relaxed, relax
+from defect_mf_flows.learning.relaxation import Pace, Relaxed, relax
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.model import Model
+from tests.learning.hopeless import collapsed
+
+CHARGES = [0, -1, 0, -1]
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +28,8 @@ def structures(make_start: Callable[..., StartStructure]) -> list[Structure]:
 
 
 @pytest.fixture(scope="module")
-def relaxed(structures: list[Structure], potential: Potential) -> list[Relaxed]:
-    return relax(structures, potential, fmax=0.01, steps=12)
+def relaxed(structures: list[Structure], model: Model) -> list[Relaxed]:
+    return relax(structures, CHARGES, model, "high", 0.01, 12)
 
 
 def test_relaxing_lowers_the_energy(
@@ -57,27 +60,83 @@ def test_every_structure_keeps_its_charge_and_cell(
 
 
 def test_charges_in_one_call_get_what_each_gets_alone(
-    relaxed: list[Relaxed], structures: list[Structure], potential: Potential
+    relaxed: list[Relaxed], structures: list[Structure], model: Model
 ) -> None:
-    for structure, together in zip(structures[:2], relaxed, strict=False):
-        (alone,) = relax([structure], potential, fmax=0.01, steps=12)
+    for structure, charge, together in zip(structures[:2], CHARGES, relaxed, strict=False):
+        (alone,) = relax([structure], [charge], model, "high", 0.01, 12)
         assert alone.energy == pytest.approx(together.energy, abs=1e-8)
         assert np.allclose(alone.structure.frac_coords, together.structure.frac_coords)
     assert abs(relaxed[0].energy - relaxed[1].energy) > 1.0
 
 
 def test_relaxing_with_a_loose_threshold_converges_at_once(
-    structures: list[Structure], potential: Potential
+    structures: list[Structure], model: Model
 ) -> None:
-    (result,) = relax(structures[:1], potential, fmax=1e3, steps=5)
+    (result,) = relax(structures[:1], [0], model, "high", 1e3, 5)
     assert result.converged
+    assert result.steps == 1
     assert np.allclose(result.structure.cart_coords, structures[0].cart_coords)
-    (short,) = relax(structures[:1], potential, fmax=1e-9, steps=1)
+    (short,) = relax(structures[:1], [0], model, "high", 1e-9, 1)
     assert not short.converged
 
 
-def test_an_untrained_charge_stops_the_call(
-    structures: list[Structure], potential: Potential
-) -> None:
+def test_an_untrained_charge_stops_the_call(structures: list[Structure], model: Model) -> None:
     with pytest.raises(ChargeError, match=r"charge \+3"):
-        relax([with_charge(structures[0], 3)], potential, fmax=0.1, steps=2)
+        relax([with_charge(structures[0], 3)], [3], model, "high", 0.1, 2)
+
+
+def test_an_unknown_head_stops_the_call(structures: list[Structure], model: Model) -> None:
+    with pytest.raises(FidelityError, match="no head 'middle'"):
+        relax(structures[:1], [0], model, "middle", 0.1, 2)
+
+
+def test_a_structure_of_another_charge_than_asked_for_stops_the_call(
+    structures: list[Structure], model: Model
+) -> None:
+    with pytest.raises(ChargeError, match=r"structure 1 carries charge -1, not \+0"):
+        relax(structures[:2], [0, 0], model, "high", 0.1, 2)
+    with pytest.raises(ChargeError, match="2 structures but 1 charges"):
+        relax(structures[:2], [0], model, "high", 0.1, 2)
+
+
+def test_the_head_decides_the_energy(structures: list[Structure], model: Model) -> None:
+    (low,) = relax(structures[:1], [0], model, "low", 1e3, 1)
+    (high,) = relax(structures[:1], [0], model, "high", 1e3, 1)
+    assert abs(low.energy - high.energy) > 0.1
+
+
+def test_a_structure_that_explodes_is_returned_with_what_was_seen(
+    structures: list[Structure], relaxed: list[Relaxed], model: Model
+) -> None:
+    ends = relax([structures[0], collapsed(structures[1])], [0, -1], model, "high", 0.01, 12)
+    assert ends[0].energy == pytest.approx(relaxed[0].energy)
+    assert ends[1].exploded
+    assert ends[1].message
+    assert not ends[1].converged
+    assert np.isnan(ends[1].energy)
+    assert charge_of(ends[1].structure) == -1
+
+
+def test_trajectories_are_kept_where_asked_for(
+    structures: list[Structure], relaxed: list[Relaxed], model: Model
+) -> None:
+    (end,) = relax(structures[:1], [0], model, "high", 0.01, 12, trajectories=True)
+    assert end.trajectory is not None
+    assert end.trajectory.positions.shape == (end.steps, len(structures[0]), 3)
+    assert np.allclose(end.trajectory.positions[0], structures[0].cart_coords)
+    assert np.allclose(end.trajectory.positions[-1], end.structure.cart_coords)
+    assert end.trajectory.energies[-1] == pytest.approx(end.energy)
+    assert end.trajectory.energies[0] > end.energy
+    assert relaxed[0].trajectory is None
+
+
+def test_progress_is_told_after_every_structure(structures: list[Structure], model: Model) -> None:
+    told: list[Pace] = []
+    relax(structures[:3], CHARGES[:3], model, "high", 1e3, 1, progress=told.append)
+    assert [(pace.done, pace.total) for pace in told] == [(1, 3), (2, 3), (3, 3)]
+    assert all(pace.rate == pytest.approx(pace.done / pace.seconds) for pace in told)
+
+
+def test_the_spin_comes_back_with_the_structure(structures: list[Structure], model: Model) -> None:
+    (end,) = relax([with_spin(structures[0], 2)], [0], model, "high", 1e3, 1)
+    assert spin_of(end.structure) == 2

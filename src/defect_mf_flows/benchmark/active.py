@@ -27,10 +27,10 @@ from defect_mf_flows.benchmark.pool import (
 )
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.writing import Page, bars
-from defect_mf_flows.campaign import PickSettings, TrainingSettings
+from defect_mf_flows.campaign import MatchSettings, PickSettings, TrainingSettings
 from defect_mf_flows.core.acquisition import PLACES, Query, between, choose
 from defect_mf_flows.core.filters import closest_approach
-from defect_mf_flows.core.matching import SameMinimum, collect_minima
+from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.samplers import pick
 from defect_mf_flows.core.sampling import evenly_spaced
 from defect_mf_flows.core.uncertainty import relative_spread
@@ -165,26 +165,24 @@ def _train(arm: Arm, run: Run, pool: Pool, settings: TrainingSettings, scratch: 
 
 def _search(pool: Pool, model: Model, charge: int) -> list[Minimum]:
     """Minima of a charge on the high head, from every start of the low-fidelity search."""
-    from defect_mf_flows.learning.potential import Potential
     from defect_mf_flows.learning.relaxation import relax
 
     starts = [p.low for p in pool.small if p.low.charge == charge and p.low.lineage.step == 0]
     starts += [p.low for p in pool.small if p.low.charge == charge and p.is_end]
-    potential = Potential(model, head=HIGH)
-    ends = relax([frame.structure for frame in starts], potential, fmax=0.05, steps=80)
+    structures = [frame.structure for frame in starts]
+    ends = relax(structures, [charge] * len(starts), model, HIGH, fmax=0.05, steps=80)
     good = [
         (end, f"{frame.lineage.start}@{frame.lineage.step}")
         for end, frame in zip(ends, starts, strict=True)
-        if not end.exploded and closest_approach(end.structure) >= MIN_DISTANCE
+        if end.problem is None and closest_approach(end.structure) >= MIN_DISTANCE
     ]
-    minima, _ = collect_minima(
+    defects = defects_of(pool.size)
+    matcher = Matcher(defects.get(DEFECT), defects.host.supercell, MatchSettings())
+    return matcher.collect(
         [end.structure for end, _ in good],
         [end.energy for end, _ in good],
         [name for _, name in good],
-        defects_of(pool.size).get(DEFECT).site,
-        same=SameMinimum(),
-    )
-    return minima
+    ).minima
 
 
 def _verify(

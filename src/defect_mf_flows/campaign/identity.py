@@ -12,10 +12,14 @@ from defect_mf_flows.schemas.frame import content_hash, structure_key
 #: Settings that came later. At their defaults they do not enter, so that a campaign of an
 #: earlier version keeps its hash.
 ADDED = {
-    "training": ("charge_term", "spin_embedding", "strategy", "committee"),
-    "picks": ("sampler",),
-    "split": ("by",),
+    "defects": ("environments",),
     "loop": ("acquire", "acquire_energy"),
+    "matching": ("auto", "displacement"),
+    "picks": ("sampler",),
+    "search": ("split_vacancies", "trajectories"),
+    "split": ("by",),
+    "starts": ("given", "pair_distortions"),
+    "training": ("charge_term", "spin_embedding", "strategy", "committee"),
 }
 
 
@@ -30,6 +34,6 @@ def campaign_hash(campaign: Campaign, structure: Structure) -> str:
     for section, names in ADDED.items():
         fields = type(getattr(campaign, section)).model_fields
         for name in names:
-            if content[section][name] == fields[name].default:
+            if content[section][name] == fields[name].get_default(call_default_factory=True):
                 content[section].pop(name)
     return content_hash({"campaign": content, "host": structure_key(structure)})

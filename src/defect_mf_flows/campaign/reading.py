@@ -11,7 +11,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 from pymatgen.core import Structure
+from pymatgen.io.vasp import Poscar
 
+from defect_mf_flows.campaign.alloys import ordered_alloy
 from defect_mf_flows.campaign.checks import check_physics
 from defect_mf_flows.campaign.learning import LearningSettings
 from defect_mf_flows.campaign.section import Section
@@ -48,6 +50,9 @@ def load_campaign(path: Path) -> tuple[Campaign, Structure]:
     except ValidationError as error:
         raise CampaignError(_explain(path, error)) from None
     structure = read_host(path, campaign)
+    if not structure.is_ordered:
+        campaign, structure = _ordered(path, campaign, structure)
+    campaign = _with_given_starts(path, campaign)
     check_physics(path, campaign, structure)
     return campaign, structure
 
@@ -124,10 +129,50 @@ def read_host(path: Path, campaign: Campaign) -> Structure:
             structure = Structure.from_file(source)
     except Exception as error:
         raise CampaignError(f"{where}: {source} is not a structure file: {error}") from None
-    if not structure.is_ordered:
-        raise CampaignError(f"{where}: {source} has partial occupancies; order it first.")
     structure.remove_oxidation_states()
     return structure
+
+
+def _ordered(path: Path, campaign: Campaign, structure: Structure) -> tuple[Campaign, Structure]:
+    """An ordered supercell of an alloy, which is then the host's cell itself."""
+    where = f"{path}: host.structure"
+    if campaign.host.supercell == "auto":
+        raise CampaignError(
+            f"{where}: has partial occupancies; say in host.supercell which cell to fill."
+        )
+    try:
+        ordered = ordered_alloy(structure, campaign.host.supercell, seed=campaign.seed)
+    except ValueError as error:
+        raise CampaignError(f"{where}: {error}; give occupancies that sum to 1.") from None
+    host = campaign.host.model_copy(update={"supercell": [1, 1, 1]})
+    return campaign.model_copy(update={"host": host}), ordered
+
+
+def _with_given_starts(path: Path, campaign: Campaign) -> Campaign:
+    """Take the content of given starts into the campaign: workers elsewhere lack the files."""
+    given = campaign.starts.given
+    if not given:
+        return campaign
+    content = {
+        name: [_poscar(path, f"starts.given.{name}", file) for file in files]
+        for name, files in given.items()
+    }
+    starts = campaign.starts.model_copy(update={"given": content})
+    return campaign.model_copy(update={"starts": starts})
+
+
+def _poscar(path: Path, field: str, file: str) -> str:
+    source = path.parent / file
+    if not _is_file(source):
+        raise CampaignError(f"{path}: {field}: {source} does not exist; give a structure file.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            structure = Structure.from_file(source)
+    except Exception as error:
+        raise CampaignError(f"{path}: {field}: {source} is no structure file: {error}") from None
+    structure.remove_oxidation_states()
+    return Poscar(structure).get_str(significant_figures=12)
 
 
 def _explain(path: Path, error: ValidationError, kind: type[Section] = Campaign) -> str:

@@ -36,7 +36,8 @@ class HostSettings(Section):
     """The pristine crystal."""
 
     structure: Path = Field(
-        description="Structure file of the host (CIF, POSCAR, ...), relative to the campaign file."
+        description="Structure file of the host (CIF, POSCAR, ...), relative to the campaign "
+        "file. With partial occupancies the supercell is filled at random, by the campaign's seed."
     )
     supercell: (
         Literal["auto"]
@@ -68,6 +69,11 @@ class DefectSettings(Section):
         description="Charge states per defect; a defect that is not listed gets doped's guess.",
     )
     interstitials: bool = Field(False, description="Also generate interstitials.")
+    environments: bool = Field(
+        False,
+        description="For alloys: one defect per nearest-neighbour environment of its site, named "
+        "after it (v_Zn_S3Se1), instead of one per site that symmetry tells apart.",
+    )
     extrinsic: list[str] = Field(default_factory=list, description="Dopant elements.")
     spin: dict[str, dict[int, StrictInt]] = Field(
         default_factory=dict,
@@ -102,6 +108,16 @@ class StartSettings(Section):
         description="Distort at least this many neighbours: ShakeNBreak distorts one per "
         "excess electron, and none in a fully ionised defect, whose basins the search "
         "would then miss.",
+    )
+    pair_distortions: list[Annotated[float, Field(gt=-1, lt=1)]] = Field(
+        default_factory=list,
+        description="Also distort every pair of neighbours; -0.6 to -0.2 finds the dimers of "
+        "alloys, where pairs differ.",
+    )
+    given: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="Your own starts per defect: structure files on the campaign's supercell, "
+        "relative to the campaign file. Every charge state starts from them, in both searches.",
     )
 
 
@@ -154,6 +170,10 @@ class SearchSettings(Section):
     rattles: list[Annotated[float, Field(gt=0)]] = Field(
         default=[0.05, 0.15], description="Rattle amplitudes, fractions of the shortest bond."
     )
+    split_vacancies: bool = Field(
+        True,
+        description="Also start vacancies with a like atom half-way in from the next such site.",
+    )
     from_low: bool = Field(
         True, description="Also start from the low-fidelity minima of every charge state."
     )
@@ -174,13 +194,29 @@ class SearchSettings(Section):
         "the low-fidelity search cannot have come near the ground state.",
     )
     batch: int = Field(12, ge=1, description="Relaxations per job.")
+    trajectories: bool = Field(False, description="Keep every step of every relaxation.")
 
 
 class MatchSettings(Section):
     """When two minima are the same."""
 
-    soap: float = Field(3e-4, gt=0, description="Cosine distance of SOAP at the defect site.")
+    soap: float = Field(
+        3e-4,
+        gt=0,
+        description="Cosine distance of SOAP at the defect site; with 'auto' only where the data "
+        "choose none.",
+    )
+    auto: bool = Field(
+        True,
+        description="Take the middle of the widest gap among the distances that a search finds.",
+    )
     energy: float = Field(0.03, gt=0, description="Energy difference, eV per cell.")
+    displacement: float = Field(
+        0.2,
+        gt=0,
+        description="Where SOAP does not decide: largest displacement of an atom near the defect, "
+        "up to symmetry and exchange of like atoms, A.",
+    )
 
 
 class VerifySettings(Section):

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -102,16 +103,25 @@ def generate_defects(
     )
     chosen = [
         _defect(name, entries, supercell=supercell, charges=defects.charges.get(name))
-        for name, entries in _choose(generator.defect_entries, defects).items()
+        for name, entries in _choose(generator.defect_entries, defects, supercell).items()
     ]
     return DefectSet(host=description, defects=chosen)
 
 
-def _choose(entries: dict[str, Any], wanted: DefectSettings) -> dict[str, list[Any]]:
+def _choose(
+    entries: dict[str, Any], wanted: DefectSettings, supercell: Structure
+) -> dict[str, list[Any]]:
     """Group doped's entries (one per charge) by defect and keep those that are asked for."""
     groups: dict[str, list[Any]] = {}
     for key, entry in entries.items():
         groups.setdefault(key.rsplit("_", 1)[0], []).append(entry)
+    if wanted.environments:
+        unique: dict[str, list[Any]] = {}
+        for found in groups.values():
+            site = np.asarray(found[0].sc_defect_frac_coords, dtype=float)
+            name = f"{found[0].defect.name}_{environment(supercell, site)}"
+            unique.setdefault(name, found)
+        groups = unique
     for field in ("include", "charges", "spin"):
         missing = [name for name in getattr(wanted, field) if name not in groups]
         if missing:
@@ -120,6 +130,26 @@ def _choose(entries: dict[str, Any], wanted: DefectSettings) -> dict[str, list[A
                 f"choose from {', '.join(sorted(groups))}."
             )
     return {name: groups[name] for name in (wanted.include or groups)}
+
+
+def environment(supercell: Structure, site: np.ndarray, *, tolerance: float = 1.2) -> str:
+    """Nearest neighbours of a place in the pristine cell, for example ``"S3Se1"``.
+
+    Parameters
+    ----------
+    supercell
+        The pristine cell.
+    site
+        Fractional coordinates, shape (3,).
+    tolerance
+        Atoms up to this factor times the shortest distance are neighbours: bonds of an alloy
+        differ.
+    """
+    found = supercell.get_sites_in_sphere(supercell.lattice.get_cartesian_coords(site), 6.0)
+    near = sorted((s for s in found if s.nn_distance > 0.3), key=lambda s: s.nn_distance)
+    shell = [s for s in near if s.nn_distance <= tolerance * near[0].nn_distance]
+    counts = Counter(s.specie.symbol for s in shell)
+    return "".join(f"{symbol}{n}" for symbol, n in sorted(counts.items()))
 
 
 def _defect(

@@ -10,7 +10,7 @@ from ase import Atoms
 from pymatgen.core import Structure
 from pymatgen.util.coord import pbc_shortest_vectors
 
-from defect_mf_flows.schemas.search import Deviation, Minimum
+from defect_mf_flows.schemas.search import Deviation
 
 #: Radius of the local environment, Angstrom.
 LOCAL_RADIUS = 5.0
@@ -38,16 +38,12 @@ def soap_vectors(structures: list[Structure], site: list[float]) -> np.ndarray:
     """
     from dscribe.descriptors import SOAP
 
-    species = sorted({site_.specie.symbol for item in structures for site_ in item})
+    numbers = [item.atomic_numbers for item in structures]
+    species = sorted({z for found in numbers for z in set(found)})
     soap = SOAP(species=species, r_cut=LOCAL_RADIUS, n_max=10, l_max=10, sigma=1.0, periodic=True)
     rows = []
-    for item in structures:
-        atoms = Atoms(
-            [s.specie.symbol for s in item],
-            positions=item.cart_coords,
-            cell=item.lattice.matrix,
-            pbc=True,
-        )
+    for item, elements in zip(structures, numbers, strict=True):
+        atoms = Atoms(elements, positions=item.cart_coords, cell=item.lattice.matrix, pbc=True)
         centre = item.lattice.get_cartesian_coords(site)
         rows.append(soap.create(atoms, centers=[centre])[0])
     vectors = np.asarray(rows)
@@ -79,85 +75,6 @@ class SameMinimum:
     def __call__(self, distance: float, energy_difference: float) -> bool:
         """Apply both limits."""
         return distance <= self.soap and abs(energy_difference) <= self.energy
-
-
-def unique_minima(
-    energies: list[float], vectors: np.ndarray, *, same: SameMinimum
-) -> tuple[list[int], list[int]]:
-    """Merge relaxed structures into unique minima.
-
-    Parameters
-    ----------
-    energies
-        eV per cell, on one energy scale.
-    vectors
-        SOAP vectors, shape (n, n_features).
-    same
-        The criterion.
-
-    Returns
-    -------
-    representatives
-        Index of the lowest member of each minimum, lowest minimum first.
-    labels
-        For each structure the position of its minimum in ``representatives``.
-    """
-    representatives: list[int] = []
-    labels = [-1] * len(energies)
-    for index in np.argsort(energies, kind="stable"):
-        i = int(index)
-        for number, j in enumerate(representatives):
-            if same(soap_distance(vectors[i], vectors[j]), energies[i] - energies[j]):
-                labels[i] = number
-                break
-        else:
-            labels[i] = len(representatives)
-            representatives.append(i)
-    return representatives, labels
-
-
-def collect_minima(
-    structures: list[Structure],
-    energies: list[float],
-    starts: list[str],
-    site: list[float],
-    *,
-    same: SameMinimum,
-) -> tuple[list[Minimum], list[int]]:
-    """Merge the ends of relaxations of one charge state into minima.
-
-    Parameters
-    ----------
-    structures, energies, starts
-        Final geometry, energy (eV per cell) and start label of every relaxation.
-    site
-        Fractional coordinates of the defect site.
-    same
-        The criterion.
-
-    Returns
-    -------
-    minima
-        The lowest first, each with the labels of all its starts.
-    labels
-        For each relaxation the position of its minimum.
-    """
-    if not structures:
-        return [], []
-    vectors = soap_vectors(structures, site)
-    representatives, labels = unique_minima(energies, vectors, same=same)
-    minima = []
-    for number, index in enumerate(representatives):
-        members = [i for i, label in enumerate(labels) if label == number]
-        minima.append(
-            Minimum(
-                structure=structures[index],
-                energy=energies[index],
-                starts=[starts[i] for i in sorted(members, key=lambda i: energies[i])],
-                soap=vectors[index],
-            )
-        )
-    return minima, labels
 
 
 def deviation(one: Structure, other: Structure, site: list[float]) -> Deviation:

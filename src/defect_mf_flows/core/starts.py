@@ -14,6 +14,8 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from defect_mf_flows.campaign import SearchSettings, StartSettings
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.defects import doped_entry, quiet
+from defect_mf_flows.core.other_starts import given_start, split_vacancies
+from defect_mf_flows.errors import CampaignError
 from defect_mf_flows.schemas.calculation import Failure, FailureReason
 from defect_mf_flows.schemas.defect import Defect, StartStructure
 
@@ -73,8 +75,9 @@ class StartMaker:
         Returns
         -------
         list of StartStructure
-            Unperturbed, distortions (0 % is the rattled structure), and a dimer of every
-            pair of neighbours that no symmetry of the cell maps onto another.
+            Unperturbed, distortions (0 % is the rattled structure), a dimer of every pair of
+            neighbours that no symmetry of the cell maps onto another, every pair of neighbours
+            distorted where that is asked for, and what the user gave.
         """
         starts = [self._start("Unperturbed", self.defect.supercell, None)]
         for factor in self.settings.distortions:
@@ -83,7 +86,8 @@ class StartMaker:
         for pair in pairs:
             label = "Dimer" if len(pairs) == 1 else f"Dimer_{self._names(pair)}"
             starts += self._dimer(label, pair)
-        return starts
+        starts += self._pairs(self.settings.pair_distortions, salt="low")
+        return starts + self._given()
 
     def surrogate(self, search: SearchSettings) -> list[StartStructure]:
         """Starts of the surrogate search: more than the reference search could afford.
@@ -97,7 +101,7 @@ class StartMaker:
         -------
         list of StartStructure
             The reference's distortions with other seeds, every pair of neighbours distorted,
-            and rattles of several amplitudes.
+            rattles of several amplitudes, split vacancies, and what the user gave.
         """
         starts = [self._start("Unperturbed", self.defect.supercell, None)]
         for factor in search.distortions:
@@ -105,10 +109,35 @@ class StartMaker:
         for amplitude in search.rattles:
             stdev = amplitude * self.defect.neighbour_distance
             starts += self._snb(f"Rattle_{amplitude:.2f}", 1.0, salt="search", stdev=stdev)
-        for pair in self.neighbour_pairs():
-            for factor in search.pair_distortions:
-                label = f"Pair_{self._names(pair)}_{100 * factor:.1f}%"
-                starts += self._snb(label, 1 + factor, salt="search", atoms=pair)
+        starts += self._pairs(search.pair_distortions, salt="search")
+        if search.split_vacancies:
+            starts += [
+                self._start(f"Split_{self._names((atom,))}", structure, None)
+                for atom, structure in split_vacancies(self.defect)
+            ]
+        return starts + self._given()
+
+    def _pairs(self, factors: list[float], *, salt: str) -> list[StartStructure]:
+        return [
+            start
+            for pair in (self.neighbour_pairs() if factors else [])
+            for factor in factors
+            for start in self._snb(
+                f"Pair_{self._names(pair)}_{100 * factor:.1f}%",
+                1 + factor,
+                salt=salt,
+                atoms=pair,
+            )
+        ]
+
+    def _given(self) -> list[StartStructure]:
+        starts = []
+        for number, text in enumerate(self.settings.given.get(self.defect.name, [])):
+            label = f"Given_{number}"
+            try:
+                starts.append(self._start(label, given_start(text, self.defect), None))
+            except CampaignError as error:
+                self._fail(label, str(error))
         return starts
 
     def _names(self, atoms: tuple[int, ...]) -> str:

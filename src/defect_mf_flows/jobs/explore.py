@@ -8,7 +8,7 @@ from jobflow import Job, Maker, Response, job
 
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, StartSettings
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.core.matching import SameMinimum, collect_minima
+from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.starts import StartMaker
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import (
@@ -152,7 +152,7 @@ def gather_exploration(
             defect,
             charge,
             [c for c in done if (c.defect, c.charge) == (defect.name, charge)],
-            matching,
+            Matcher(defect, defects.host.supercell, matching),
         )
         for defect in defects.defects
         for charge in defect.charges
@@ -166,9 +166,7 @@ def gather_exploration(
     )
 
 
-def search_of(
-    defect: Defect, charge: int, done: list[Calculation], matching: MatchSettings
-) -> Search:
+def search_of(defect: Defect, charge: int, done: list[Calculation], matcher: Matcher) -> Search:
     """Unique minima among the reference relaxations of one charge state.
 
     Parameters
@@ -177,7 +175,7 @@ def search_of(
         Which charge state.
     done
         Its relaxations; those that failed are left out.
-    matching
+    matcher
         When two minima are the same.
 
     Returns
@@ -187,16 +185,18 @@ def search_of(
     """
     good = [c for c in done if c.failure is None]
     energies = [float(c.final_energy) for c in good if c.final_energy is not None]
-    minima, labels = collect_minima(
+    found = matcher.collect(
         [c.final_structure for c in good if c.final_structure is not None],
         energies,
         [c.start for c in good],
-        defect.site,
-        same=SameMinimum(soap=matching.soap, energy=matching.energy),
     )
     points = [
         SearchPoint(
-            start=c.start, energy=energies[i], converged=True, steps=c.n_frames, minimum=labels[i]
+            start=c.start,
+            energy=energies[i],
+            converged=True,
+            steps=c.n_frames,
+            minimum=found.labels[i],
         )
         for i, c in enumerate(good)
     ]
@@ -204,9 +204,10 @@ def search_of(
         defect=defect.name,
         charge=charge,
         source=done[0].fidelity if done else "unknown",
-        minima=minima,
+        minima=found.minima,
         points=points,
         failures=[c.failure for c in done if c.failure is not None],
+        threshold=found.threshold,
         n_calls=sum(c.n_calls for c in done),
         seconds=sum(c.seconds for c in done),
     )

@@ -16,7 +16,7 @@ from defect_mf_flows.campaign import (
 )
 from defect_mf_flows.core.charge import charge_of, with_charge, with_spin
 from defect_mf_flows.core.filters import extrapolation, implausible
-from defect_mf_flows.core.matching import SameMinimum, collect_minima
+from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.core.starts import StartMaker
 from defect_mf_flows.core.uncertainty import with_spread
@@ -37,10 +37,12 @@ from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import (
     Exploration,
     RelaxationBatch,
+    RelaxationPath,
     Search,
     SearchPoint,
     SearchSet,
 )
+from defect_mf_flows.settings import get_settings
 
 if TYPE_CHECKING:
     from defect_mf_flows.learning.relaxation import Relaxed
@@ -140,22 +142,25 @@ class SearchMaker(Maker):
         return starts, maker.failures
 
     def _verified(self, defect: Defect, charge: int, state: LoopState) -> list[StartStructure]:
-        """High-fidelity minima of earlier rounds: the model must at least know those."""
-        found = earlier_candidates(state, defect.name, charge)
+        """High-fidelity minima of earlier rounds, of this charge state and of the others.
+
+        The model must at least know its own, and another's may be what it has not found.
+        """
         return [
             StartStructure(
                 defect=defect.name,
                 charge=charge,
                 spin=self.defects.spin_of(defect.name, charge),
-                label=f"Verified_{number}",
-                structure=candidate.relaxed,
+                label=f"Verified_{other:+d}_{number}",
+                structure=with_charge(candidate.relaxed, charge),
             )
-            for number, candidate in enumerate(found)
+            for other in defect.charges
+            for number, candidate in enumerate(earlier_candidates(state, defect.name, other))
             if candidate.relaxed is not None
         ]
 
 
-@job(data=["structures"], config=WITH_STORE, output_schema=RelaxationBatch)
+@job(data=["structures", "trajectories"], config=WITH_STORE, output_schema=RelaxationBatch)
 def relax_batch(
     starts: list[StartStructure], model_uuid: str, search: SearchSettings, device: str
 ) -> RelaxationBatch:
@@ -178,19 +183,23 @@ def relax_batch(
         In the order of the starts.
     """
     from defect_mf_flows.learning.committee import member_energies
-    from defect_mf_flows.learning.potential import Potential
     from defect_mf_flows.learning.relaxation import relax
 
     began = time.monotonic()
     model = read_output(job_store(), model_uuid, Model, load=True)
-    potential = Potential(model, head=model.heads[-1], device=device)
     ends = relax(
         [with_spin(s.structure, s.spin) for s in starts],
-        potential,
-        fmax=search.fmax,
-        steps=search.steps,
+        [s.charge for s in starts],
+        model,
+        model.heads[-1],
+        search.fmax,
+        search.steps,
+        device=device,
+        processes=get_settings().relax_processes,
+        trajectories=search.trajectories,
     )
-    problems = [_problem(end, model, search) for end in ends]
+    found = [_problem(end, model, search) for end in ends]
+    problems = [message for _, message in found]
     return RelaxationBatch(
         defect=str(starts[0].defect),
         charge=starts[0].charge,
@@ -199,23 +208,36 @@ def relax_batch(
         converged=[e.converged for e in ends],
         steps=[e.steps for e in ends],
         problems=problems,
+        reasons=[reason for reason, _ in found],
         structures=[e.structure for e in ends],
         committee=member_energies(model, [e.structure for e in ends], problems, device=device),
         scale=1.0 if model.calibration is None else model.calibration.scale,
+        trajectories=[_path(e) for e in ends] if search.trajectories else [],
         seconds=time.monotonic() - began,
     )
 
 
-def _problem(end: Relaxed, model: Model, search: SearchSettings) -> str | None:
-    """Why an end is worthless, or None."""
-    if end.exploded:
-        return "exploded"
+def _problem(
+    end: Relaxed, model: Model, search: SearchSettings
+) -> tuple[FailureReason | None, str | None]:
+    """Why an end is worthless: the counted reason and what was seen, or twice None."""
+    if end.problem is not None:
+        reason = FailureReason.EXPLODED if end.exploded else FailureReason.LOST
+        return reason, f"{end.problem}: {end.message}"
     contact = extrapolation(end.structure, model.shortest, tolerance=search.extrapolation)
-    if contact is not None:
-        return contact
-    cell = composition_key(end.structure)
-    lowest = model.lowest.get(f"{model.heads[-1]}|{charge_of(end.structure):+d}|{cell}")
-    return implausible(end.energy, lowest, max_gain=search.max_gain)
+    if contact is None:
+        cell = composition_key(end.structure)
+        lowest = model.lowest.get(f"{model.heads[-1]}|{charge_of(end.structure):+d}|{cell}")
+        contact = implausible(end.energy, lowest, max_gain=search.max_gain)
+    return (None if contact is None else FailureReason.EXTRAPOLATED), contact
+
+
+def _path(end: Relaxed) -> RelaxationPath | None:
+    if end.trajectory is None:
+        return None
+    return RelaxationPath(
+        positions=end.trajectory.positions.tolist(), energies=end.trajectory.energies.tolist()
+    )
 
 
 @job(data=["minima"], config=WITH_STORE, output_schema=SearchSet)
@@ -247,13 +269,13 @@ def gather_search(
         One search per defect and charge.
     """
     defects = read_output(job_store(), defects_uuid, DefectSet, load=False)
-    same = SameMinimum(soap=matching.soap, energy=matching.energy)
     searches = []
     for defect in defects.defects:
+        matcher = Matcher(defect, defects.host.supercell, matching)
         for charge in defect.charges:
             mine = [b for b in batches if (b.defect, b.charge) == (defect.name, charge)]
             own = [f for f in failures if (f.defect, f.charge) == (defect.name, charge)]
-            searches.append(merge_batches(defect, charge, mine, own, head, same))
+            searches.append(merge_batches(defect, charge, mine, own, head, matcher))
     return SearchSet(job_uuid=own_uuid(), searches=searches)
 
 
@@ -263,24 +285,31 @@ def merge_batches(
     batches: list[RelaxationBatch],
     failures: list[Failure],
     head: str,
-    same: SameMinimum,
+    matcher: Matcher,
 ) -> Search:
     """Unique minima of one charge state; worthless ends are counted as failures.
 
     Unconverged ends stay: FIRE on a flat surface can run out of steps within a basin.
     """
     ends = [
-        (label, energy, done, steps, structure, problem)
+        (label, energy, done, steps, structure, problem, reason)
         for b in batches
-        for label, energy, done, steps, structure, problem in zip(
-            b.starts, b.energies, b.converged, b.steps, b.structures, b.problems, strict=True
+        for label, energy, done, steps, structure, problem, reason in zip(
+            b.starts,
+            b.energies,
+            b.converged,
+            b.steps,
+            b.structures,
+            b.problems,
+            b.reasons or [None] * len(b.starts),
+            strict=True,
         )
     ]
     good = [end for end in ends if end[1] is not None]
     failed = [
         Failure(
             stage=Stage.SEARCH.value,
-            reason=FailureReason.EXPLODED if end[5] == "exploded" else FailureReason.EXTRAPOLATED,
+            reason=end[6] or FailureReason.OTHER,
             message=f"relaxation on the model: {end[5]}",
             fidelity=head,
             defect=defect.name,
@@ -290,12 +319,10 @@ def merge_batches(
         for end in ends
         if end[1] is None
     ]
-    minima, labels = collect_minima(
+    found = matcher.collect(
         [end[4] for end in good],
         [float(end[1]) for end in good if end[1] is not None],
         [end[0] for end in good],
-        defect.site,
-        same=same,
     )
     members = {
         label: energies
@@ -306,18 +333,19 @@ def merge_batches(
         defect=defect.name,
         charge=charge,
         source=head,
-        minima=with_spread(minima, members, batches[0].scale if batches else 1.0),
+        minima=with_spread(found.minima, members, batches[0].scale if batches else 1.0),
         points=[
             SearchPoint(
                 start=end[0],
                 energy=float(end[1] or 0.0),
                 converged=end[2],
                 steps=end[3],
-                minimum=labels[i],
+                minimum=found.labels[i],
             )
             for i, end in enumerate(good)
         ],
         failures=[*failures, *failed],
+        threshold=found.threshold,
         n_calls=sum(end[3] for end in ends),
         seconds=sum(b.seconds for b in batches),
     )

@@ -12,8 +12,8 @@ from defect_mf_flows.core.matching import (
     SameMinimum,
     deviation,
     soap_vectors,
-    unique_minima,
 )
+from defect_mf_flows.core.minima import unique_minima
 from defect_mf_flows.core.verdicts import in_own_basin, judge, lowest, model_error
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import (

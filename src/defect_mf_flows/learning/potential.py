@@ -119,14 +119,7 @@ class Potential:
             for s in chunk:
                 self.document.check(head=self.head, charge=charge_of(s))
                 self.document.check_spin(head=self.head, charge=charge_of(s), spin=spin_of(s))
-            with default_dtype(self.network):
-                data = collate([self._data(to_atoms(s)) for s in chunk]).to(self.device)
-            output = self.network(data.to_dict(), training=False, compute_force=True)
-            energies = output["energy"].detach().cpu().numpy()
-            forces = output["forces"].detach().cpu().numpy()
-            for k, energy in enumerate(energies):
-                low, high = int(data.ptr[k]), int(data.ptr[k + 1])
-                results.append((float(energy), forces[low:high].astype(float)))
+            results += self.evaluate([to_atoms(s) for s in chunk])
         return results
 
     def offset(self, charge: int, structure: Structure) -> float:
@@ -164,6 +157,22 @@ class Potential:
         offset = self.offset(charge, structure)
         spin = spin_of(structure) if self.document.learns_spin else None
         return build_calculator(self, charge, offset, spin)
+
+    def evaluate(self, atoms: list[Atoms]) -> list[tuple[float, np.ndarray]]:
+        """Energies (eV per cell, WITHOUT reference energies) and forces (eV/A), in one batch.
+
+        Parameters
+        ----------
+        atoms
+            Atoms that carry their charge.
+        """
+        with default_dtype(self.network):
+            data = collate([self._data(item) for item in atoms]).to(self.device)
+        output = self.network(data.to_dict(), training=False, compute_force=True)
+        energies = output["energy"].detach().cpu().numpy()
+        forces = output["forces"].detach().cpu().numpy().astype(float)
+        ends = data.ptr.tolist()
+        return [(float(energies[k]), forces[ends[k] : ends[k + 1]]) for k in range(len(atoms))]
 
     def _data(self, atoms: Atoms) -> Any:
         return to_atomic_data(

@@ -1,16 +1,54 @@
-"""Relax many structures on one head of a model with FIRE."""
+"""Relax many structures on one head of a model: one call for every machine.
+
+On a CPU a pool of single-thread processes (``pool``), each with a few structures at a time
+(``flock``); on a GPU large batches (``batched``). All walk the same FIRE to the same minima.
+"""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from pymatgen.core import Structure
 
-from defect_mf_flows.core.charge import from_atoms, to_atoms
+from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.errors import ChargeError
 from defect_mf_flows.learning.potential import Potential
+from defect_mf_flows.schemas.model import Model
+
+logger = logging.getLogger(__name__)
+
+#: An atom that moved this far has left the defect and its bonds, Angstrom.
+MAX_MOVE = 6.0
+#: Atoms of a call per process: fewer are relaxed sooner than a process is ready.
+WORTH_A_PROCESS = 256
+
+
+class Problem(StrEnum):
+    """Why a relaxation has no end."""
+
+    EXPLODED = "exploded"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Every step of one relaxation.
+
+    Attributes
+    ----------
+    positions
+        Angstrom, shape (n_steps, n_atoms, 3); the first are the start's.
+    energies
+        eV per cell, shape (n_steps,).
+    """
+
+    positions: np.ndarray
+    energies: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -20,73 +58,238 @@ class Relaxed:
     Attributes
     ----------
     structure
-        Final geometry with its charge.
+        Final geometry with its charge; the start where there is no end.
     energy
-        eV per cell.
+        eV per cell; not a number where there is no end.
     converged
         Forces below the threshold.
-    exploded
-        Forces or displacements beyond all reason; the geometry is worthless.
     steps
         Force calls.
+    problem
+        Why there is no end, or None.
+    message
+        What was seen, in one line.
+    trajectory
+        Every step, where asked for.
     """
 
     structure: Structure
     energy: float
     converged: bool
-    exploded: bool
     steps: int
+    problem: Problem | None = None
+    message: str = ""
+    trajectory: Trajectory | None = field(default=None, compare=False)
+
+    @property
+    def exploded(self) -> bool:
+        """Forces or displacements beyond all reason."""
+        return self.problem is Problem.EXPLODED
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a relaxation ends.
+
+    Attributes
+    ----------
+    fmax
+        Largest force of a converged structure, eV/Angstrom.
+    steps
+        Most FIRE steps per structure.
+    trajectories
+        Whether every step is kept.
+    """
+
+    fmax: float
+    steps: int
+    trajectories: bool = False
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How far a call has come.
+
+    Attributes
+    ----------
+    done, total
+        Structures.
+    seconds
+        Since the call.
+    """
+
+    done: int
+    total: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Structures per second."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+
+Progress = Callable[[Pace], None]
 
 
 def relax(
-    structures: list[Structure], potential: Potential, *, fmax: float, steps: int
+    structures: Sequence[Structure],
+    charges: Sequence[int],
+    model: Model,
+    head: str,
+    fmax: float,
+    steps: int,
+    *,
+    device: str = "cpu",
+    processes: int = 1,
+    trajectories: bool = False,
+    progress: Progress | None = None,
 ) -> list[Relaxed]:
-    """Relax structures one after the other at fixed cell.
+    """Relax structures at fixed cell, many at a time.
 
     Parameters
     ----------
     structures
-        Charged structures; charges may differ.
-    potential
-        Model and head.
+        Charged structures; sizes and charges may differ.
+    charges
+        Charge that each should have; compared with what it carries.
+    model
+        Model document with its blob loaded.
+    head
+        Head on which to relax.
     fmax
         eV/A.
     steps
         Limit on FIRE steps per structure.
+    device
+        torch device: ``cpu`` takes processes, any other takes batches (extra ``gpu``).
+    processes
+        Most single-thread processes on a CPU; 1 relaxes in this process, as does a call that is
+        done before another process would have loaded the model.
+    trajectories
+        Whether to keep every step.
+    progress
+        Called after every structure; without it, the log is told every half minute.
 
     Returns
     -------
     list of Relaxed
-        In the order of the structures; one that explodes does not stop the others.
+        In the order of the structures. One that explodes, or takes its process with it, is
+        returned with its problem and does not stop the others.
+
+    Raises
+    ------
+    ChargeError
+        If a structure carries another charge than it should, or one that was not trained.
+    FidelityError
+        If the model has no such head.
     """
-    return [_relax_one(item, potential, fmax=fmax, steps=steps) for item in structures]
+    check_charges(structures, charges, model, head)
+    limits = Limits(fmax, steps, trajectories)
+    tell = progress or _Log()
+    began = time.monotonic()
+
+    def report(done: int) -> None:
+        tell(Pace(done, len(structures), time.monotonic() - began))
+
+    if not device.startswith("cpu"):
+        from defect_mf_flows.learning.batched import relax_batched
+
+        return relax_batched(structures, model, head, limits, device=device, report=report)
+    worth = sum(len(structure) for structure in structures) // WORTH_A_PROCESS
+    if min(processes, worth, len(structures)) > 1:
+        from defect_mf_flows.learning.pool import RelaxationPool
+
+        count = min(processes, worth, len(structures))
+        with RelaxationPool(model, head, processes=count) as pool:
+            return pool.relax(structures, limits, report=report)
+    from defect_mf_flows.learning.flock import relax_here
+
+    return relax_here(structures, Potential(model, head=head), limits, report=report)
 
 
-def _relax_one(structure: Structure, potential: Potential, *, fmax: float, steps: int) -> Relaxed:
-    from ase.optimize import FIRE
+def check_charges(
+    structures: Sequence[Structure], charges: Sequence[int], model: Model, head: str
+) -> None:
+    """Refuse structures that carry another charge than they should, and untrained ones.
 
-    atoms = to_atoms(structure)
-    atoms.calc = potential.calculator(structure)
-    start = atoms.get_positions()
-    converged = exploded = False
-    calls = 0
-    try:
-        for done in FIRE(atoms, logfile=os.devnull).irun(fmax=fmax, steps=steps):
-            calls += 1
-            converged = bool(done)
-            forces, moved = atoms.get_forces(), atoms.get_positions() - start
-            if not np.isfinite(forces).all() or np.abs(moved).max() > 6.0:
-                exploded = True
-                break
-    except ChargeError:
-        raise
-    except RuntimeError:  # the neighbour list of an exploded cell
-        exploded = True
-    energy = float("nan") if exploded else float(atoms.get_potential_energy())
+    Raises
+    ------
+    ChargeError, FidelityError
+        For the first that does; the message names its number.
+    """
+    if len(structures) != len(charges):
+        raise ChargeError(
+            f"{len(structures)} structures but {len(charges)} charges; give one each."
+        )
+    for number, (structure, charge) in enumerate(zip(structures, charges, strict=True)):
+        if charge_of(structure) != charge:
+            raise ChargeError(
+                f"structure {number} carries charge {charge_of(structure):+d}, not {charge:+d}; "
+                "attach it with core.charge.with_charge()."
+            )
+        model.check(head=head, charge=charge)
+
+
+def explosion(forces: np.ndarray, moved: np.ndarray) -> str:
+    """Say what is beyond all reason in a step, or an empty text.
+
+    Parameters
+    ----------
+    forces
+        eV/Angstrom, shape (n_atoms, 3).
+    moved
+        Displacements since the start, Angstrom, shape (n_atoms, 3).
+    """
+    if not np.isfinite(forces).all():
+        return "forces are not finite"
+    farthest = float(np.abs(moved).max())
+    if not farthest <= MAX_MOVE:
+        return f"an atom moved by {farthest:.1f} A"
+    return ""
+
+
+def lost(
+    structure: Structure,
+    problem: Problem,
+    message: str,
+    *,
+    steps: int = 0,
+    trajectory: Trajectory | None = None,
+) -> Relaxed:
+    """Record a relaxation without an end."""
     return Relaxed(
-        structure=structure if exploded else from_atoms(atoms),
-        energy=energy,
-        converged=converged and not exploded,
-        exploded=exploded,
-        steps=calls,
+        structure=structure,
+        energy=float("nan"),
+        converged=False,
+        steps=steps,
+        problem=problem,
+        message=message,
+        trajectory=trajectory,
     )
+
+
+class _Log:
+    """Tells the log how far a call has come, now and then."""
+
+    def __init__(self, every: float = 30.0) -> None:
+        self.every, self.told = every, 0.0
+
+    def __call__(self, pace: Pace) -> None:
+        if pace.seconds - self.told >= self.every or pace.done == pace.total:
+            self.told = pace.seconds
+            logger.info(
+                "%d of %d structures relaxed, %.3g per second", pace.done, pace.total, pace.rate
+            )
+
+
+__all__ = [
+    "Limits",
+    "Pace",
+    "Problem",
+    "Relaxed",
+    "Trajectory",
+    "check_charges",
+    "explosion",
+    "lost",
+    "relax",
+]

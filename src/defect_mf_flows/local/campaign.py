@@ -23,12 +23,13 @@ from defect_mf_flows.local.store import disk_job_store
 from defect_mf_flows.report.html import write_report
 from defect_mf_flows.results import CampaignResults, write_results
 from defect_mf_flows.schemas.results import Results
-from defect_mf_flows.settings import get_settings
+from defect_mf_flows.settings import available_cores, get_settings
 
 logger = logging.getLogger(__name__)
 
 SERIAL_STORE = "job_store.sqlite"
 SCRATCH = "DEFECT_MF_SCRATCH"
+SEARCH_PROCESSES = "DEFECT_MF_SEARCH_PROCESSES"
 
 
 def campaign_folder(path: Path, folder: Path | None) -> Path:
@@ -83,8 +84,13 @@ def run_campaign(
     else:
         machine = get_settings()
         scratch = os.environ.get(SCRATCH) or str(where / "scratch")
+        n_workers = workers or machine.workers or available_cores()
+        share = machine.search_processes or max(1, available_cores() // n_workers)
         runner = LocalRunner(
-            where, workers or machine.workers, machine.mongod, extra_env={SCRATCH: scratch}
+            where,
+            n_workers,
+            machine.mongod,
+            extra_env={SCRATCH: scratch, SEARCH_PROCESSES: str(share)},
         )
         metadata = {"campaign": campaign.name, "campaign_hash": key}
         with ProgressPrinter() as printer:

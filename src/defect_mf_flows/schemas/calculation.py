@@ -34,6 +34,7 @@ class FailureReason(StrEnum):
     WALLTIME = "walltime"
     MEMORY = "memory"
     START = "start_structure"
+    LOST = "process_lost"
     OTHER = "other"
 
 

@@ -7,7 +7,58 @@ from enum import StrEnum
 from pydantic import Field, StrictInt
 
 from defect_mf_flows.schemas.base import Document, PeriodicStructure, StoredDocument, Vector
-from defect_mf_flows.schemas.calculation import Failure
+from defect_mf_flows.schemas.calculation import Failure, FailureReason
+
+
+class FateKind(StrEnum):
+    """What a relaxation made of a defect."""
+
+    AT_SITE = "at site"
+    MIGRATED = "migrated"
+    REARRANGED = "rearranged"
+    DISSOCIATED = "dissociated"
+
+
+class Fate(Document):
+    """Where a defect is after a relaxation, and which defect it is.
+
+    Attributes
+    ----------
+    kind
+        At its site; the same defect at another; other point defects that hang together; or
+        point defects that do not.
+    name
+        Point defects that the geometry consists of, for example ``"S_Zn + v_S"``.
+    distance
+        Angstrom: how far it moved, or for other point defects how far the outermost are apart.
+    """
+
+    kind: FateKind
+    name: str
+    distance: float
+
+
+class Threshold(Document):
+    """Limit on the SOAP distance of one minimum, and where it comes from.
+
+    Attributes
+    ----------
+    value
+        Cosine distance.
+    chosen
+        True if a gap of the data chose it; False for the setting, or the default where the
+        distances leave no gap.
+    below, above
+        The distances on both sides of the gap.
+    n_pairs
+        Pairs of ends, close in energy, whose distances were looked at.
+    """
+
+    value: float
+    chosen: bool
+    below: float | None = None
+    above: float | None = None
+    n_pairs: int = 0
 
 
 class Minimum(Document):
@@ -21,6 +72,8 @@ class Minimum(Document):
         eV per cell on ``source``'s energy scale.
     starts
         Labels of every start that ended here, the lowest first.
+    fate
+        What the relaxation made of the defect; None in documents older than this.
     soap
         SOAP vector at the defect site (kept in the additional store ``data``).
     spread
@@ -31,6 +84,7 @@ class Minimum(Document):
     structure: PeriodicStructure
     energy: float
     starts: list[str] = Field(min_length=1)
+    fate: Fate | None = None
     soap: Vector = Field(default_factory=list)
     spread: float | None = None
 
@@ -74,6 +128,8 @@ class Search(Document):
         One per start.
     failures
         Starts that exploded or did not converge.
+    threshold
+        When two ends counted as one minimum; None in documents older than this.
     n_calls, seconds
         Force calls and wall time.
     """
@@ -84,6 +140,7 @@ class Search(Document):
     minima: list[Minimum] = Field(default_factory=list)
     points: list[SearchPoint]
     failures: list[Failure] = Field(default_factory=list)
+    threshold: Threshold | None = None
     n_calls: int = 0
     seconds: float = 0.0
 
@@ -222,6 +279,21 @@ class Exploration(StoredDocument):
         return next(s for s in self.searches if (s.defect, s.charge) == (defect, charge))
 
 
+class RelaxationPath(Document):
+    """Every step of one relaxation on a model.
+
+    Attributes
+    ----------
+    positions
+        Angstrom, shape (n_steps, n_atoms, 3).
+    energies
+        eV per cell, one per step.
+    """
+
+    positions: list[list[list[float]]]
+    energies: list[float]
+
+
 class RelaxationBatch(Document):
     """Ends of a batch of relaxations on a model.
 
@@ -236,10 +308,13 @@ class RelaxationBatch(Document):
     converged, steps
         Per start.
     problems
-        Per start why its end is worthless, or None: ``"exploded"``, or the contact that no
-        training frame has.
+        Per start why its end is worthless, in a line, or None.
+    reasons
+        The counted reason of each problem, or None.
     structures
         Final geometries (kept in the additional store ``data``).
+    trajectories
+        Every step, where ``search.trajectories`` asks for it (kept in the store ``data``).
     seconds
         Wall time of the batch.
     committee
@@ -256,7 +331,9 @@ class RelaxationBatch(Document):
     converged: list[bool]
     steps: list[int]
     problems: list[str | None]
+    reasons: list[FailureReason | None] = Field(default_factory=list)
     structures: list[PeriodicStructure]
+    trajectories: list[RelaxationPath | None] = Field(default_factory=list)
     seconds: float
     committee: list[list[float]] = Field(default_factory=list)
     scale: float = 1.0
