@@ -67,6 +67,7 @@ CAME_LATER = [
     ("training.strategy", "joint", "delta"),
     ("training.spin_embedding", False, True),
     ("defects.environments", False, True),
+    ("levels.dielectric", None, 8.9),
     ("matching.auto", True, False),
     ("matching.displacement", 0.2, 0.3),
     ("search.split_vacancies", True, False),

@@ -13,6 +13,7 @@ from defect_mf_flows.schemas.frame import content_hash, structure_key
 #: earlier version keeps its hash.
 ADDED = {
     "defects": ("environments",),
+    "levels": ("dielectric",),
     "matching": ("auto", "displacement"),
     "search": ("split_vacancies", "trajectories"),
     "starts": ("given", "pair_distortions"),

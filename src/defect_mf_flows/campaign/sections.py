@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, model_validator
 
 from defect_mf_flows.campaign.wording import did_you_mean
+from defect_mf_flows.schemas.dielectric import Dielectric
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 #: Becomes a model's head and a key of documents, in which a dot or a dollar means something.
@@ -363,6 +364,11 @@ class LevelSettings(Section):
         None, description="Valence-band maximum, eV; null: from the engine's host calculation."
     )
     band_gap: float | None = Field(None, gt=0, description="Band gap, eV; null: likewise.")
+    dielectric: Dielectric | None = Field(
+        None,
+        description="Static dielectric constant of the host, ionic part included: a number, three "
+        "or three rows of three. Charged cells are then corrected for the images of point charges.",
+    )
 
 
 class Campaign(Section):

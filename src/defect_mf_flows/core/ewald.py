@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import erfc
 
 from defect_mf_flows.errors import ResultsError
+from defect_mf_flows.schemas.dielectric import as_tensor
 
 #: One elementary charge squared over the vacuum permittivity, eV Angstrom.
 COULOMB = 180.95128169876497
@@ -33,26 +34,10 @@ def dielectric_tensor(value: Any) -> np.ndarray:
     ResultsError
         If it is not symmetric, or an eigenvalue is below 1.
     """
-    array = np.asarray(value, dtype=float)
-    if array.size == 1:
-        tensor = np.eye(3) * float(array.reshape(-1)[0])
-    elif array.size == 3:
-        tensor = np.diag(array.reshape(-1))
-    elif array.size == 9:
-        tensor = array.reshape(3, 3)
-    else:
-        raise ResultsError(
-            f"dielectric: {array.size} numbers; give 1 (isotropic), 3 (diagonal) or 9 (rows)."
-        )
-    if not np.allclose(tensor, tensor.T, atol=1e-3 * np.abs(tensor).max()):
-        raise ResultsError("dielectric: the tensor is not symmetric; check its nine numbers.")
-    tensor = (tensor + tensor.T) / 2
-    if not np.all(np.isfinite(tensor)) or np.linalg.eigvalsh(tensor).min() < 1 - 1e-9:
-        raise ResultsError(
-            "dielectric: below the vacuum's in some direction; give relative permittivities, the "
-            "static ones with the ionic part."
-        )
-    return tensor
+    try:
+        return as_tensor(value)
+    except ValueError as error:
+        raise ResultsError(str(error)) from None
 
 
 class AnisotropicEwald:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from defect_mf_flows.report import figures, figures_model, figures_search, numbers, tables, words
+from defect_mf_flows.report.figures_formation import formation_figure
 from defect_mf_flows.report.formatting import (
     charge_text,
     defect_html,
@@ -239,6 +240,20 @@ def _cell(results: Results) -> str:
     return " × ".join(lengths) + " Å" if lengths else ""
 
 
+def _formation_plots(results: Results) -> list[Plot]:
+    """One diagram per defect with the sources side by side."""
+    return [
+        make_plot(
+            f"formation-{i}",
+            formation_figure(results, defect),
+            f"Formation energies of {defect} against the Fermi level",
+            title=f"Formation energies, {defect}",
+            wide=True,
+        )
+        for i, defect in enumerate(dict.fromkeys(f.defect for f in results.formation))
+    ]
+
+
 def plots(results: Results) -> dict[str, list[Plot]]:
     """Figures of the page by group; groups without data are empty."""
     groups: dict[str, list[Plot]] = {
@@ -275,7 +290,8 @@ def plots(results: Results) -> dict[str, list[Plot]]:
         ]
     if results.transition_levels:
         groups["levels"] = [
-            make_plot("levels", figures.levels_figure(results), "Transition levels", wide=True)
+            make_plot("levels", figures.levels_figure(results), "Transition levels", wide=True),
+            *_formation_plots(results),
         ]
     if results.history:
         groups["learning"] = [
