@@ -2,6 +2,7 @@
 
 from defect_mf_flows.cli import (  # noqa: F401  (they register their commands)
     benchmark,
+    ccd,
     importing,
     levels,
     local,

@@ -26,13 +26,17 @@ def as_tensor(value: Any) -> np.ndarray:
     ValueError
         If it is not symmetric, or an eigenvalue is below 1.
     """
-    array = np.asarray(value, dtype=float)
-    shapes = {1: lambda a: np.eye(3) * a[0], 3: np.diag, 9: lambda a: a.reshape(3, 3)}
-    if array.size not in shapes:
+    array = np.asarray(value, dtype=float).reshape(-1)
+    if array.size == 1:
+        tensor = array[0] * np.eye(3)
+    elif array.size == 3:
+        tensor = np.diag(array)
+    elif array.size == 9:
+        tensor = array.reshape(3, 3)
+    else:
         raise ValueError(
             f"dielectric: {array.size} numbers; give 1 (isotropic), 3 (diagonal) or 9 (rows)."
         )
-    tensor = np.asarray(shapes[array.size](array.reshape(-1)))
     if not np.all(np.isfinite(tensor)):
         raise ValueError("dielectric: not finite; give relative permittivities.")
     if not np.allclose(tensor, tensor.T, atol=1e-3 * np.abs(tensor).max()):
