@@ -38,5 +38,8 @@ def test_a_source_that_failed_leaves_its_panel_out(make_results):
 def test_the_page_says_where_levels_are_inverted(make_results):
     skipped = [SkippedCharge(defect="v_S", charge=1, source="hf", upper=2.0, lower=1.0)]
     page = render_report(make_results(formation=FORMATION, skipped=skipped, band_edges=EDGES))
-    assert "charge +1 is nowhere stable" in page
+    assert (
+        "charge +1 is nowhere stable (negative U, -1.000 eV): (+1/0) at 1.000 eV lies below (+2/+1)"
+        in page
+    )
     assert "charge +1 is nowhere" not in render_report(make_results(formation=FORMATION))

@@ -36,13 +36,13 @@ def oriented(first: Structure, second: Structure) -> Structure:
     from doped.utils.configurations import get_dQ, orient_s2_like_s1
 
     charge, spin = charge_of(second), spin_of(second)
-    plain = [_bare(s) for s in (first, second)]
+    here, there = _bare(first), _bare(second)
     with quiet():
         try:
-            turned = orient_s2_like_s1(*plain)
+            turned = orient_s2_like_s1(here, there)
         except Exception:  # pymatgen's matcher raises where it finds no match
-            turned = plain[1]
-        best = min((turned, plain[1]), key=lambda s: float(get_dQ(plain[0], s)))
+            turned = there
+        best = min((turned, there), key=lambda s: float(get_dQ(here, s)))
     return with_spin(with_charge(best, charge), spin)
 
 

@@ -35,11 +35,15 @@ def ccd_lines(found: CoordinateDiagram) -> Iterator[str]:
             "no crossing" if h is None else f"{h:.3f} eV" for h in (item.sampled, item.harmonic)
         ]
         yield (
-            f"  {item.carrier} capture {_sign(item.initial)} -> {_sign(item.final)}: sets "
-            f"{item.energy:.3f} eV free, barrier {heights[0]} (parabolas: {heights[1]})"
+            f"  {item.carrier} capture {_sign(item.initial)} -> {_sign(item.final)}: "
+            f"{_released(item.energy)}, barrier {heights[0]} (parabolas: {heights[1]})"
         )
     for note in found.notes:
         yield f"note  {note}"
+
+
+def _released(energy: float) -> str:
+    return f"sets {energy:.3f} eV free" if energy >= 0 else f"costs {-energy:.3f} eV"
 
 
 def write_ccd(found: CoordinateDiagram, path: Path) -> None:
@@ -70,7 +74,8 @@ def write_ccd(found: CoordinateDiagram, path: Path) -> None:
     # Electron capture: the neutral end of the process carries the free electron.
     shift = (found.gap or 0.0) - (found.level or 0.0) if known else 0.0
     names = (f"{a} + electron in the conduction band" if known else a, b)
-    tops = []
+    tops: list[float] = []
+    bottoms: list[float] = []
     for curve, colour, zero, name in zip(
         found.curves, (ORANGE, BLUE), (shift, 0.0), names, strict=True
     ):
@@ -82,10 +87,13 @@ def write_ccd(found: CoordinateDiagram, path: Path) -> None:
                   color=colour, alpha=0.8)  # fmt: skip
         inside = (q >= -0.3 * found.dq) & (q <= 1.3 * found.dq)
         tops.append(float(e[inside].max()))
+        bottoms.append(float(e[inside].min()))
     for x in (0.0, found.dq):
         axis.axvline(x, ls=":", lw=0.8, color=GREY, zorder=0)
-    top = 1.25 * max(*tops, shift)
-    axis.set_ylim(min(0.0, shift) - 0.06 * top, top)
+    low = min(0.0, shift, *bottoms)
+    span = max(max(tops) - low, 0.05)
+    # Room above the curves for the legend.
+    axis.set_ylim(low - 0.08 * span, low + 1.35 * span)
     axis.set_xlabel("Q (amu$^{1/2}$ Å)")
     axis.set_ylabel("energy (eV)")
     axis.set_title(f"{found.defect}, {a} and {b}: $\\Delta Q$ = {found.dq:.2f} amu$^{{1/2}}$ Å",

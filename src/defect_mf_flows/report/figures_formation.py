@@ -54,7 +54,8 @@ def formation_figure(results: Results, defect: str) -> go.Figure:
         span = max(max(lowest) - min(lowest), 0.5)
         figure.update_yaxes(range=[min(lowest) - 0.15 * span, max(lowest) + 0.35 * span])
     figure.update_xaxes(range=list(ends), title="Fermi level (eV)", zeroline=False)
-    figure.update_yaxes(title="relative formation energy (eV)", col=1, zeroline=False)
+    figure.update_yaxes(zeroline=False)
+    figure.update_yaxes(title="relative formation energy (eV)", col=1)
     figure.update_layout(
         legend={"y": -0.24, "yanchor": "top", "title": {"text": "charge "}},
         margin={"b": 60, "t": 30},

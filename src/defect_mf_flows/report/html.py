@@ -27,6 +27,7 @@ from defect_mf_flows.report.formatting import (
     state_html,
     tidy,
 )
+from defect_mf_flows.report.level_tables import inverted
 from defect_mf_flows.report.theme import template
 from defect_mf_flows.schemas.results import Results
 from defect_mf_flows.schemas.search import Verdict
@@ -122,6 +123,7 @@ def render_report(results: Results) -> str:
     page = _environment().get_template("report.html.j2")
     return page.render(
         results=results,
+        inverted=inverted,
         plotlyjs=Markup(get_plotlyjs()),
         templates=script_json(
             {

@@ -73,12 +73,27 @@ def state_table(report: LevelReport) -> Table:
     return table
 
 
+def inverted(charge: int, upper: float, lower: float) -> str:
+    """Say in words that negative U passes a charge by.
+
+    Parameters
+    ----------
+    charge
+        The charge.
+    upper, lower
+        Levels (charge+1/charge) and (charge/charge-1), eV above the valence-band maximum.
+    """
+    above, own, below = (charge_text(q) for q in (charge + 1, charge, charge - 1))
+    return (
+        f"charge {own} is nowhere stable (negative U, {lower - upper:.3f} eV): ({own}/{below}) at "
+        f"{lower:.3f} eV lies below ({above}/{own}) at {upper:.3f} eV"
+    )
+
+
 def remarks(report: LevelReport) -> list[str]:
     """What the reader must know, one line each."""
     found = [
-        f"{item.defect}: {charge_text(item.charge)} is nowhere stable (negative U, "
-        f"{item.u:.3f} eV): its upper level {item.lower:.3f} eV lies below its lower one "
-        f"{item.upper:.3f} eV"
+        f"{item.defect}: {inverted(item.charge, item.upper, item.lower)}"
         for item in report.negative_u
     ]
     found += [

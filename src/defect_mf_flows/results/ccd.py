@@ -146,12 +146,17 @@ def _notes(curves: list[Curve], dq: float, results: Results) -> list[str]:
     for curve, own in zip(curves, (0.0, dq), strict=True):
         if curve.fit_rmse > POOR_FIT:
             notes.append(
-                f"charge {curve.charge:+d}: the parabola misses the points by "
+                f"{_named(curve)}: the parabola misses the points by "
                 f"{1000 * curve.fit_rmse:.0f} meV; use the sampled barrier"
             )
         if abs(curve.minimum - own) > 0.2 * dq:
             notes.append(
-                f"charge {curve.charge:+d}: the curve's minimum lies "
-                f"{abs(curve.minimum - own) / dq:.0%} of dQ from the verified geometry"
+                f"{_named(curve)}: the model's minimum lies "
+                f"{abs(curve.minimum - own) / dq:.0%} of dQ from the verified geometry; its mode "
+                "and barriers mean nothing before the model has learned it"
             )
     return notes
+
+
+def _named(curve: Curve) -> str:
+    return f"charge {curve.charge:+d}" if curve.charge else "charge 0"
