@@ -25,7 +25,7 @@ def test_each_source_has_a_panel_with_its_own_stable_charges(make_results):
     assert full_lines(figure, "x") == [2, 0]
     assert full_lines(figure, "x2") == [2, 0]
     assert full_lines(figure, "x3") == [2, 1, 0]
-    marks = next(t for t in figure.data if t.xaxis == "x" and t.mode == "markers+text")
+    marks = next(t for t in figure.data if t.xaxis == "x" and t.mode == "markers")
     assert list(marks.text) == ["(+2/0)"]
     assert list(marks.x) == [1.5]
 

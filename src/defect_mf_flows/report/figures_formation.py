@@ -106,7 +106,7 @@ def _panel(
     shown = [(f, name) for f, name in zip(places, names, strict=True) if ends[0] < f < ends[1]]
     figure.add_scatter(
         row=1, col=column, x=[f for f, _ in shown], y=y[1:-1],
-        mode="markers+text", text=[name for _, name in shown], textposition="top center",
+        mode="markers", text=[name for _, name in shown], textposition="top center",
         marker={"size": 9, "color": GREY, "line": {"width": 1.5, "color": "#24292f"}},
         hovertemplate="%{text}: %{x:.3f} eV above the VBM<extra></extra>", showlegend=False,
     )  # fmt: skip
