@@ -71,6 +71,7 @@ CAME_LATER = [
     ("split.by", "relaxation", "basin"),
     ("loop.acquire_energy", 0.5, 0.6),
     ("defects.environments", False, True),
+    ("levels.dielectric", None, 8.9),
     ("matching.auto", True, False),
     ("matching.displacement", 0.2, 0.3),
     ("search.split_vacancies", True, False),

@@ -17,6 +17,7 @@ from defect_mf_flows.campaign.learning import (
 )
 from defect_mf_flows.campaign.section import Section
 from defect_mf_flows.campaign.wording import did_you_mean
+from defect_mf_flows.schemas.dielectric import Dielectric
 
 #: Becomes a model's head and a key of documents, in which a dot or a dollar means something.
 FidelityName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$", max_length=50)]
@@ -253,6 +254,11 @@ class LevelSettings(Section):
         None, description="Valence-band maximum, eV; null: from the engine's host calculation."
     )
     band_gap: float | None = Field(None, gt=0, description="Band gap, eV; null: likewise.")
+    dielectric: Dielectric | None = Field(
+        None,
+        description="Static dielectric constant of the host, ionic part included: a number, three "
+        "or three rows of three. Charged cells are then corrected for the images of point charges.",
+    )
 
 
 class Campaign(Section):

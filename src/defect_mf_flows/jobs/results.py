@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import Campaign, campaign_hash
-from defect_mf_flows.core.levels import Level, transition_levels
 from defect_mf_flows.core.matching import (
     deviation,
     shortest_bonds,
@@ -26,7 +25,8 @@ from defect_mf_flows.jobs.common import (
     job_store,
     read_output,
 )
-from defect_mf_flows.schemas.calculation import BandEdges, Calculation, Failure
+from defect_mf_flows.jobs.levels import CampaignLevels
+from defect_mf_flows.schemas.calculation import Calculation, Failure
 from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.defect import Defect, DefectSet
 from defect_mf_flows.schemas.loop import LoopState
@@ -36,7 +36,6 @@ from defect_mf_flows.schemas.results import (
     PesPoint,
     Results,
     StageCost,
-    TransitionLevel,
 )
 from defect_mf_flows.schemas.search import (
     Candidate,
@@ -46,7 +45,6 @@ from defect_mf_flows.schemas.search import (
     VerificationSet,
 )
 
-UNCORRECTED = "none (uncorrected for the finite cell)"
 PACKAGES = ("defect-mf-flows", "jobflow", "mace-torch", "torch", "doped", "shakenbreak", "ase")
 
 
@@ -139,7 +137,7 @@ class Gathering:
         """Condense everything into one document."""
         c = self.campaign
         grounds = [self._ground_state(v) for v in self.verdicts.verifications]
-        edges = self.band_edges(c.roles.high)
+        levels = CampaignLevels(c, self.defects, self.exploration, self.hosts, grounds)
         return Results(
             campaign=c.name,
             campaign_hash=campaign_hash(c, self.defects.host.primitive),
@@ -154,9 +152,12 @@ class Gathering:
             stop=self.stop,
             stop_reason=self.state.stop_reason,
             ground_states=grounds,
-            transition_levels=self._levels(grounds),
-            correction=UNCORRECTED,
-            band_edges=edges,
+            transition_levels=levels.levels(),
+            correction=levels.method,
+            corrections=levels.corrections(),
+            formation=levels.formation(),
+            skipped=levels.skipped(),
+            band_edges=levels.band_edges(c.roles.high),
             metrics=self.model.metrics,
             parity=self.model.parity,
             history=self.model.history,
@@ -221,63 +222,6 @@ class Gathering:
             shortest_bonds=_shortest(defect, {"verified": best, "low": low}),
             structure=best.relaxed,
         )
-
-    # -- levels --------------------------------------------------------------------------
-
-    def band_edges(self, fidelity: str) -> BandEdges | None:
-        """The campaign's band edges, or those of the host's calculation."""
-        given, found = self.campaign.levels, self.hosts[fidelity].band_edges
-        vbm = given.vbm if given.vbm is not None else (found.vbm if found else None)
-        gap = given.band_gap if given.band_gap is not None else (found.gap if found else None)
-        return None if vbm is None or gap is None else BandEdges(vbm=vbm, cbm=vbm + gap)
-
-    def _levels(self, grounds: list[GroundState]) -> list[TransitionLevel]:
-        roles, levels = self.campaign.roles, []
-        for defect in self.defects.defects:
-            mine = [g for g in grounds if g.defect == defect.name]
-            high = self._of(defect, {g.charge: g.energy_hf for g in mine}, roles.high)
-            model = self._of(
-                defect,
-                {g.charge: g.energy_model for g in mine if g.energy_model is not None},
-                roles.high,
-            )
-            low = self._of(
-                defect,
-                {
-                    s.charge: s.minima[0].energy
-                    for s in self.exploration.searches
-                    if s.defect == defect.name and s.minima
-                },
-                roles.low,
-            )
-            for pair in sorted({*high, *model}, reverse=True):
-                levels.append(
-                    TransitionLevel(
-                        defect=defect.name,
-                        from_charge=pair[0],
-                        to_charge=pair[1],
-                        model=model[pair].energy if pair in model else None,
-                        hf=high[pair].energy if pair in high else None,
-                        low=low[pair].energy if pair in low else None,
-                        thermodynamic=pair in high and high[pair].thermodynamic,
-                    )
-                )
-        return levels
-
-    def _of(
-        self, defect: Defect, energies: dict[int, float], fidelity: str
-    ) -> dict[tuple[int, int], Level]:
-        edges, host = self.band_edges(fidelity), self.hosts[fidelity]
-        if edges is None or host.final_energy is None or len(energies) < 2:
-            return {}
-        levels = transition_levels(
-            defect,
-            self.defects.host,
-            energies=energies,
-            host_energy=host.final_energy,
-            edges=edges,
-        )
-        return {(level.from_charge, level.to_charge): level for level in levels}
 
     # -- accounts ------------------------------------------------------------------------
 

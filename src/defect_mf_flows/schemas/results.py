@@ -8,6 +8,7 @@ from pydantic import Field, StrictInt
 
 from defect_mf_flows.schemas.base import Document, PeriodicStructure
 from defect_mf_flows.schemas.calculation import BandEdges, Failure
+from defect_mf_flows.schemas.levels import Correction
 from defect_mf_flows.schemas.loop import Acquisition, RoundSummary, StopVerdict
 from defect_mf_flows.schemas.model import Calibration, EpochRecord, HeadMetrics, ParityPoint
 from defect_mf_flows.schemas.search import Deviation, Verdict
@@ -105,6 +106,45 @@ class TransitionLevel(Document):
     thermodynamic: bool
 
 
+class FormationEnergies(Document):
+    """Formation energies of one defect from one source.
+
+    Attributes
+    ----------
+    defect
+        Which defect.
+    source
+        ``"hf"`` (verified), ``"model"`` or ``"low"`` (the low-fidelity search alone).
+    charges, energies
+        Energy per charge with the Fermi level at the valence-band maximum, corrections included,
+        eV, counted from the least charged state: no chemical potentials enter.
+    """
+
+    defect: str
+    source: str
+    charges: list[StrictInt]
+    energies: list[float]
+
+
+class SkippedCharge(Document):
+    """A charge that negative U makes unstable everywhere, according to one source.
+
+    Attributes
+    ----------
+    defect, charge, source
+        Which charge, and who says so.
+    upper, lower
+        The levels (charge+1/charge) and (charge/charge-1), eV above the valence-band maximum;
+        the second lies below the first.
+    """
+
+    defect: str
+    charge: StrictInt
+    source: str
+    upper: float
+    lower: float
+
+
 class StageCost(Document):
     """What one stage cost.
 
@@ -178,6 +218,11 @@ class Results(Document):
         The science.
     correction
         Which finite-size correction the levels carry.
+    corrections
+        What was added to the energies of charged cells; empty if nothing was.
+    formation, skipped
+        Formation energies and inverted levels per source; empty in documents that were written
+        before they were recorded.
     band_edges
         Of the host at high fidelity; None if the engine gives none.
     metrics, parity, history
@@ -214,6 +259,9 @@ class Results(Document):
     ground_states: list[GroundState]
     transition_levels: list[TransitionLevel]
     correction: str
+    corrections: list[Correction] = Field(default_factory=list)
+    formation: list[FormationEnergies] = Field(default_factory=list)
+    skipped: list[SkippedCharge] = Field(default_factory=list)
     band_edges: BandEdges | None
     metrics: list[HeadMetrics]
     parity: list[ParityPoint]
