@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from jobflow import Flow, Job
 
 from defect_mf_flows.engines.base import ReferenceMaker
+from defect_mf_flows.jobs.acquire import AcquireMaker
 from defect_mf_flows.jobs.search import relax_batch
 from defect_mf_flows.jobs.training import TrainMaker
 from defect_mf_flows.jobs.verification import VerifyMaker
@@ -47,7 +48,8 @@ def route(flow: F, routing: Routing, fidelities: Iterable[str] = ()) -> F:
                     flow, routing.fidelities[name], ReferenceMaker.make, f"| {name} {kind.value}"
                 )
     _assign(flow, routing.training, function=TrainMaker.make)
-    for function in (relax_batch, VerifyMaker.make):  # the latter asks the model for energies
+    # The latter two ask the model for energies.
+    for function in (relax_batch, VerifyMaker.make, AcquireMaker.make):
         _assign(flow, routing.search, function=function)
     # FireWorks' default hands the parent's category down to jobs made later, over these rules.
     flow.update_config({"pass_manager_config": False}, attributes=["pass_manager_config"])

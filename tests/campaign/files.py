@@ -44,4 +44,5 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 def sections(kind: type[Section] = Section) -> list[type[Section]]:
-    return sorted(kind.__subclasses__(), key=lambda item: item.__name__)
+    found = {kind_ for own in kind.__subclasses__() for kind_ in (own, *sections(own))}
+    return sorted(found, key=lambda item: item.__name__)

@@ -66,7 +66,12 @@ CAME_LATER = [
     ("training.charge_term", "categorical", "intensive"),
     ("training.strategy", "joint", "delta"),
     ("training.spin_embedding", False, True),
+    ("training.committee", 1, 3),
+    ("picks.sampler", "stratified", "direct"),
+    ("split.by", "relaxation", "basin"),
+    ("loop.acquire_energy", 0.5, 0.6),
     ("defects.environments", False, True),
+    ("levels.dielectric", None, 8.9),
     ("matching.auto", True, False),
     ("matching.displacement", 0.2, 0.3),
     ("search.split_vacancies", True, False),
@@ -84,7 +89,7 @@ def test_a_setting_that_came_later_counts_only_where_it_is_not_the_default(
     expected = campaign_hash(campaign, host)
     content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
     content["host"].pop("structure")
-    for added in [*(later for later, _, _ in CAME_LATER), "starts.given"]:
+    for added in [*(later for later, _, _ in CAME_LATER), "starts.given", "loop.acquire"]:
         section, field = added.split(".")
         content[section].pop(field)
     assert content_hash({"campaign": content, "host": structure_key(host)}) == expected

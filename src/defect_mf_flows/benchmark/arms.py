@@ -32,7 +32,9 @@ class BenchmarkSize:
     training
         Settings shared by all arms.
     shares
-        Of high-fidelity labels (fidelity benchmark).
+        Of high-fidelity labels (fidelity and sampling benchmarks).
+    rounds
+        Most rounds of a run (active benchmark).
     """
 
     name: str
@@ -40,6 +42,7 @@ class BenchmarkSize:
     seeds: tuple[int, ...]
     training: TrainingSettings
     shares: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+    rounds: int = 5
 
 
 NETWORK: dict[str, Any] = {
@@ -67,7 +70,7 @@ class Arm:
         Settings that make the arm.
     heads
         Fidelities.
-    share, fraction
+    share, fraction, sampler
         As for ``assemble``.
     """
 
@@ -77,6 +80,7 @@ class Arm:
     heads: tuple[str, ...] = (LOW, HIGH)
     share: float = 1.0
     fraction: float = 1.0
+    sampler: str | None = None
 
 
 def train_arm(arm: Arm, pool: Any, settings: TrainingSettings, scratch: Path) -> Any:
@@ -101,7 +105,12 @@ def train_arm(arm: Arm, pool: Any, settings: TrainingSettings, scratch: Path) ->
     from defect_mf_flows.learning.training import train
 
     frames, dataset = assemble(
-        pool, seed=arm.seed, heads=list(arm.heads), share=arm.share, fraction=arm.fraction
+        pool,
+        seed=arm.seed,
+        heads=list(arm.heads),
+        share=arm.share,
+        fraction=arm.fraction,
+        sampler=arm.sampler,
     )
     import torch
 

@@ -8,8 +8,11 @@ import numpy as np
 from pymatgen.core import Structure
 
 from defect_mf_flows.benchmark.pool import DEFECT, HIGH, LOW, Pool, PoolPoint
-from defect_mf_flows.campaign import SplitSettings
+from defect_mf_flows.campaign import PickSettings, SplitSettings
+from defect_mf_flows.core.groups import Ending, basins
 from defect_mf_flows.core.references import host_labels
+from defect_mf_flows.core.samplers import pick
+from defect_mf_flows.core.sampling import Candidate
 from defect_mf_flows.core.splits import split_relaxations
 from defect_mf_flows.schemas.dataset import Dataset, DatasetEntry, FrameReference, Split
 from defect_mf_flows.schemas.frame import Frame, content_hash
@@ -50,7 +53,13 @@ def nested_order(points: list[PoolPoint], seed: int) -> list[int]:
 
 
 def assemble(
-    pool: Pool, *, seed: int, heads: list[str], share: float = 1.0, fraction: float = 1.0
+    pool: Pool,
+    *,
+    seed: int,
+    heads: list[str],
+    share: float = 1.0,
+    fraction: float = 1.0,
+    sampler: str | None = None,
 ) -> tuple[list[Frame], Dataset]:
     """Make a dataset of the small cell.
 
@@ -67,6 +76,8 @@ def assemble(
         at least one per charge and side. Every test point has one.
     fraction
         Of training points that are used at all.
+    sampler
+        Chooses which training points have a high-fidelity label; None: at random, nested.
 
     Returns
     -------
@@ -87,6 +98,10 @@ def assemble(
         labelled = len(order)
         if wanted is not Split.TEST:
             labelled = max(len(charges), round(share * len(order)))
+        if wanted is Split.TRAIN and sampler is not None:
+            first = _sampled(pool, points, sampler, share, seed)
+            order = [*first, *(i for i in order if i not in set(first))]
+            labelled = len(first)
         for rank, i in enumerate(order):
             chosen = [points[i].low] if LOW in heads else []
             if HIGH in heads and rank < labelled:
@@ -94,12 +109,107 @@ def assemble(
             for frame in chosen:
                 frames.append(frame)
                 entries.append(_entry(frame, points[i].relaxation, wanted))
+    return frames, _dataset(pool, heads, entries)
+
+
+def dataset_of(
+    pool: Pool, seed: int, labelled: set[int], extra: list[tuple[str, Frame]]
+) -> tuple[list[Frame], Dataset]:
+    """Make a dataset of the small cell with chosen high-fidelity labels.
+
+    Parameters
+    ----------
+    pool
+        Labels.
+    seed
+        Of the split.
+    labelled
+        Indices of points of the small cell whose high-fidelity label is known.
+    extra
+        Further frames that train, with a key of the relaxation each stems from.
+
+    Returns
+    -------
+    frames
+        One per entry.
+    dataset
+        Every low-fidelity label, and the chosen ones.
+    """
+    side = sides(pool, seed)
+    rows: list[tuple[Frame, str, Split]] = []
+    for i, point in enumerate(pool.small):
+        own = side[point.relaxation]
+        rows.append((point.low, point.relaxation, own))
+        if i in labelled:
+            rows.append((point.high, point.relaxation, own))
+    known = {frame.content_hash for frame, _, _ in rows}
+    for key, frame in extra:
+        if frame.content_hash not in known:
+            known.add(frame.content_hash)
+            rows.append((frame, key, Split.TRAIN))
+    frames = [frame for frame, _, _ in rows]
+    return frames, _dataset(pool, [LOW, HIGH], [_entry(*row) for row in rows])
+
+
+def pool_candidates(pool: Pool, chosen: list[int]) -> list[Candidate]:
+    """Points of the small cell as the samplers take them.
+
+    Parameters
+    ----------
+    pool
+        Labels.
+    chosen
+        Indices of points.
+
+    Returns
+    -------
+    list of Candidate
+        In the order of the indices.
+    """
+    ends = {p.relaxation: p.low for p in pool.small if p.is_end}
+    endings = [Ending(k, DEFECT, f.charge, f.structure, f.energy) for k, f in ends.items()]
+    basin = basins(endings)
+    number = {name: k for k, name in enumerate(sorted(set(basin.values())))}
+    lowest: dict[str, str] = {}
+    for key in sorted(ends, key=lambda key: ends[key].energy):
+        lowest.setdefault(basin[key], key)
+    found = []
+    for point in (pool.small[i] for i in chosen):
+        key = point.relaxation
+        last = max(ends[key].lineage.step, 1) if key in ends else 1
+        name = basin.get(key, "")
+        found.append(
+            Candidate(
+                frame=point.low,
+                basin=number.get(name, -1),
+                progress=min(point.low.lineage.step / last, 1.0),
+                is_end=point.is_end and lowest.get(name) == key,
+            )
+        )
+    return found
+
+
+def _sampled(
+    pool: Pool, points: list[PoolPoint], sampler: str, share: float, seed: int
+) -> list[int]:
+    """Positions in ``points`` that a sampler chooses, as many as 'stratified' would."""
+    place = {id(point): i for i, point in enumerate(pool.small)}
+    candidates = pool_candidates(pool, [place[id(point)] for point in points])
+    settings = PickSettings(fraction=share)
+    chosen, _ = pick(candidates, settings=settings, seed=seed)
+    if sampler != "stratified":
+        fraction = min(len(chosen) / len(candidates), 0.999)
+        changed = {"sampler": sampler, "fraction": fraction}
+        chosen, _ = pick(candidates, settings=settings.model_copy(update=changed), seed=seed)
+    return chosen
+
+
+def _dataset(pool: Pool, heads: list[str], entries: list[DatasetEntry]) -> Dataset:
     key = [heads, [[e.frame.content_hash, e.split.value] for e in entries]]
     host = host_labels([pool.hosts["small", head] for head in heads], primitive(pool))
-    dataset = Dataset(
+    return Dataset(
         dataset_hash=content_hash(key), heads=heads, entries=entries, counts={}, host=host
     )
-    return frames, dataset
 
 
 def primitive(pool: Pool) -> Structure:

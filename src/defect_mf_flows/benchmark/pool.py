@@ -271,6 +271,11 @@ def _defects(repeats: tuple[int, int, int], size: PoolSize) -> DefectSet:
     )
 
 
+def defects_of(size: PoolSize) -> DefectSet:
+    """Host and vacancy of the small cell."""
+    return _defects(size.small, size)
+
+
 def _host(cell: str, method: str, defects: DefectSet) -> tuple[str, str, Task]:
     structure = with_charge(defects.host.supercell, 0)
     start = StartStructure(defect=None, charge=0, label=f"{cell}|host", structure=structure)

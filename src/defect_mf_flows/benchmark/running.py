@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from defect_mf_flows.benchmark import charge, fidelity
+from defect_mf_flows.benchmark import active, charge, fidelity, sampling
 from defect_mf_flows.benchmark.arms import FULL, NETWORK, BenchmarkSize
 from defect_mf_flows.benchmark.pool import QUICK as QUICK_POOL
 from defect_mf_flows.benchmark.pool import build_pool
@@ -28,9 +28,14 @@ QUICK = BenchmarkSize(
 )
 
 #: Twice the trainings, so fewer epochs, to stay within ten minutes on two cores.
-QUICK_EPOCHS = {"charge": 30, "fidelity": 12}
+QUICK_EPOCHS = {"charge": 30, "fidelity": 12, "sampling": 12, "active": 10}
 
-RUNNERS = {"charge": charge.run, "fidelity": fidelity.run}
+RUNNERS = {
+    "charge": charge.run,
+    "fidelity": fidelity.run,
+    "sampling": sampling.run,
+    "active": active.run,
+}
 
 
 def run_benchmark(
@@ -47,7 +52,7 @@ def run_benchmark(
     Parameters
     ----------
     name
-        ``"charge"`` or ``"fidelity"``.
+        ``"charge"``, ``"fidelity"``, ``"sampling"`` or ``"active"``.
     quick
         The small form.
     size
@@ -64,7 +69,7 @@ def run_benchmark(
     Path
         The page.
     """
-    chosen = size or (_quick(name) if quick else FULL)
+    chosen = size or (_quick(name) if quick else _full(name))
     cache = folder or get_settings().scratch / "benchmark"
     count = workers or available_cores()
     # One thread per process, also in those that are started from here.
@@ -75,6 +80,17 @@ def run_benchmark(
     return RUNNERS[name](chosen, pool, scratch=cache, out=out, command=command, workers=count)
 
 
+def _full(name: str) -> BenchmarkSize:
+    """What the two later benchmarks leave out, so that all four take a few hours."""
+    if name == "sampling":
+        return replace(FULL, shares=(0.05, 0.1, 0.2))
+    if name == "active":
+        return replace(FULL, training=FULL.training.model_copy(update={"max_epochs": 25}))
+    return FULL
+
+
 def _quick(name: str) -> BenchmarkSize:
     training = QUICK.training.model_copy(update={"max_epochs": QUICK_EPOCHS[name]})
+    if name == "active":
+        return replace(QUICK, training=training, seeds=(1,), rounds=2)
     return replace(QUICK, training=training)

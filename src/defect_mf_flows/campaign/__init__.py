@@ -9,7 +9,16 @@ from __future__ import annotations
 from defect_mf_flows.campaign.checks import check_physics
 from defect_mf_flows.campaign.describing import campaign_schema, describe_fields, summary
 from defect_mf_flows.campaign.identity import campaign_hash
-from defect_mf_flows.campaign.reading import load_campaign, read_host
+from defect_mf_flows.campaign.learning import (
+    FilterSettings,
+    LearningSettings,
+    LoopSettings,
+    PickSettings,
+    SplitSettings,
+    TrainingSettings,
+)
+from defect_mf_flows.campaign.reading import load_campaign, load_learning, read_host
+from defect_mf_flows.campaign.section import Section
 from defect_mf_flows.campaign.sections import (
     Campaign,
     DefectSettings,
@@ -17,15 +26,10 @@ from defect_mf_flows.campaign.sections import (
     FrameSettings,
     HostSettings,
     LevelSettings,
-    LoopSettings,
     MatchSettings,
-    PickSettings,
     RoleSettings,
     SearchSettings,
-    Section,
-    SplitSettings,
     StartSettings,
-    TrainingSettings,
     VerifySettings,
 )
 
@@ -33,8 +37,10 @@ __all__ = [
     "Campaign",
     "DefectSettings",
     "FidelitySettings",
+    "FilterSettings",
     "FrameSettings",
     "HostSettings",
+    "LearningSettings",
     "LevelSettings",
     "LoopSettings",
     "MatchSettings",
@@ -51,6 +57,7 @@ __all__ = [
     "check_physics",
     "describe_fields",
     "load_campaign",
+    "load_learning",
     "read_host",
     "summary",
 ]

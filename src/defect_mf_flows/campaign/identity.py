@@ -13,10 +13,14 @@ from defect_mf_flows.schemas.frame import content_hash, structure_key
 #: earlier version keeps its hash.
 ADDED = {
     "defects": ("environments",),
+    "levels": ("dielectric",),
+    "loop": ("acquire", "acquire_energy"),
     "matching": ("auto", "displacement"),
+    "picks": ("sampler",),
     "search": ("split_vacancies", "trajectories"),
+    "split": ("by",),
     "starts": ("given", "pair_distortions"),
-    "training": ("charge_term", "spin_embedding", "strategy"),
+    "training": ("charge_term", "spin_embedding", "strategy", "committee"),
 }
 
 

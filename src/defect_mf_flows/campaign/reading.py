@@ -15,7 +15,9 @@ from pymatgen.io.vasp import Poscar
 
 from defect_mf_flows.campaign.alloys import ordered_alloy
 from defect_mf_flows.campaign.checks import check_physics
-from defect_mf_flows.campaign.sections import Campaign, Section, section_of
+from defect_mf_flows.campaign.learning import LearningSettings
+from defect_mf_flows.campaign.section import Section
+from defect_mf_flows.campaign.sections import Campaign, section_of
 from defect_mf_flows.campaign.wording import did_you_mean
 from defect_mf_flows.errors import CampaignError
 
@@ -42,16 +44,7 @@ def load_campaign(path: Path) -> tuple[Campaign, Structure]:
     CampaignError
         With the file, the field and the remedy, before anything is computed.
     """
-    if not _is_file(path):
-        raise CampaignError(f"{path}: no such campaign file; give the path of a YAML file.")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except Exception as error:  # PyYAML raises ValueError and worse on odd dates and tags
-        raise CampaignError(f"{path}: not readable as YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise CampaignError(f"{path}: must be a mapping of sections; see `validate --schema`.")
-    with suppress(RecursionError):  # a part that contains itself; its section refuses it
-        _check_storable(path, content)
+    content = _read_mapping(path, "campaign", "see `validate --schema`")
     try:
         campaign = Campaign.model_validate(content)
     except ValidationError as error:
@@ -62,6 +55,35 @@ def load_campaign(path: Path) -> tuple[Campaign, Structure]:
     campaign = _with_given_starts(path, campaign)
     check_physics(path, campaign, structure)
     return campaign, structure
+
+
+def load_learning(path: Path) -> LearningSettings:
+    """Read the settings file of ``defect-mf dataset | train``.
+
+    Raises
+    ------
+    CampaignError
+        With the file, the field and the remedy.
+    """
+    content = _read_mapping(path, "settings", "see docs/learning.md")
+    try:
+        return LearningSettings.model_validate(content)
+    except ValidationError as error:
+        raise CampaignError(_explain(path, error, LearningSettings)) from None
+
+
+def _read_mapping(path: Path, kind: str, help_: str) -> dict[str, Any]:
+    if not _is_file(path):
+        raise CampaignError(f"{path}: no such {kind} file; give the path of a YAML file.")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except Exception as error:  # PyYAML raises ValueError and worse on odd dates and tags
+        raise CampaignError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise CampaignError(f"{path}: must be a mapping of sections; {help_}.")
+    with suppress(RecursionError):  # a part that contains itself; its section refuses it
+        _check_storable(path, content)
+    return content
 
 
 def _check_storable(path: Path, content: Any, field: str = "") -> None:
@@ -153,12 +175,12 @@ def _poscar(path: Path, field: str, file: str) -> str:
     return Poscar(structure).get_str(significant_figures=12)
 
 
-def _explain(path: Path, error: ValidationError) -> str:
+def _explain(path: Path, error: ValidationError, kind: type[Section] = Campaign) -> str:
     lines = []
     for item in error.errors():
         location = ".".join(str(part) for part in item["loc"]) or "campaign"
         if item["type"] == "extra_forbidden":
-            lines.append(f"{path}: {location}: unknown key{_nearest(item['loc'])}.")
+            lines.append(f"{path}: {location}: unknown key{_nearest(item['loc'], kind)}.")
         else:
             message = item["msg"].removeprefix("Value error, ")
             given = (
@@ -168,9 +190,8 @@ def _explain(path: Path, error: ValidationError) -> str:
     return "\n".join(lines)
 
 
-def _nearest(location: tuple[int | str, ...]) -> str:
+def _nearest(location: tuple[int | str, ...], section: type[Section]) -> str:
     """Name the nearest valid key of the section in which an unknown one stands."""
-    section: type[Section] = Campaign
     for part in location[:-1]:
         field = section.model_fields.get(str(part))
         section = (section_of(field.annotation) if field else None) or section

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, model_validator
+from pydantic import AfterValidator, Field, StrictInt, model_validator
 
+from defect_mf_flows.campaign.learning import (
+    FilterSettings,
+    LoopSettings,
+    PickSettings,
+    SplitSettings,
+    TrainingSettings,
+)
+from defect_mf_flows.campaign.section import Section
 from defect_mf_flows.campaign.wording import did_you_mean
+from defect_mf_flows.schemas.dielectric import Dielectric
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
 #: Becomes a model's head and a key of documents, in which a dot or a dollar means something.
 FidelityName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$", max_length=50)]
 Repeat = Annotated[StrictInt, Field(ge=-100, le=100)]
@@ -23,28 +31,6 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"settings must be numbers, text, lists and mappings: {error}") from None
     return settings
-
-
-class Section(BaseModel):
-    """A frozen part of the campaign file that refuses unknown keys."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
-    )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Serialise for monty, which turns a bare pydantic field of a Maker into text."""
-        kind = type(self)
-        return {
-            "@module": kind.__module__,
-            "@class": kind.__name__,
-            **self.model_dump(mode="json"),
-        }
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Self:
-        """Rebuild from ``as_dict``."""
-        return cls(**{k: v for k, v in content.items() if not k.startswith("@")})
 
 
 class HostSettings(Section):
@@ -164,97 +150,11 @@ class RoleSettings(Section):
     )
 
 
-class FrameSettings(Section):
+class FrameSettings(FilterSettings):
     """Which low-fidelity frames enter the dataset."""
 
     per_relaxation: int = Field(
         10, ge=2, description="Evenly spaced frames per relaxation, first and last included."
-    )
-    max_energy: float = Field(
-        15.0, gt=0, description="Drop frames this far above the lowest of their charge, eV."
-    )
-    min_distance: Fraction = Field(
-        0.55, description="Drop frames with a bond below this fraction of the covalent radii."
-    )
-    max_force: float = Field(80.0, gt=0, description="Drop frames with a larger force, eV/A.")
-
-
-class PickSettings(Section):
-    """Which frames get a high-fidelity single point."""
-
-    fraction: Fraction = Field(0.1, description="Share of the low-fidelity frames.")
-    energy_bins: int = Field(3, ge=1, description="Strata of energy per charge and basin.")
-    step_bins: int = Field(3, ge=1, description="Strata of progress along the relaxation.")
-
-
-class SplitSettings(Section):
-    """Sides of the split; whole relaxations go to one side."""
-
-    valid: Fraction = Field(0.1, description="Share of relaxations for validation.")
-    test: Fraction = Field(0.1, description="Share of relaxations held out.")
-
-    @model_validator(mode="after")
-    def _leave_training(self) -> SplitSettings:
-        if self.valid + self.test >= 0.9:
-            raise ValueError("valid + test must leave at least 10 % of relaxations for training")
-        return self
-
-
-class TrainingSettings(Section):
-    """MACE and its training."""
-
-    r_max: float = Field(4.5, gt=1, description="Cutoff of one message-passing step, A.")
-    hidden_irreps: str = Field("32x0e + 32x1o", description="Features of the network.")
-    max_ell: int = Field(2, ge=1, description="Highest spherical harmonics.")
-    correlation: int = Field(2, ge=1, description="Body order of one layer minus one.")
-    num_interactions: int = Field(2, ge=1, description="Message-passing layers.")
-    num_radial_basis: int = Field(8, ge=2, description="Bessel functions.")
-    pair_repulsion: bool = Field(
-        True, description="Add the Ziegler-Biersack-Littmark repulsion at short distances."
-    )
-    charge_term: Literal["none", "categorical", "continuous", "per_charge", "intensive"] = Field(
-        "categorical",
-        description="How the network learns the charge: 'categorical' (a vector per charge, "
-        "arXiv:2603.05238), 'continuous' (a function of the number), 'per_charge' (a network "
-        "each), 'intensive' (node energies count from the pristine host's, so that the charge "
-        "energy does not grow with the cell), 'none' (a constant per charge and no more).",
-    )
-    charge_embedding_width: int = Field(16, ge=1, description="Length of the charge vector.")
-    spin_embedding: bool = Field(
-        False, description="Also learn the number of unpaired electrons; every label needs one."
-    )
-    strategy: Literal[
-        "joint", "high_only", "transfer_frozen", "transfer", "delta", "low_plus_constant"
-    ] = Field(
-        "joint",
-        description="How fidelities are combined: 'joint' (a head each, trained together), "
-        "'high_only', 'transfer' (low, then high; '_frozen': readouts alone), 'delta' (low plus "
-        "a network for the difference), 'low_plus_constant'. All take the same number of steps.",
-    )
-    dtype: Literal["float32", "float64"] = Field("float32", description="Precision.")
-    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:0, ...")
-    batch_size: int = Field(4, ge=1, description="Frames per optimiser step.")
-    max_epochs: int = Field(200, ge=1, description="Passes over the training set.")
-    learning_rate: float = Field(0.01, gt=0, description="Initial rate; cosine decay.")
-    ema_decay: float = Field(0.99, gt=0, lt=1, description="Average of the weights.")
-    energy_weight: float = Field(100.0, gt=0, description="Weight of energies, first stage.")
-    energy_weight_late: float = Field(5000.0, gt=0, description="Weight of energies later.")
-    energy_stage: float = Field(0.5, ge=0, le=1, description="Epoch fraction of the change.")
-    forces_weight: float = Field(100.0, gt=0, description="Weight of forces.")
-    high_weight: float = Field(
-        3.0, gt=0, description="Weight of one high-fidelity frame against a low-fidelity one."
-    )
-    energy_scale: float | None = Field(
-        2.0,
-        gt=0,
-        description="A frame this far above the lowest of its charge counts half, eV per cell; "
-        "minima matter more than the rattled starts. null: all count the same.",
-    )
-    max_grad_norm: float = Field(10.0, gt=0, description="Gradient clipping.")
-    validate_every: int = Field(5, ge=1, description="Epochs between validations.")
-    checkpoint_every: int = Field(5, ge=1, description="Epochs between checkpoints.")
-    patience: int = Field(
-        0, ge=0, description="Stop after this many epochs without a better model; 0: never."
     )
 
 
@@ -347,15 +247,6 @@ class VerifySettings(Section):
     )
 
 
-class LoopSettings(Section):
-    """When to stop."""
-
-    max_rounds: int = Field(2, ge=1, description="Rounds of train, search, verify.")
-    max_high_calls: int | None = Field(
-        None, ge=1, description="Budget of high-fidelity force calls; null: none."
-    )
-
-
 class LevelSettings(Section):
     """Transition levels."""
 
@@ -363,6 +254,11 @@ class LevelSettings(Section):
         None, description="Valence-band maximum, eV; null: from the engine's host calculation."
     )
     band_gap: float | None = Field(None, gt=0, description="Band gap, eV; null: likewise.")
+    dielectric: Dielectric | None = Field(
+        None,
+        description="Static dielectric constant of the host, ionic part included: a number, three "
+        "or three rows of three. Charged cells are then corrected for the images of point charges.",
+    )
 
 
 class Campaign(Section):
@@ -416,6 +312,11 @@ class Campaign(Section):
             raise ValueError(
                 "roles: low and high fidelity have the same engine and settings; "
                 "change the method of one of them"
+            )
+        if self.loop.acquire and self.training.committee < 2:
+            raise ValueError(
+                "loop.acquire asks for labels where a committee disagrees; set training.committee "
+                "to at least 2, or loop.acquire to 0"
             )
         return self
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictInt, ValidationError, model_validator
 
-from defect_mf_flows.campaign.sections import Section
+from defect_mf_flows.campaign.section import Section
 from defect_mf_flows.campaign.wording import did_you_mean
 from defect_mf_flows.errors import CampaignError
 

@@ -2,7 +2,10 @@
 
 from defect_mf_flows.cli import (  # noqa: F401  (they register their commands)
     benchmark,
+    ccd,
     importing,
+    learning,
+    levels,
     local,
     query,
     site,

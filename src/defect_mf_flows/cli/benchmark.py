@@ -58,6 +58,22 @@ def fidelity(quick: bool, out: Path, pool: Path | None, workers: int | None) -> 
     _run("fidelity", quick, out, pool, workers)
 
 
+@benchmark.command()
+@_options
+@refusing
+def sampling(quick: bool, out: Path, pool: Path | None, workers: int | None) -> None:
+    """Compare the samplers that choose frames for high fidelity, at equal numbers of labels."""
+    _run("sampling", quick, out, pool, workers)
+
+
+@benchmark.command()
+@_options
+@refusing
+def active(quick: bool, out: Path, pool: Path | None, workers: int | None) -> None:
+    """Count high-fidelity calls until all ground states are verified, per way to buy labels."""
+    _run("active", quick, out, pool, workers)
+
+
 def _run(name: str, quick: bool, out: Path, folder: Path | None, workers: int | None) -> None:
     from defect_mf_flows.benchmark.running import run_benchmark
 

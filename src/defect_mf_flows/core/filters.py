@@ -8,7 +8,7 @@ import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 from pymatgen.core import Structure
 
-from defect_mf_flows.campaign import FrameSettings
+from defect_mf_flows.campaign import FilterSettings
 from defect_mf_flows.schemas.calculation import Failure, FailureReason
 from defect_mf_flows.schemas.frame import Frame
 
@@ -88,8 +88,8 @@ def implausible(energy: float, lowest: float | None, *, max_gain: float) -> str 
 def filter_frames(
     frames: Iterable[Frame],
     *,
-    settings: FrameSettings,
-    lattice_of: Structure,
+    settings: FilterSettings,
+    lattice_of: Structure | None,
     floor: float | None = None,
 ) -> tuple[list[Frame], list[Failure]]:
     """Separate physical frames from the others.
@@ -101,7 +101,7 @@ def filter_frames(
     settings
         Limits.
     lattice_of
-        The host's supercell: every frame must have its lattice.
+        The host's supercell: every frame must have its lattice. None: any lattice will do.
     floor
         Lowest energy known of the same defect and charge, eV; None: the lowest given.
 
@@ -140,9 +140,11 @@ def filter_frames(
 
 
 def _problem(
-    frame: Frame, floor: float, settings: FrameSettings, lattice_of: Structure
+    frame: Frame, floor: float, settings: FilterSettings, lattice_of: Structure | None
 ) -> tuple[FailureReason, str] | None:
-    if not np.allclose(frame.structure.lattice.matrix, lattice_of.lattice.matrix, atol=1e-4):
+    if lattice_of is not None and not np.allclose(
+        frame.structure.lattice.matrix, lattice_of.lattice.matrix, atol=1e-4
+    ):
         return FailureReason.EXPLODED, "lattice differs from the host's supercell"
     excess = frame.energy - floor
     if excess > settings.max_energy:

@@ -71,8 +71,23 @@ def _rank(seed: int, stratum: str, key: str) -> str:
     return hashlib.sha256(f"{seed}|{stratum}|{key}".encode()).hexdigest()
 
 
-def check_no_leak(entries: list[DatasetEntry]) -> None:
+def share_side(key: str, *, settings: SplitSettings, seed: int) -> Split:
+    """Side of a key by its hash alone: about the shares, whatever else there is."""
+    place = int(_rank(seed, "frame", key)[:12], 16) / 16**12
+    if place < settings.test:
+        return Split.TEST
+    return Split.VALID if place < settings.test + settings.valid else Split.TRAIN
+
+
+def check_no_leak(entries: list[DatasetEntry], *, by: str = "relaxation") -> None:
     """Refuse a dataset in which one relaxation, or one geometry, is on two sides.
+
+    Parameters
+    ----------
+    entries
+        With their sides.
+    by
+        What the split keeps together; ``"frame"`` lets a relaxation be on several sides.
 
     Raises
     ------
@@ -81,7 +96,10 @@ def check_no_leak(entries: list[DatasetEntry]) -> None:
     """
     sides: dict[str, Split] = {}
     for entry in entries:
-        for key in (f"relaxation {entry.relaxation}", f"frame {entry.frame.content_hash}"):
+        keys = [f"frame {entry.frame.content_hash}"]
+        if by != "frame":
+            keys.insert(0, f"relaxation {entry.relaxation}")
+        for key in keys:
             if sides.setdefault(key, entry.split) != entry.split:
                 raise DatasetError(
                     f"{key} is in {sides[key]} and in {entry.split}; split by relaxation."

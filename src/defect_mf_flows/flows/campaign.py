@@ -9,6 +9,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import Campaign, campaign_hash
 from defect_mf_flows.engines import reference_maker
+from defect_mf_flows.jobs.acquire import AcquireMaker
 from defect_mf_flows.jobs.common import Stage, staged
 from defect_mf_flows.jobs.dataset import DatasetMaker
 from defect_mf_flows.jobs.defects import DefectsMaker
@@ -104,6 +105,13 @@ class CampaignMaker(Maker):
                     defects=c.defects,
                     verification=c.verification,
                     matching=c.matching,
+                ),
+                acquire=AcquireMaker(
+                    static=statics[c.roles.high],
+                    loop=c.loop,
+                    frames=c.frames,
+                    defects=c.defects,
+                    verified=c.verification.minima,
                 ),
                 loop=c.loop,
             ),

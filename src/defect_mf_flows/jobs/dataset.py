@@ -9,9 +9,10 @@ from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import FrameSettings, SplitSettings
 from defect_mf_flows.core.filters import filter_frames
+from defect_mf_flows.core.groups import Ending, frame_side, split_groups
 from defect_mf_flows.core.references import host_labels
 from defect_mf_flows.core.sampling import evenly_spaced
-from defect_mf_flows.core.splits import check_no_leak, split_relaxations
+from defect_mf_flows.core.splits import check_no_leak
 from defect_mf_flows.errors import DatasetError
 from defect_mf_flows.jobs.common import (
     WITH_STORE,
@@ -77,7 +78,7 @@ class DatasetMaker(Maker):
         """
         defects = read_output(job_store(), defects_uuid, DefectSet, load=False)
         low = calculations(state.low, frames=False)
-        sides = self._sides(low, Counter(state.origins.values()))
+        sides = self._sides(defects, low, Counter(state.origins.values()))
         entries: list[DatasetEntry] = []
         excluded: list[Failure] = [c.failure for c in low if c.failure is not None]
         floors = lowest_energies(low)
@@ -85,7 +86,7 @@ class DatasetMaker(Maker):
             floor = floors[calculation.defect, calculation.charge, calculation.fidelity]
             frames, dropped = dataset_frames(calculation, defects, self.frames, floor)
             key = relaxation_key(calculation)
-            entries += [_entry(frame, key, sides[key]) for frame in frames]
+            entries += [_entry(frame, key, self._side(frame, sides[key])) for frame in frames]
             excluded += dropped
         for calculation in stream_calculations(state.labels):
             origin = state.origins.get(calculation.job_uuid)
@@ -93,21 +94,43 @@ class DatasetMaker(Maker):
             # A verification relaxes from a new geometry; it is the model's own blind spot.
             key = origin or f"{relaxation_key(calculation)}|{calculation.job_uuid}"
             side = sides[origin] if origin else Split.TRAIN
-            entries += [_entry(frame, key, side) for frame in frames]
+            sided = [(f, self._side(f, side) if origin else side) for f in frames]
+            entries += [_entry(frame, key, own) for frame, own in sided]
             excluded += dropped
             if calculation.failure is not None:
                 excluded.append(calculation.failure)
         entries = _without_duplicates(entries)
-        check_no_leak(entries)
+        check_no_leak(entries, by=self.split.by)
         hosts = calculations([state.hosts[h] for h in self.heads if h in state.hosts])
         labels = [frame for host in hosts if host.failure is None for frame in host.frames]
         host = host_labels(labels, defects.host.primitive)
         return Response(output=self._document(entries, excluded, host))
 
-    def _sides(self, low: list[Calculation], labels: Counter[str]) -> dict[str, Split]:
-        with_frames = {relaxation_key(c): f"{c.defect}|{c.charge:+d}" for c in low if c.n_frames}
-        sides = split_relaxations(with_frames, settings=self.split, seed=self.seed, labels=labels)
-        return {**{relaxation_key(c): Split.TRAIN for c in low}, **sides}
+    def _sides(
+        self, defects: DefectSet, low: list[Calculation], labels: Counter[str]
+    ) -> dict[str, Split]:
+        sides = {relaxation_key(c): Split.TRAIN for c in low}
+        if self.split.by == "frame":
+            return sides
+        endings = [
+            Ending(
+                relaxation_key(c),
+                c.defect,
+                c.charge,
+                c.final_structure or defects.get(str(c.defect)).supercell,
+                float("inf") if c.final_energy is None else c.final_energy,
+            )
+            for c in low
+            if c.n_frames
+        ]
+        found = split_groups(endings, settings=self.split, seed=self.seed, labels=labels)
+        return {**sides, **found}
+
+    def _side(self, frame: Frame, side: Split) -> Split:
+        """Side of a frame of a relaxation on a side."""
+        if self.split.by != "frame":
+            return side
+        return frame_side(frame, settings=self.split, seed=self.seed)
 
     def _labels(
         self, calculation: Calculation, defects: DefectSet, *, verified: bool
@@ -141,6 +164,7 @@ class DatasetMaker(Maker):
             counts=dict(sorted(counts.items())),
             excluded=excluded,
             host=host,
+            split_by=self.split.by,
         )
 
 

@@ -8,6 +8,7 @@ from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import LoopSettings
 from defect_mf_flows.core.verdicts import lowest, stop_verdict
+from defect_mf_flows.jobs.acquire import AcquireMaker
 from defect_mf_flows.jobs.common import (
     WITH_STORE,
     Stage,
@@ -34,6 +35,8 @@ class RoundMaker(Maker):
         Job name.
     dataset, train, search, verify
         Makers of the steps.
+    acquire
+        Labels between rounds, if ``loop.acquire`` asks for some.
     loop
         Budgets.
     """
@@ -43,6 +46,7 @@ class RoundMaker(Maker):
     train: TrainMaker = field(default_factory=TrainMaker)
     search: SearchMaker = field(default_factory=SearchMaker)
     verify: VerifyMaker = field(default_factory=VerifyMaker)
+    acquire: AcquireMaker = field(default_factory=AcquireMaker)
     loop: LoopSettings = field(default_factory=LoopSettings)
 
     @job
@@ -120,9 +124,14 @@ class RoundMaker(Maker):
         )
         if stop is not None:
             return Response(output=state.model_copy(update={"stop": stop, "stop_reason": reason}))
-        again = self.make(defects_uuid, exploration_uuid, state)
+        jobs = []
+        if self.loop.acquire:
+            acquired = self.acquire.make(uuids["model"], uuids["searches"], state)
+            jobs.append(staged(acquired, Stage.PICKS, f"acquire after round {len(state.rounds)}"))
+        known = jobs[0].output if jobs else state
+        again = self.make(defects_uuid, exploration_uuid, known)
         staged(again, Stage.TRAINING, f"round {len(state.rounds) + 1}")
-        return replaced_by([again], again.output)
+        return replaced_by([*jobs, again], again.output)
 
     @staticmethod
     def _record(state: LoopState, verdicts: VerificationSet, uuids: dict[str, str]) -> LoopState:

@@ -10,7 +10,8 @@ from jobflow import Job, Maker, Response, job
 
 from defect_mf_flows.campaign import FrameSettings, PickSettings
 from defect_mf_flows.core.filters import filter_frames
-from defect_mf_flows.core.sampling import Candidate, evenly_spaced, pick_stratified
+from defect_mf_flows.core.samplers import pick
+from defect_mf_flows.core.sampling import Candidate, evenly_spaced
 from defect_mf_flows.core.starts import derived_seed
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import (
@@ -111,7 +112,7 @@ class LabelMaker(Maker):
         defects = read_output(job_store(), defects_uuid, DefectSet, load=False)
         exploration = read_output(job_store(), exploration_uuid, Exploration, load=True)
         candidates = self._candidates(defects, exploration)
-        chosen, strata = pick_stratified(
+        chosen, strata = pick(
             candidates, settings=self.picks, seed=derived_seed(self.seed, "picks")
         )
         frames = [candidates[i].frame for i in chosen]

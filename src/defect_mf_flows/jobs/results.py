@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import Campaign, campaign_hash
-from defect_mf_flows.core.levels import Level, transition_levels
 from defect_mf_flows.core.matching import (
     deviation,
     shortest_bonds,
@@ -26,7 +25,8 @@ from defect_mf_flows.jobs.common import (
     job_store,
     read_output,
 )
-from defect_mf_flows.schemas.calculation import BandEdges, Calculation, Failure
+from defect_mf_flows.jobs.levels import CampaignLevels
+from defect_mf_flows.schemas.calculation import Calculation, Failure
 from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.defect import Defect, DefectSet
 from defect_mf_flows.schemas.loop import LoopState
@@ -36,7 +36,6 @@ from defect_mf_flows.schemas.results import (
     PesPoint,
     Results,
     StageCost,
-    TransitionLevel,
 )
 from defect_mf_flows.schemas.search import (
     Candidate,
@@ -46,7 +45,6 @@ from defect_mf_flows.schemas.search import (
     VerificationSet,
 )
 
-UNCORRECTED = "none (uncorrected for the finite cell)"
 PACKAGES = ("defect-mf-flows", "jobflow", "mace-torch", "torch", "doped", "shakenbreak", "ase")
 
 
@@ -139,7 +137,7 @@ class Gathering:
         """Condense everything into one document."""
         c = self.campaign
         grounds = [self._ground_state(v) for v in self.verdicts.verifications]
-        edges = self.band_edges(c.roles.high)
+        levels = CampaignLevels(c, self.defects, self.exploration, self.hosts, grounds)
         return Results(
             campaign=c.name,
             campaign_hash=campaign_hash(c, self.defects.host.primitive),
@@ -154,13 +152,18 @@ class Gathering:
             stop=self.stop,
             stop_reason=self.state.stop_reason,
             ground_states=grounds,
-            transition_levels=self._levels(grounds),
-            correction=UNCORRECTED,
-            band_edges=edges,
+            transition_levels=levels.levels(),
+            correction=levels.method,
+            corrections=levels.corrections(),
+            formation=levels.formation(),
+            skipped=levels.skipped(),
+            band_edges=levels.band_edges(c.roles.high),
             metrics=self.model.metrics,
             parity=self.model.parity,
             history=self.model.history,
             best_epoch=self.model.best_epoch,
+            calibration=self.model.calibration,
+            acquired=self.state.acquired,
             rounds=self.state.rounds,
             counts=self._counts(),
             failures=self._failures(),
@@ -194,6 +197,7 @@ class Gathering:
         else:
             moved = symmetric_deviation(model.structure, best.relaxed, defect.site)
         low_energy = own_basin_energy(low, self.campaign.verification) if low else None
+        second = search.minima[1] if len(search.minima) > 1 else None
         return GroundState(
             defect=verification.defect,
             charge=verification.charge,
@@ -209,6 +213,8 @@ class Gathering:
             found_by=best.origin,
             starts=search.minima[0].starts if search.minima else [],
             n_minima=len(search.minima),
+            next_energy=second.energy - search.minima[0].energy if second else None,
+            next_spread=second.spread if second else None,
             low_start=low.start if low else "",
             low_is_ground_state=bool(low and low.kept and low.basin == best.basin),
             low_excess=None if low_energy is None else low_energy - best.energy_relaxed,
@@ -216,63 +222,6 @@ class Gathering:
             shortest_bonds=_shortest(defect, {"verified": best, "low": low}),
             structure=best.relaxed,
         )
-
-    # -- levels --------------------------------------------------------------------------
-
-    def band_edges(self, fidelity: str) -> BandEdges | None:
-        """The campaign's band edges, or those of the host's calculation."""
-        given, found = self.campaign.levels, self.hosts[fidelity].band_edges
-        vbm = given.vbm if given.vbm is not None else (found.vbm if found else None)
-        gap = given.band_gap if given.band_gap is not None else (found.gap if found else None)
-        return None if vbm is None or gap is None else BandEdges(vbm=vbm, cbm=vbm + gap)
-
-    def _levels(self, grounds: list[GroundState]) -> list[TransitionLevel]:
-        roles, levels = self.campaign.roles, []
-        for defect in self.defects.defects:
-            mine = [g for g in grounds if g.defect == defect.name]
-            high = self._of(defect, {g.charge: g.energy_hf for g in mine}, roles.high)
-            model = self._of(
-                defect,
-                {g.charge: g.energy_model for g in mine if g.energy_model is not None},
-                roles.high,
-            )
-            low = self._of(
-                defect,
-                {
-                    s.charge: s.minima[0].energy
-                    for s in self.exploration.searches
-                    if s.defect == defect.name and s.minima
-                },
-                roles.low,
-            )
-            for pair in sorted({*high, *model}, reverse=True):
-                levels.append(
-                    TransitionLevel(
-                        defect=defect.name,
-                        from_charge=pair[0],
-                        to_charge=pair[1],
-                        model=model[pair].energy if pair in model else None,
-                        hf=high[pair].energy if pair in high else None,
-                        low=low[pair].energy if pair in low else None,
-                        thermodynamic=pair in high and high[pair].thermodynamic,
-                    )
-                )
-        return levels
-
-    def _of(
-        self, defect: Defect, energies: dict[int, float], fidelity: str
-    ) -> dict[tuple[int, int], Level]:
-        edges, host = self.band_edges(fidelity), self.hosts[fidelity]
-        if edges is None or host.final_energy is None or len(energies) < 2:
-            return {}
-        levels = transition_levels(
-            defect,
-            self.defects.host,
-            energies=energies,
-            host_energy=host.final_energy,
-            edges=edges,
-        )
-        return {(level.from_charge, level.to_charge): level for level in levels}
 
     # -- accounts ------------------------------------------------------------------------
 
@@ -309,8 +258,11 @@ class Gathering:
             _stage_cost(Stage.LOW, self.low),
             *(_stage_cost(Stage.LOW, [c], name="host") for c in self.hosts.values()),
         ]
-        for fidelity in sorted({c.fidelity for c in self.labels[:first]}):
-            done = [c for c in self.labels[:first] if c.fidelity == fidelity]
+        asked = {item.calculation for item in self.state.acquired}
+        later = [c for c in self.labels[first:] if c.job_uuid in asked]
+        labels = [*self.labels[:first], *later]
+        for fidelity in sorted({c.fidelity for c in labels}):
+            done = [c for c in labels if c.fidelity == fidelity]
             costs.append(_stage_cost(Stage.HIGH, done))
         costs.append(
             StageCost(
@@ -318,7 +270,7 @@ class Gathering:
                 fidelity=None,
                 jobs=len(self.models),
                 calls=0,
-                seconds=sum(m.seconds for m in self.models),
+                seconds=sum(x.seconds for m in self.models for x in (m, *m.members)),
             )
         )
         every = [s for found in self.all_searches for s in found.searches]
@@ -331,7 +283,8 @@ class Gathering:
                 seconds=sum(s.seconds for s in every),
             )
         )
-        costs.append(_stage_cost(Stage.VERIFICATION, self.labels[first:]))
+        verified = [c for c in self.labels[first:] if c.job_uuid not in asked]
+        costs.append(_stage_cost(Stage.VERIFICATION, verified))
         return costs
 
     def _pes(self) -> list[PesPoint]:

@@ -19,6 +19,7 @@ from defect_mf_flows.core.filters import extrapolation, implausible
 from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.core.starts import StartMaker
+from defect_mf_flows.core.uncertainty import with_spread
 from defect_mf_flows.jobs.common import (
     WITH_STORE,
     Stage,
@@ -181,6 +182,7 @@ def relax_batch(
     RelaxationBatch
         In the order of the starts.
     """
+    from defect_mf_flows.learning.committee import member_energies
     from defect_mf_flows.learning.relaxation import relax
 
     began = time.monotonic()
@@ -208,6 +210,8 @@ def relax_batch(
         problems=problems,
         reasons=[reason for reason, _ in found],
         structures=[e.structure for e in ends],
+        committee=member_energies(model, [e.structure for e in ends], problems, device=device),
+        scale=1.0 if model.calibration is None else model.calibration.scale,
         trajectories=[_path(e) for e in ends] if search.trajectories else [],
         seconds=time.monotonic() - began,
     )
@@ -320,11 +324,16 @@ def merge_batches(
         [float(end[1]) for end in good if end[1] is not None],
         [end[0] for end in good],
     )
+    members = {
+        label: energies
+        for b in batches
+        for label, energies in zip(b.starts, b.committee, strict=bool(b.committee))
+    }
     return Search(
         defect=defect.name,
         charge=charge,
         source=head,
-        minima=found.minima,
+        minima=with_spread(found.minima, members, batches[0].scale if batches else 1.0),
         points=[
             SearchPoint(
                 start=end[0],

@@ -17,7 +17,7 @@ from defect_mf_flows.settings import get_settings
 
 @dataclass
 class TrainMaker(Maker):
-    """Trains one MACE with a head per fidelity and a total-charge embedding.
+    """Trains a MACE, or a committee, with a head per fidelity and a total-charge embedding.
 
     Parameters
     ----------
@@ -47,11 +47,11 @@ class TrainMaker(Maker):
         Model
             With its file in the additional store.
         """
-        from defect_mf_flows.learning.training import train
+        from defect_mf_flows.learning.committee import train_committee
 
         machine = get_settings()
         dataset = read_output(job_store(), dataset_uuid, Dataset, load=True)
-        model = train(
+        model = train_committee(
             read_frames(dataset),
             dataset,
             settings=self.training,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,59 +36,113 @@ def evaluate(
         Per (head, charge, split) that has frames.
     parity
         One point per frame, energies relative to the group's reference energy.
+    """
+    sides = [entry.split.value for entry in dataset.entries]
+    return evaluate_frames(model, frames, sides)
+
+
+def evaluate_frames(
+    model: Model, frames: list[Frame], sides: list[str]
+) -> tuple[list[HeadMetrics], list[ParityPoint]]:
+    """Compare model and labels.
+
+    Parameters
+    ----------
+    model
+        Trained model with its blob.
+    frames, sides
+        Labels, and on which side, or from where, each is.
+
+    Returns
+    -------
+    metrics
+        Per (head, charge, side). Frames of a charge or spin that the head did not learn are
+        left out; of a cell that it did not learn, and that the host does not lead to, the mean
+        error is taken out, and ``fitted_constant`` says so.
+    parity
+        One point per frame, energies relative to the group's reference energy.
 
     Notes
     -----
     Evaluation is our own because mace's command evaluates every frame as neutral.
     """
-    errors: dict[tuple[str, int, str], list[tuple[float, int, np.ndarray]]] = defaultdict(list)
+    errors: dict[tuple[str, int, str], list[_Error]] = defaultdict(list)
     parity: list[ParityPoint] = []
     for head in model.heads:
         potential = Potential(model, head=head)
         chosen = [
-            (frame, entry.split.value)
-            for frame, entry in zip(frames, dataset.entries, strict=True)
-            if frame.fidelity == head and _known(model, frame)
+            (frame, side)
+            for frame, side in zip(frames, sides, strict=True)
+            if frame.fidelity == head and _learned(model, frame)
         ]
-        outputs = potential.predict([with_spin(f.structure, f.spin) for f, _ in chosen])
-        for (frame, split), (energy, forces) in zip(chosen, outputs, strict=True):
+        outputs = potential.interaction([with_spin(f.structure, f.spin) for f, _ in chosen])
+        energies = [energy for energy, _ in outputs]
+        offsets = _offsets(model, [f for f, _ in chosen], energies)
+        for (frame, side), (energy, forces), offset in zip(chosen, outputs, offsets, strict=True):
             difference = forces - np.asarray(frame.forces)
-            errors[head, frame.charge, split].append(
-                (energy - frame.energy, len(frame.structure), difference.ravel())
+            errors[head, frame.charge, side].append(
+                _Error(
+                    energy + offset.energy - frame.energy,
+                    len(frame.structure),
+                    difference.ravel(),
+                    offset.fitted,
+                )
             )
-            offset = potential.offset(frame.charge, with_spin(frame.structure, frame.spin))
             parity.append(
                 ParityPoint(
                     head=head,
                     charge=frame.charge,
-                    split=split,
-                    energy=frame.energy - offset,
-                    energy_model=energy - offset,
+                    split=side,
+                    energy=frame.energy - offset.energy,
+                    energy_model=energy,
                     force_rmse=float(1000 * np.sqrt(np.mean(difference**2))),
                 )
             )
     return [_metrics(key, items) for key, items in sorted(errors.items())], parity
 
 
-def _known(model: Model, frame: Frame) -> bool:
-    """True if the model was trained on the frame's head, charge and composition."""
+class _Error(NamedTuple):
+    energy: float
+    atoms: int
+    forces: np.ndarray
+    fitted: bool
+
+
+class _Offset(NamedTuple):
+    energy: float
+    fitted: bool
+
+
+def _learned(model: Model, frame: Frame) -> bool:
+    """True if the model was trained on the frame's head, charge and spin."""
     try:
         model.check(head=frame.fidelity, charge=frame.charge)
         model.check_spin(head=frame.fidelity, charge=frame.charge, spin=frame.spin)
-        model.reference(
-            head=frame.fidelity,
-            charge=frame.charge,
-            composition=composition_key(frame.structure),
-        )
     except ChargeError:
         return False
     return True
 
 
-def _metrics(key: tuple[str, int, str], items: list[tuple[float, int, np.ndarray]]) -> HeadMetrics:
-    energies = np.array([energy for energy, _, _ in items])
-    per_atom = energies / np.array([n for _, n, _ in items])
-    forces = np.concatenate([force for _, _, force in items])
+def _offsets(model: Model, frames: list[Frame], energies: list[float]) -> list[_Offset]:
+    """Reference energy of every frame; the mean difference where the model has none."""
+    groups: dict[tuple[str, int, str], list[float]] = defaultdict(list)
+    keys = [(f.fidelity, f.charge, composition_key(f.structure)) for f in frames]
+    for key, frame, energy in zip(keys, frames, energies, strict=True):
+        groups[key].append(frame.energy - energy)
+    known: dict[tuple[str, int, str], _Offset] = {}
+    for (head, charge, cell), differences in groups.items():
+        try:
+            reference = model.reference(head=head, charge=charge, composition=cell)
+            known[head, charge, cell] = _Offset(reference, False)
+        except ChargeError:
+            known[head, charge, cell] = _Offset(float(np.mean(differences)), True)
+    return [known[key] for key in keys]
+
+
+def _metrics(key: tuple[str, int, str], items: list[_Error]) -> HeadMetrics:
+    energies = np.array([item.energy for item in items])
+    per_atom = energies / np.array([item.atoms for item in items])
+    forces = np.concatenate([item.forces for item in items])
     return HeadMetrics(
         head=key[0],
         charge=key[1],
@@ -99,6 +154,7 @@ def _metrics(key: tuple[str, int, str], items: list[tuple[float, int, np.ndarray
         relative_energy_rmse_cell=_rms(energies - energies.mean()),
         force_rmse=_rms(forces),
         force_mae=float(1000 * np.abs(forces).mean()),
+        fitted_constant=any(item.fitted for item in items),
     )
 
 

@@ -23,7 +23,7 @@ from defect_mf_flows.core.charge import (
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.errors import ChargeError, FidelityError, TrainingError
 from defect_mf_flows.learning.batches import collate, to_atomic_data
-from defect_mf_flows.schemas.model import Model
+from defect_mf_flows.schemas.model import Member
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -52,7 +52,7 @@ class Potential:
         If the blob is missing or does not match its hash.
     """
 
-    def __init__(self, model: Model, *, head: str, device: str = "cpu") -> None:
+    def __init__(self, model: Member, *, head: str, device: str = "cpu") -> None:
         if head not in model.heads:
             raise FidelityError(f"model has no head {head!r}; choose one of {model.heads}.")
         self.document, self.head, self.device = model, head, device
@@ -87,12 +87,39 @@ class Potential:
         ChargeError
             If a structure has a charge or a spin on which the head was not trained.
         """
+        offsets = [self.offset(charge_of(s), s) for s in structures]
+        found = self.interaction(structures, batch=batch)
+        return [(e + offset, forces) for (e, forces), offset in zip(found, offsets, strict=True)]
+
+    def interaction(
+        self, structures: list[Structure], *, batch: int = 4
+    ) -> list[tuple[float, np.ndarray]]:
+        """Energies without reference energies, and forces: for cells that did not train.
+
+        Only differences within one charge and composition mean anything.
+
+        Parameters
+        ----------
+        structures, batch
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        list of (float, numpy.ndarray)
+            eV per cell; eV/A, shape (n_atoms, 3).
+
+        Raises
+        ------
+        ChargeError
+            If a structure has a charge or a spin on which the head was not trained.
+        """
         results: list[tuple[float, np.ndarray]] = []
         for start in range(0, len(structures), batch):
             chunk = structures[start : start + batch]
-            offsets = [self.offset(charge_of(s), s) for s in chunk]
-            found = self.evaluate([to_atoms(s) for s in chunk])
-            results += [(e + offset, f) for (e, f), offset in zip(found, offsets, strict=True)]
+            for s in chunk:
+                self.document.check(head=self.head, charge=charge_of(s))
+                self.document.check_spin(head=self.head, charge=charge_of(s), spin=spin_of(s))
+            results += self.evaluate([to_atoms(s) for s in chunk])
         return results
 
     def offset(self, charge: int, structure: Structure) -> float:

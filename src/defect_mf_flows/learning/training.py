@@ -78,7 +78,7 @@ def train(
     """
     heads = model_heads(settings.strategy, dataset.heads)
     references = _references(frames, dataset, settings.strategy)
-    task = {
+    task: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
         "heads": dataset.heads,
         "seed": seed,
@@ -88,7 +88,9 @@ def train(
         },
         "host": _host(dataset, settings),
     }
-    key = content_hash([dataset.dataset_hash, task])
+    # Whether it is one of a committee does not change what is trained.
+    decisive = {k: v for k, v in task["settings"].items() if k != "committee"}
+    key = content_hash([dataset.dataset_hash, {**task, "settings": decisive}])
     folder = scratch / "training" / key[:20]
     if not (folder / "done.json").is_file():
         try:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from defect_mf_flows.report import figures, figures_model, figures_search, numbers, tables, words
+from defect_mf_flows.report.figures_formation import formation_figure
 from defect_mf_flows.report.formatting import (
     charge_text,
     defect_html,
@@ -26,6 +27,7 @@ from defect_mf_flows.report.formatting import (
     state_html,
     tidy,
 )
+from defect_mf_flows.report.level_tables import inverted
 from defect_mf_flows.report.theme import template
 from defect_mf_flows.schemas.results import Results
 from defect_mf_flows.schemas.search import Verdict
@@ -121,6 +123,7 @@ def render_report(results: Results) -> str:
     page = _environment().get_template("report.html.j2")
     return page.render(
         results=results,
+        inverted=inverted,
         plotlyjs=Markup(get_plotlyjs()),
         templates=script_json(
             {
@@ -239,6 +242,20 @@ def _cell(results: Results) -> str:
     return " × ".join(lengths) + " Å" if lengths else ""
 
 
+def _formation_plots(results: Results) -> list[Plot]:
+    """One diagram per defect with the sources side by side."""
+    return [
+        make_plot(
+            f"formation-{i}",
+            formation_figure(results, defect),
+            f"Formation energies of {defect} against the Fermi level",
+            title=f"Formation energies, {defect}",
+            wide=True,
+        )
+        for i, defect in enumerate(dict.fromkeys(f.defect for f in results.formation))
+    ]
+
+
 def plots(results: Results) -> dict[str, list[Plot]]:
     """Figures of the page by group; groups without data are empty."""
     groups: dict[str, list[Plot]] = {
@@ -275,7 +292,8 @@ def plots(results: Results) -> dict[str, list[Plot]]:
         ]
     if results.transition_levels:
         groups["levels"] = [
-            make_plot("levels", figures.levels_figure(results), "Transition levels", wide=True)
+            make_plot("levels", figures.levels_figure(results), "Transition levels", wide=True),
+            *_formation_plots(results),
         ]
     if results.history:
         groups["learning"] = [

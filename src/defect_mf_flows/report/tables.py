@@ -22,7 +22,7 @@ from defect_mf_flows.report.formatting import (
     tidy,
 )
 from defect_mf_flows.report.theme import VERDICT_SIGN
-from defect_mf_flows.schemas.model import HeadMetrics
+from defect_mf_flows.schemas.model import Calibration, HeadMetrics
 from defect_mf_flows.schemas.results import Results
 from defect_mf_flows.schemas.search import Verdict
 
@@ -108,7 +108,13 @@ def ground_state_table(results: Results) -> Table:
                 str(g.n_minima),
             ]
         )
-        table.notes.append(tidy(g.reason))
+        note = tidy(g.reason)
+        if g.next_energy is not None and g.next_spread is not None:
+            note += (
+                f"; the model's next minimum lies {1000 * g.next_energy:.0f} ± "
+                f"{1000 * g.next_spread:.0f} meV above (committee)"
+            )
+        table.notes.append(note)
     return table
 
 
@@ -190,12 +196,28 @@ def metrics_table(results: Results, *, held_out: bool) -> Table:
     return table
 
 
+def calibration_note(calibration: Calibration) -> str:
+    """Coverage of a committee's spread, in one sentence."""
+    parts = [
+        f"{side}: "
+        + ", ".join(f"{100 * float(k):.0f} % -> {100 * v:.0f} %" for k, v in shares.items())
+        + f" of {calibration.n[side]}"
+        for side, shares in calibration.coverage.items()
+    ]
+    return (
+        f"committee's spread on {calibration.head}, times {calibration.scale:.2f} (fitted on "
+        f"valid): nominal -> found coverage of relative energies; {'; '.join(parts)}"
+    )
+
+
 def training_table(results: Results) -> Table:
     """Which epoch of the last training the model is; no rows if that is not recorded."""
     table = Table(["#Kept weights of epoch", "#Last validated epoch"])
     if results.best_epoch is not None:
         last = max((e.epoch for e in results.history), default=None)
         table.rows.append([str(results.best_epoch), MISSING if last is None else str(last)])
+        if results.calibration is not None:
+            table.notes.append(calibration_note(results.calibration))
     return table
 
 

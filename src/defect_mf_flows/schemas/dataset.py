@@ -105,6 +105,64 @@ class HostLabels(Document):
         return {symbol: int(count) for symbol, count in counts.items()}
 
 
+class LeakCheck(Document):
+    """What was looked for on both sides of a split, and what was found.
+
+    Attributes
+    ----------
+    by
+        What the split keeps together.
+    copies
+        Pairs of relaxations that are copies of each other; they were put on one side.
+    crossing
+        Relaxations with frames on several sides: none but in a frame-random split.
+    near
+        Held-out geometries that have a copy, to within a few thousandths of an Angstrom, among
+        the training geometries of the same charge.
+    """
+
+    by: str
+    copies: list[tuple[str, str]] = Field(default_factory=list)
+    crossing: int = 0
+    near: int = 0
+
+
+class DatasetCard(Document):
+    """What a dataset holds, for people.
+
+    Attributes
+    ----------
+    dataset_hash
+        Of the dataset.
+    frames
+        Number of labels.
+    counts
+        Labels per ``"defect|charge|fidelity|side"``.
+    sources
+        Labels per source: file, or calculation.
+    excluded
+        What was left out: reason -> count.
+    examples
+        Of each reason the first message.
+    leaks
+        The leak check.
+    warnings
+        What a reader must know before using errors on the held-out sides.
+    versions
+        Of this package and of the document layout.
+    """
+
+    dataset_hash: str
+    frames: int
+    counts: dict[str, int]
+    sources: dict[str, int]
+    excluded: dict[str, int] = Field(default_factory=dict)
+    examples: dict[str, str] = Field(default_factory=dict)
+    leaks: LeakCheck
+    warnings: list[str] = Field(default_factory=list)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
 class Dataset(StoredDocument):
     """A set of labelled frames with its split.
 
@@ -122,6 +180,8 @@ class Dataset(StoredDocument):
         What was left out, and why (kept in the additional store ``data``).
     host
         The pristine host, or None where nobody computed it.
+    split_by
+        What the split keeps together.
     """
 
     dataset_hash: str
@@ -130,6 +190,7 @@ class Dataset(StoredDocument):
     counts: dict[str, int]
     excluded: list[Failure] = Field(default_factory=list)
     host: HostLabels | None = None
+    split_by: str = "relaxation"
 
 
 class Picks(Document):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from defect_mf_flows.schemas.base import Document
 from defect_mf_flows.schemas.dataset import Picks
@@ -53,6 +53,37 @@ class RoundSummary(Document):
     new_labels: int
 
 
+class Acquisition(Document):
+    """A label that the committee asked for.
+
+    Attributes
+    ----------
+    round
+        After which it was asked.
+    defect, charge
+        Of what.
+    kind
+        ``"minimum"`` (predicted, not verified) or ``"crossing"`` (between two minima).
+    label
+        Where the geometry comes from.
+    energy
+        Above the lowest minimum of its charge, by the model, eV per cell.
+    spread
+        Calibrated spread of that energy, eV per cell.
+    calculation
+        uuid of the single point.
+    """
+
+    round: int
+    defect: str
+    charge: StrictInt
+    kind: str
+    label: str
+    energy: float
+    spread: float
+    calculation: str
+
+
 class LoopState(Document):
     """The one document the loop carries; its configuration stays on the Maker.
 
@@ -72,6 +103,8 @@ class LoopState(Document):
         One summary per finished round.
     hosts
         uuids of the pristine host's single points, per fidelity.
+    acquired
+        What the committee asked for between rounds.
     high_calls
         High-fidelity force calls spent so far.
     stop
@@ -87,6 +120,7 @@ class LoopState(Document):
     label_counts: dict[str, int] = Field(default_factory=dict)
     rounds: list[RoundSummary] = Field(default_factory=list)
     hosts: dict[str, str] = Field(default_factory=dict)
+    acquired: list[Acquisition] = Field(default_factory=list)
     high_calls: int = 0
     stop: StopVerdict | None = None
     stop_reason: str = ""

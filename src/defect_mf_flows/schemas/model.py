@@ -23,6 +23,9 @@ class HeadMetrics(Document):
         Number of frames.
     energy_rmse_cell, energy_mae_cell
         meV per cell: the figure that transition levels feel.
+    fitted_constant
+        True where the model has no reference energy for the cell (a defect or composition
+        that did not train): the mean error was taken out first.
     energy_rmse_atom
         meV per atom: the figure that papers quote.
     relative_energy_rmse_cell
@@ -41,6 +44,7 @@ class HeadMetrics(Document):
     relative_energy_rmse_cell: float
     force_rmse: float
     force_mae: float
+    fitted_constant: bool = False
 
 
 class ParityPoint(Document):
@@ -85,8 +89,36 @@ class EpochRecord(Document):
     learning_rate: float
 
 
-class Model(StoredDocument):
-    """A trained multi-head, charge-aware potential.
+class Calibration(Document):
+    """How far the spread of a committee can be believed, for energies within one charge.
+
+    Attributes
+    ----------
+    head
+        Head whose energies were compared, each relative to the lowest training label of its
+        charge and composition.
+    scale
+        Factor that makes a standard deviation of the members' spread, fitted on the
+        validation side.
+    n
+        Labels per side.
+    rmse
+        Error of the first member's relative energies per side, meV per cell.
+    coverage
+        Side -> nominal share (``"0.68"``, ``"0.95"``) -> share of the errors within the
+        interval that the scaled spread gives. The validation side was fitted; believe the
+        test side.
+    """
+
+    head: str
+    scale: float = Field(gt=0)
+    n: dict[str, int]
+    rmse: dict[str, float]
+    coverage: dict[str, dict[str, float]]
+
+
+class Member(StoredDocument):
+    """A trained multi-head, charge-aware potential, alone or of a committee.
 
     Attributes
     ----------
@@ -222,6 +254,22 @@ class Model(StoredDocument):
             f"no reference energy for head {head!r}, charge {charge:+d}, cell {composition}; "
             f"the model was not trained on this group, and {why}. Add labels of this cell."
         )
+
+
+class Model(Member):
+    """A trained potential, with the other members of its committee.
+
+    Attributes
+    ----------
+    members
+        The other members of a committee, each a model of its own.
+    calibration
+        Of the committee's spread on the highest head; None without a committee or without
+        labels to fit it on.
+    """
+
+    members: list[Member] = Field(default_factory=list)
+    calibration: Calibration | None = None
 
 
 def _counts(composition: str) -> dict[str, int]:

@@ -8,8 +8,9 @@ from pydantic import Field, StrictInt
 
 from defect_mf_flows.schemas.base import Document, PeriodicStructure
 from defect_mf_flows.schemas.calculation import BandEdges, Failure
-from defect_mf_flows.schemas.loop import RoundSummary, StopVerdict
-from defect_mf_flows.schemas.model import EpochRecord, HeadMetrics, ParityPoint
+from defect_mf_flows.schemas.levels import Correction
+from defect_mf_flows.schemas.loop import Acquisition, RoundSummary, StopVerdict
+from defect_mf_flows.schemas.model import Calibration, EpochRecord, HeadMetrics, ParityPoint
 from defect_mf_flows.schemas.search import Deviation, Verdict
 
 
@@ -48,6 +49,9 @@ class GroundState(Document):
         ground state, eV per cell; None if it failed.
     low_deviation
         Low-fidelity ground state against its own high-fidelity relaxation.
+    next_energy, next_spread
+        The model's second minimum above its lowest, eV per cell, and the committee's calibrated
+        spread of that; None where there is no second minimum, or no committee.
     shortest_bonds
         The shortest distances between the defect's neighbours in the verified ground state
         and in the low-fidelity ground state, Angstrom.
@@ -75,6 +79,8 @@ class GroundState(Document):
     low_deviation: Deviation | None
     shortest_bonds: dict[str, float]
     structure: PeriodicStructure
+    next_energy: float | None = None
+    next_spread: float | None = None
 
 
 class TransitionLevel(Document):
@@ -98,6 +104,45 @@ class TransitionLevel(Document):
     hf: float | None
     low: float | None = None
     thermodynamic: bool
+
+
+class FormationEnergies(Document):
+    """Formation energies of one defect from one source.
+
+    Attributes
+    ----------
+    defect
+        Which defect.
+    source
+        ``"hf"`` (verified), ``"model"`` or ``"low"`` (the low-fidelity search alone).
+    charges, energies
+        Energy per charge with the Fermi level at the valence-band maximum, corrections included,
+        eV, counted from the least charged state: no chemical potentials enter.
+    """
+
+    defect: str
+    source: str
+    charges: list[StrictInt]
+    energies: list[float]
+
+
+class SkippedCharge(Document):
+    """A charge that negative U makes unstable everywhere, according to one source.
+
+    Attributes
+    ----------
+    defect, charge, source
+        Which charge, and who says so.
+    upper, lower
+        The levels (charge+1/charge) and (charge/charge-1), eV above the valence-band maximum;
+        the second lies below the first.
+    """
+
+    defect: str
+    charge: StrictInt
+    source: str
+    upper: float
+    lower: float
 
 
 class StageCost(Document):
@@ -173,6 +218,11 @@ class Results(Document):
         The science.
     correction
         Which finite-size correction the levels carry.
+    corrections
+        What was added to the energies of charged cells; empty if nothing was.
+    formation, skipped
+        Formation energies and inverted levels per source; empty in documents that were written
+        before they were recorded.
     band_edges
         Of the host at high fidelity; None if the engine gives none.
     metrics, parity, history
@@ -180,6 +230,10 @@ class Results(Document):
     best_epoch
         Epoch of the learning curve whose weights the last model has; None in documents that
         were written before this was recorded.
+    calibration
+        Of the last committee's spread; None without a committee.
+    acquired
+        Labels that the committee asked for.
     rounds
         One summary per round.
     counts
@@ -205,11 +259,16 @@ class Results(Document):
     ground_states: list[GroundState]
     transition_levels: list[TransitionLevel]
     correction: str
+    corrections: list[Correction] = Field(default_factory=list)
+    formation: list[FormationEnergies] = Field(default_factory=list)
+    skipped: list[SkippedCharge] = Field(default_factory=list)
     band_edges: BandEdges | None
     metrics: list[HeadMetrics]
     parity: list[ParityPoint]
     history: list[EpochRecord]
     best_epoch: int | None = None
+    calibration: Calibration | None = None
+    acquired: list[Acquisition] = Field(default_factory=list)
     rounds: list[RoundSummary]
     counts: dict[str, Any]
     failures: list[Failure]

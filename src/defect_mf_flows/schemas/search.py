@@ -76,6 +76,9 @@ class Minimum(Document):
         What the relaxation made of the defect; None in documents older than this.
     soap
         SOAP vector at the defect site (kept in the additional store ``data``).
+    spread
+        Standard deviation of its energy above the lowest minimum over the members of a
+        committee, calibrated, eV per cell; None without a committee.
     """
 
     structure: PeriodicStructure
@@ -83,6 +86,7 @@ class Minimum(Document):
     starts: list[str] = Field(min_length=1)
     fate: Fate | None = None
     soap: Vector = Field(default_factory=list)
+    spread: float | None = None
 
 
 class SearchPoint(Document):
@@ -313,6 +317,11 @@ class RelaxationBatch(Document):
         Every step, where ``search.trajectories`` asks for it (kept in the store ``data``).
     seconds
         Wall time of the batch.
+    committee
+        Per start its energy by every member of a committee, eV per cell; empty without one,
+        or where the end is worthless.
+    scale
+        Calibration of the members' spread.
     """
 
     defect: str
@@ -326,6 +335,8 @@ class RelaxationBatch(Document):
     structures: list[PeriodicStructure]
     trajectories: list[RelaxationPath | None] = Field(default_factory=list)
     seconds: float
+    committee: list[list[float]] = Field(default_factory=list)
+    scale: float = 1.0
 
 
 class SearchSet(StoredDocument):

@@ -1,0 +1,351 @@
+"""Benchmark of active learning: high-fidelity calls until every ground state is verified."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, run_arms
+from defect_mf_flows.benchmark.data import dataset_of, nested_order, pool_candidates, sides
+from defect_mf_flows.benchmark.metrics import bootstrap
+from defect_mf_flows.benchmark.pool import (
+    DEFECT,
+    HIGH,
+    LOW,
+    Pool,
+    Task,
+    compute,
+    cost,
+    defects_of,
+    describe,
+)
+from defect_mf_flows.benchmark.processes import executor
+from defect_mf_flows.benchmark.writing import Page, bars
+from defect_mf_flows.campaign import MatchSettings, PickSettings, TrainingSettings
+from defect_mf_flows.core.acquisition import PLACES, Query, between, choose
+from defect_mf_flows.core.filters import closest_approach
+from defect_mf_flows.core.minima import Matcher
+from defect_mf_flows.core.samplers import pick
+from defect_mf_flows.core.sampling import evenly_spaced
+from defect_mf_flows.core.uncertainty import relative_spread
+from defect_mf_flows.schemas.calculation import CalculationKind
+from defect_mf_flows.schemas.dataset import Split
+from defect_mf_flows.schemas.defect import StartStructure
+from defect_mf_flows.schemas.frame import Frame
+from defect_mf_flows.schemas.model import Model
+from defect_mf_flows.schemas.search import Minimum
+
+POLICIES = ("committee", "stratified", "random")
+
+#: First labels and labels per round, per charge; members; steps of a verification.
+FIRST, BATCH, MEMBERS, VERIFY_STEPS = 2, 2, 3, 40
+
+#: A verified energy this close to the lowest known one is the ground state, eV per cell.
+FOUND = 0.02
+
+MIN_DISTANCE = 0.55
+
+
+@dataclass
+class Run:
+    """One policy with one seed, on its way.
+
+    Attributes
+    ----------
+    labelled
+        Indices of pool points with a high-fidelity label.
+    extra
+        Frames computed on the way, with a key of the relaxation each stems from.
+    calls
+        High-fidelity calls so far.
+    found
+        Charge -> calls after which its ground state was verified.
+    """
+
+    labelled: set[int] = field(default_factory=set)
+    extra: list[tuple[str, Frame]] = field(default_factory=list)
+    calls: int = 0
+    found: dict[int, int] = field(default_factory=dict)
+
+
+def arms(size: BenchmarkSize) -> list[Arm]:
+    """Every policy for every seed."""
+    return [Arm(policy, seed) for seed in size.seeds for policy in POLICIES]
+
+
+def ground_energies(pool: Pool, labels: Path, *, workers: int) -> dict[int, float]:
+    """Lowest high-fidelity energy of each charge, from every end of the low-fidelity search.
+
+    Parameters
+    ----------
+    pool, labels, workers
+        Labels, their cache, and processes.
+
+    Returns
+    -------
+    dict
+        Charge -> eV per cell. What a policy finds below it is the ground state as well.
+    """
+    ends = [p.low for p in pool.small if p.is_end]
+    tasks = [_relaxation(frame, f"truth|{frame.lineage.start}") for frame in ends]
+    with executor(workers) as processes:
+        done = list(processes.map(partial(compute, folder=labels), tasks))
+    best: dict[int, float] = {}
+    for calculation in done:
+        if calculation.frames:
+            lowest = min(frame.energy for frame in calculation.frames)
+            best[calculation.charge] = min(best.get(calculation.charge, np.inf), lowest)
+    return best
+
+
+def measure(
+    arm: Arm,
+    pool: Pool,
+    settings: TrainingSettings,
+    scratch: Path,
+    truth: dict[int, float],
+    rounds: int,
+) -> dict[str, Any]:
+    """Run one policy until every ground state is verified, or the rounds are over."""
+    run = Run()
+    side = sides(pool, arm.seed)
+    points = [i for i, p in enumerate(pool.small) if side[p.relaxation] is not Split.TEST]
+    order = nested_order([pool.small[i] for i in points], arm.seed)
+    charges = sorted(truth)
+    run.labelled = {points[k] for k in order[: FIRST * len(charges)]}
+    run.calls = len(run.labelled)
+    seconds, number = 0.0, 0
+    for number in range(1, rounds + 1):
+        model = _train(arm, run, pool, settings, scratch)
+        seconds += model.seconds + sum(member.seconds for member in model.members)
+        searches = {q: _search(pool, model, q) for q in charges if q not in run.found}
+        for charge, minima in searches.items():
+            _verify(run, minima, charge, truth, scratch / "labels", number)
+        if len(run.found) == len(charges):
+            break
+        if number < rounds:
+            wanted = BATCH * (len(charges) - len(run.found))
+            _label(arm, run, pool, points, searches, model, wanted, scratch / "labels")
+    done = len(run.found) == len(charges)
+    return {
+        "arm": arm.name,
+        "seed": arm.seed,
+        "calls": run.calls,
+        "done": done,
+        "rounds": number,
+        "found": {str(q): run.found.get(q) for q in charges},
+        "seconds": seconds,
+    }
+
+
+def _train(arm: Arm, run: Run, pool: Pool, settings: TrainingSettings, scratch: Path) -> Model:
+    import torch
+
+    from defect_mf_flows.learning.committee import train_committee
+
+    torch.set_num_threads(1)
+    members = MEMBERS if arm.name == "committee" else 1
+    frames, dataset = dataset_of(pool, arm.seed, run.labelled, run.extra)
+    return train_committee(
+        frames,
+        dataset,
+        settings=settings.model_copy(update={"committee": members}),
+        seed=arm.seed,
+        scratch=scratch,
+        threads=1,
+        isolated=False,
+    )
+
+
+def _search(pool: Pool, model: Model, charge: int) -> list[Minimum]:
+    """Minima of a charge on the high head, from every start of the low-fidelity search."""
+    from defect_mf_flows.learning.relaxation import relax
+
+    starts = [p.low for p in pool.small if p.low.charge == charge and p.low.lineage.step == 0]
+    starts += [p.low for p in pool.small if p.low.charge == charge and p.is_end]
+    structures = [frame.structure for frame in starts]
+    ends = relax(structures, [charge] * len(starts), model, HIGH, fmax=0.05, steps=80)
+    good = [
+        (end, f"{frame.lineage.start}@{frame.lineage.step}")
+        for end, frame in zip(ends, starts, strict=True)
+        if end.problem is None and closest_approach(end.structure) >= MIN_DISTANCE
+    ]
+    defects = defects_of(pool.size)
+    matcher = Matcher(defects.get(DEFECT), defects.host.supercell, MatchSettings())
+    return matcher.collect(
+        [end.structure for end, _ in good],
+        [end.energy for end, _ in good],
+        [name for _, name in good],
+    ).minima
+
+
+def _verify(
+    run: Run,
+    minima: list[Minimum],
+    charge: int,
+    truth: dict[int, float],
+    labels: Path,
+    number: int,
+) -> None:
+    """Relax the predicted ground state at high fidelity; its frames become labels."""
+    if not minima:
+        return
+    start = StartStructure(
+        defect=DEFECT, charge=charge, label="predicted", structure=minima[0].structure
+    )
+    done = compute(Task(HIGH, CalculationKind.RELAX, start, VERIFY_STEPS), labels)
+    run.calls += done.n_calls
+    key = f"verified|{charge:+d}|{number}"
+    run.extra += [(key, done.frames[k]) for k in evenly_spaced(len(done.frames), 6)]
+    if done.frames and min(f.energy for f in done.frames) <= truth[charge] + FOUND:
+        run.found[charge] = run.calls
+
+
+def _label(
+    arm: Arm,
+    run: Run,
+    pool: Pool,
+    points: list[int],
+    searches: dict[int, list[Minimum]],
+    model: Model,
+    wanted: int,
+    labels: Path,
+) -> None:
+    """Buy labels for the charges whose ground state is not verified."""
+    if arm.name == "committee":
+        queries = [
+            query
+            for charge, minima in searches.items()
+            if charge not in run.found
+            for query in _queries(charge, minima, model)
+        ]
+        for query in choose(queries, wanted, width=0.5):
+            start = StartStructure(
+                defect=DEFECT, charge=query.charge, label="acquired", structure=query.structure
+            )
+            done = compute(Task(HIGH, CalculationKind.STATIC, start), labels)
+            run.calls += max(1, done.n_calls)
+            run.extra += [(f"acquired|{len(run.extra)}", frame) for frame in done.frames]
+        return
+    free = [
+        i for i in points if i not in run.labelled and pool.small[i].low.charge not in run.found
+    ]
+    candidates = pool_candidates(pool, free)
+    fraction = min(0.99, wanted / max(len(free), 1))
+    settings = PickSettings(sampler=arm.name, fraction=fraction)
+    chosen, _ = pick(candidates, settings=settings, seed=arm.seed + len(run.labelled))
+    rng = np.random.default_rng([arm.seed, len(run.labelled)])
+    # Stratified picks take every basin's end, which may be more than the batch.
+    for k in rng.permutation(len(chosen))[:wanted]:
+        run.labelled.add(free[chosen[int(k)]])
+        run.calls += 1
+
+
+def _queries(charge: int, minima: list[Minimum], model: Model) -> list[Query]:
+    from defect_mf_flows.learning.committee import committee_energies
+
+    if not minima:
+        return []
+    named = [("minimum", f"minimum{k}", m.structure) for k, m in enumerate(minima) if k]
+    for i, j in combinations(range(min(4, len(minima))), 2):
+        for place, image in zip(
+            PLACES, between(minima[i].structure, minima[j].structure), strict=True
+        ):
+            if closest_approach(image) >= MIN_DISTANCE:
+                named.append(("crossing", f"between{i}and{j}at{place:g}", image))
+    energies = committee_energies(model, [minima[0].structure, *(s for _, _, s in named)])
+    spreads = relative_spread(energies, 0)
+    return [
+        Query(DEFECT, charge, kind, label, s, float(energies[0, k] - energies[0, 0]), spreads[k])
+        for k, (kind, label, s) in enumerate(named, start=1)
+    ]
+
+
+def _relaxation(frame: Frame, label: str) -> Task:
+    start = StartStructure(
+        defect=DEFECT, charge=frame.charge, label=label, structure=frame.structure
+    )
+    return Task(HIGH, CalculationKind.RELAX, start, VERIFY_STEPS)
+
+
+def run(
+    size: BenchmarkSize, pool: Pool, *, scratch: Path, out: Path, command: str, workers: int
+) -> Path:
+    """Run all policies and write the page.
+
+    Parameters
+    ----------
+    size, pool, scratch, out, command, workers
+        As for the benchmark of charge terms.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    truth = ground_energies(pool, scratch / "labels", workers=workers)
+    evaluate = partial(
+        measure,
+        pool=pool,
+        settings=size.training,
+        scratch=scratch,
+        truth=truth,
+        rounds=size.rounds,
+    )
+    rows = run_arms(arms(size), evaluate, workers=workers)
+    by_arm: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_arm[row["arm"]].append(row)
+    page = Page("active", size.name, out, command)
+    page.text("Active learning", _about(size, pool, rows))
+    calls = {name: bootstrap([float(r["calls"]) for r in own]) for name, own in by_arm.items()}
+    page.table(
+        "GFN2-xTB calls until the ground states of all charges are verified",
+        ["policy", "calls", "finished", "calls per seed (> : not all found)"],
+        [
+            [
+                name,
+                str(calls[name]),
+                f"{sum(r['done'] for r in own)} of {len(own)}",
+                ", ".join(f"{'' if r['done'] else '> '}{r['calls']}" for r in own),
+            ]
+            for name, own in by_arm.items()
+        ],
+    )
+    page.table(
+        "Ground states verified, of all charges and seeds",
+        ["policy", "found", "of"],
+        [
+            [
+                name,
+                str(sum(v is not None for r in own for v in r["found"].values())),
+                str(sum(len(r["found"]) for r in own)),
+            ]
+            for name, own in by_arm.items()
+        ],
+    )
+    page.figure(bars(calls, "GFN2-xTB calls"))
+    return page.write(rows)
+
+
+def _about(size: BenchmarkSize, pool: Pool, rows: list[dict[str, Any]]) -> str:
+    hours = sum(row["seconds"] for row in rows) / 3600
+    return (
+        f"{describe(size.pool)}. Pool {pool.content[:12]}; its cost: {cost(pool)}. All policies "
+        f"know every {LOW} label and begin with the same {FIRST} labels of {HIGH} per charge. "
+        f"Each round trains, relaxes on the high head from all starts and ends of the {LOW} "
+        f"search, relaxes the lowest minimum of every open charge with {HIGH} (whose frames then "
+        f"train), and buys {BATCH} labels per open charge: 'committee' geometries that {MEMBERS} "
+        "models disagree on, the others frames of the pool. A ground state is found within "
+        f"{1000 * FOUND:.0f} meV of the lowest energy to which {HIGH} relaxes any end of the "
+        f"{LOW} search. At most {size.rounds} rounds, {size.training.max_epochs} epochs, "
+        f"{len(size.seeds)} seeds, {hours:.2f} h of training in all. A run that ends without all "
+        "ground states counts with the calls it spent, which is too few. Brackets: 95 % bootstrap "
+        "interval over seeds."
+    )

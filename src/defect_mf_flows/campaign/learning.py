@@ -1,0 +1,160 @@
+"""The sections about learning: picks, splits, training, and the loop that asks for labels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from defect_mf_flows.campaign.section import Fraction, Section
+
+
+class FilterSettings(Section):
+    """Which frames are physical."""
+
+    max_energy: float = Field(
+        15.0, gt=0, description="Drop frames this far above the lowest of their charge, eV."
+    )
+    min_distance: Fraction = Field(
+        0.55, description="Drop frames with a bond below this fraction of the covalent radii."
+    )
+    max_force: float = Field(80.0, gt=0, description="Drop frames with a larger force, eV/A.")
+
+
+class PickSettings(Section):
+    """Which frames get a high-fidelity single point."""
+
+    fraction: Fraction = Field(0.1, description="Share of the low-fidelity frames.")
+    sampler: Literal["stratified", "even", "random", "farthest", "direct"] = Field(
+        "stratified",
+        description="How frames are chosen: 'stratified' (charge x basin x energy x step, the "
+        "ends of every basin always in), 'even' (evenly spaced along each relaxation), 'random', "
+        "'farthest' (farthest points in SOAP space), 'direct' (BIRCH clusters of principal "
+        "components of SOAP, as in DIRECT sampling).",
+    )
+    energy_bins: int = Field(3, ge=1, description="Strata of energy per charge and basin.")
+    step_bins: int = Field(3, ge=1, description="Strata of progress along the relaxation.")
+
+
+class SplitSettings(Section):
+    """Sides of the split; whole relaxations, or more, go to one side."""
+
+    by: Literal["relaxation", "basin", "defect", "composition", "frame"] = Field(
+        "relaxation",
+        description="What stays together on one side: a 'relaxation', all relaxations that end "
+        "in one 'basin', a 'defect', a 'composition' of the cell, or only the 'frame': "
+        "neighbours along a relaxation then teach what is tested, and errors come out too small.",
+    )
+    valid: Fraction = Field(0.1, description="Share of the groups for validation.")
+    test: Fraction = Field(0.1, description="Share of the groups held out.")
+
+    @model_validator(mode="after")
+    def _leave_training(self) -> SplitSettings:
+        if self.valid + self.test >= 0.9:
+            raise ValueError("valid + test must leave at least 10 % of relaxations for training")
+        return self
+
+
+class TrainingSettings(Section):
+    """MACE and its training."""
+
+    r_max: float = Field(4.5, gt=1, description="Cutoff of one message-passing step, A.")
+    hidden_irreps: str = Field("32x0e + 32x1o", description="Features of the network.")
+    max_ell: int = Field(2, ge=1, description="Highest spherical harmonics.")
+    correlation: int = Field(2, ge=1, description="Body order of one layer minus one.")
+    num_interactions: int = Field(2, ge=1, description="Message-passing layers.")
+    num_radial_basis: int = Field(8, ge=2, description="Bessel functions.")
+    pair_repulsion: bool = Field(
+        True, description="Add the Ziegler-Biersack-Littmark repulsion at short distances."
+    )
+    charge_term: Literal["none", "categorical", "continuous", "per_charge", "intensive"] = Field(
+        "categorical",
+        description="How the network learns the charge: 'categorical' (a vector per charge, "
+        "arXiv:2603.05238), 'continuous' (a function of the number), 'per_charge' (a network "
+        "each), 'intensive' (node energies count from the pristine host's, so that the charge "
+        "energy does not grow with the cell), 'none' (a constant per charge and no more).",
+    )
+    charge_embedding_width: int = Field(16, ge=1, description="Length of the charge vector.")
+    spin_embedding: bool = Field(
+        False, description="Also learn the number of unpaired electrons; every label needs one."
+    )
+    strategy: Literal[
+        "joint", "high_only", "transfer_frozen", "transfer", "delta", "low_plus_constant"
+    ] = Field(
+        "joint",
+        description="How fidelities are combined: 'joint' (a head each, trained together), "
+        "'high_only', 'transfer' (low, then high; '_frozen': readouts alone), 'delta' (low plus "
+        "a network for the difference), 'low_plus_constant'. All take the same number of steps.",
+    )
+    dtype: Literal["float32", "float64"] = Field("float32", description="Precision.")
+    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:0, ...")
+    batch_size: int = Field(4, ge=1, description="Frames per optimiser step.")
+    max_epochs: int = Field(200, ge=1, description="Passes over the training set.")
+    learning_rate: float = Field(0.01, gt=0, description="Initial rate; cosine decay.")
+    ema_decay: float = Field(0.99, gt=0, lt=1, description="Average of the weights.")
+    energy_weight: float = Field(100.0, gt=0, description="Weight of energies, first stage.")
+    energy_weight_late: float = Field(5000.0, gt=0, description="Weight of energies later.")
+    energy_stage: float = Field(0.5, ge=0, le=1, description="Epoch fraction of the change.")
+    forces_weight: float = Field(100.0, gt=0, description="Weight of forces.")
+    high_weight: float = Field(
+        3.0, gt=0, description="Weight of one high-fidelity frame against a low-fidelity one."
+    )
+    energy_scale: float | None = Field(
+        2.0,
+        gt=0,
+        description="A frame this far above the lowest of its charge counts half, eV per cell; "
+        "minima matter more than the rattled starts. null: all count the same.",
+    )
+    max_grad_norm: float = Field(10.0, gt=0, description="Gradient clipping.")
+    validate_every: int = Field(5, ge=1, description="Epochs between validations.")
+    checkpoint_every: int = Field(5, ge=1, description="Epochs between checkpoints.")
+    patience: int = Field(
+        0, ge=0, description="Stop after this many epochs without a better model; 0: never."
+    )
+    committee: int = Field(
+        1,
+        ge=1,
+        le=10,
+        description="Models trained. The first learns all labels; each further one has another "
+        "seed and learns relaxations drawn with replacement. From 2 on, energies of minima "
+        "relative to the lowest carry the members' spread; 3 to 5 are sensible.",
+    )
+
+
+class LoopSettings(Section):
+    """When to stop."""
+
+    max_rounds: int = Field(2, ge=1, description="Rounds of train, search, verify.")
+    max_high_calls: int | None = Field(
+        None, ge=1, description="Budget of high-fidelity force calls; null: none."
+    )
+    acquire: int = Field(
+        0,
+        ge=0,
+        description="High-fidelity single points after each round that did not converge, where "
+        "the committee disagrees most: predicted minima that verification did not take, and "
+        "geometries between the lowest minima. Needs training.committee of at least 2.",
+    )
+    acquire_energy: float = Field(
+        0.5,
+        gt=0,
+        description="A geometry this far above the model's lowest minimum is worth 1/e of the "
+        "same spread at that minimum, eV per cell.",
+    )
+
+
+class LearningSettings(Section):
+    """Settings of ``defect-mf dataset | train``, which work without a campaign."""
+
+    heads: list[str] = Field(
+        default_factory=list,
+        description="Fidelities in the order of the model's heads, the highest last. Empty: the "
+        "one fidelity of the files.",
+    )
+    seed: int = Field(1, ge=0, lt=2**31, description="Everything random derives from it.")
+    frames: FilterSettings = FilterSettings()
+    per_relaxation: int | None = Field(
+        None, ge=2, description="Evenly spaced frames kept per relaxation; null: all."
+    )
+    split: SplitSettings = SplitSettings()
+    training: TrainingSettings = TrainingSettings()

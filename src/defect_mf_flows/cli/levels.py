@@ -1,0 +1,86 @@
+"""`defect-mf levels`: formation energies and transition levels of imported calculations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from defect_mf_flows.cli.app import SITE, main, refusing
+
+_METHODS = ["eFNV", "FNV", "point-charge", "none"]
+_OUT = click.Path(path_type=Path, dir_okay=False)
+
+
+@main.command()
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder that was imported into. [default: imported]",
+)
+@SITE
+@click.option("--fidelity", help="Name of the method, if the store holds several.")
+@click.option("--defect", multiple=True, help="Defect, for example v_Zn. [default: all]")
+@click.option(
+    "--dielectric",
+    help="Static dielectric constant of the host, ionic part included: one number, three "
+    "(diagonal) or nine (rows), in quotes.",
+)
+@click.option("--vbm", type=float, help="Valence-band maximum, eV. [default: the host's run]")
+@click.option("--gap", type=float, help="Band gap, eV. [default: the host's run]")
+@click.option(
+    "--correction",
+    type=click.Choice(_METHODS, case_sensitive=False),
+    help="Finite-size correction. [default: eFNV if --dielectric is given]",
+)
+@click.option("--mu", multiple=True, metavar="EL=EV", help="Chemical potential, eV per atom.")
+@click.option(
+    "--options", "options_file", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="YAML file with dielectric, vbm, gap, correction, mu; options given here count more.",
+)  # fmt: skip
+@click.option("--json", "json_file", type=_OUT, help="Write everything, '-' for the terminal.")
+@click.option("--csv", "csv_file", type=_OUT, help="Write the levels.")
+@click.option("--figure", type=_OUT, help="Formation-energy diagram (.png, .svg, .pdf).")
+@refusing
+def levels(
+    folder: Path | None,
+    site: Path | None,
+    options_file: Path | None,
+    json_file: Path | None,
+    csv_file: Path | None,
+    figure: Path | None,
+    **given: Any,
+) -> None:
+    """Transition levels with finite-size corrections from imported calculations.
+
+    The lowest minimum of every charge counts. eFNV takes the core potentials from the OUTCARs
+    of host and defects; what it finds is kept in the store and not computed again.
+    """
+    from defect_mf_flows.cli.query import open_results
+    from defect_mf_flows.report.level_tables import levels_csv, print_levels
+    from defect_mf_flows.results import Records
+    from defect_mf_flows.results.level_options import read_options
+    from defect_mf_flows.results.levels import imported_levels
+
+    options = read_options(options_file, given)
+    if folder is None and site is None:
+        folder = Path("imported")
+    with open_results(folder.resolve() if folder else None, site) as store:
+        found = imported_levels(Records(store), options)
+    text = found.model_dump_json(indent=1)
+    if str(json_file) == "-":
+        click.echo(text)
+    else:
+        print_levels(found)
+        if json_file is not None:
+            json_file.write_text(text + "\n", encoding="utf-8")
+    if csv_file is not None:
+        csv_file.write_text(levels_csv(found), encoding="utf-8")
+    if figure is not None:
+        from defect_mf_flows.report.diagram import write_diagram
+
+        write_diagram(found, figure)
+    for path in (json_file, csv_file, figure):
+        if path is not None and str(path) != "-":
+            click.echo(f"wrote {path}", err=True)

@@ -1,0 +1,119 @@
+"""Eigenvalues of a defect cell against the bands of the host."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from monty.io import zopen
+
+#: A carrier whose level is not farther than this inside the gap counts as one of a band, eV.
+SHALLOW = 0.1
+
+KPoint = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Highest occupied and lowest empty level per k-point, eV on the run's own scale.
+
+    Attributes
+    ----------
+    occupied, empty
+        Per k-point (fractional coordinates), over both spins.
+    """
+
+    occupied: dict[KPoint, float] = field(default_factory=dict)
+    empty: dict[KPoint, float] = field(default_factory=dict)
+
+    @property
+    def vbm(self) -> tuple[KPoint, float]:
+        """Where the highest occupied level is, and its energy."""
+        return max(self.occupied.items(), key=lambda item: item[1])
+
+    @property
+    def cbm(self) -> tuple[KPoint, float]:
+        """Where the lowest empty level is, and its energy."""
+        return min(self.empty.items(), key=lambda item: item[1])
+
+
+def frontier(path: Path) -> Frontier | None:
+    """Read the last table of eigenvalues of an OUTCAR.
+
+    Parameters
+    ----------
+    path
+        OUTCAR, perhaps gzipped.
+
+    Returns
+    -------
+    Frontier or None
+        None where the file has no such table.
+    """
+    try:
+        with zopen(path, "rb") as lines:
+            return _read(lines)
+    except (OSError, EOFError, zlib.error):
+        return None
+
+
+def _read(lines: Iterable[bytes]) -> Frontier | None:
+    where: KPoint = ()
+    found, table, full = Frontier(), False, 0.0
+    for line in lines:
+        if b"E-fermi" in line:
+            found = Frontier()
+        elif line.startswith(b" k-point ") and b":" in line and b"plane" not in line:
+            where = tuple(float(x) for x in line.split(b":")[1].split()[:3])
+        elif b"band No." in line:
+            table, full = True, 0.0
+        elif table:
+            words = line.split()
+            if len(words) != 3 or not words[0].isdigit():
+                table = False
+                continue
+            energy, occupation = float(words[1]), float(words[2])
+            # The deepest band is full: 1 in a polarised run, 2 in an unpolarised one.
+            full = full or occupation
+            if occupation > 0.5 * full:
+                found.occupied[where] = max(found.occupied.get(where, energy), energy)
+            else:
+                found.empty[where] = min(found.empty.get(where, energy), energy)
+    return found if found.occupied and found.empty else None
+
+
+def perturbed_host(cell: Frontier, host: Frontier, *, shift: float) -> str | None:
+    """Say whether a defect cell's electrons or holes sit in the host's bands.
+
+    Levels are compared at the k-point of the host's band edge: a band-like state follows the
+    host's band, so that its average over k-points looks deep in a small cell.
+
+    Parameters
+    ----------
+    cell, host
+        Frontier levels of the defect cell and of the pristine one.
+    shift
+        What an electron's energy far from the defect is higher by than in the host, eV.
+
+    Returns
+    -------
+    str or None
+        What was seen. Such a state is as large as the cell, so that its level and its correction
+        mean little; only a larger cell or a model of shallow states tells where it lies.
+    """
+    at_cbm, cbm = host.cbm
+    at_vbm, vbm = host.vbm
+    occupied, empty = cell.occupied.get(at_cbm), cell.empty.get(at_vbm)
+    if occupied is not None and occupied - shift > cbm - SHALLOW:
+        return (
+            "electron in the conduction band (highest occupied level "
+            f"{occupied - shift - cbm:+.2f} eV from the host's CBM)"
+        )
+    if empty is not None and empty - shift < vbm + SHALLOW:
+        return (
+            "hole in the valence band (lowest empty level "
+            f"{empty - shift - vbm:+.2f} eV from the host's VBM)"
+        )
+    return None

@@ -1,0 +1,167 @@
+"""Levels of a campaign: from verified, model and low-fidelity energies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from defect_mf_flows.campaign import Campaign
+from defect_mf_flows.core.corrections import point_charge
+from defect_mf_flows.core.formation import negative_u
+from defect_mf_flows.core.levels import Level, transition_levels
+from defect_mf_flows.schemas.calculation import BandEdges, Calculation
+from defect_mf_flows.schemas.defect import Defect, DefectSet
+from defect_mf_flows.schemas.levels import Correction
+from defect_mf_flows.schemas.results import (
+    FormationEnergies,
+    GroundState,
+    SkippedCharge,
+    TransitionLevel,
+)
+from defect_mf_flows.schemas.search import Exploration
+
+UNCORRECTED = "none (uncorrected for the finite cell)"
+POINT_CHARGE = (
+    "point charges only (levels.dielectric), without potential alignment; often no better than none"
+)
+
+
+@dataclass(frozen=True)
+class CampaignLevels:
+    """Levels of all defects of a campaign.
+
+    Parameters
+    ----------
+    campaign, defects, exploration
+        The campaign and its documents.
+    hosts
+        Calculation of the pristine cell per fidelity.
+    grounds
+        Verified ground states.
+    """
+
+    campaign: Campaign
+    defects: DefectSet
+    exploration: Exploration
+    hosts: Mapping[str, Calculation]
+    grounds: list[GroundState]
+
+    @property
+    def method(self) -> str:
+        """Which finite-size correction the levels carry."""
+        return UNCORRECTED if self.campaign.levels.dielectric is None else POINT_CHARGE
+
+    def band_edges(self, fidelity: str) -> BandEdges | None:
+        """The campaign's band edges, or those of the host's calculation."""
+        given, found = self.campaign.levels, self.hosts[fidelity].band_edges
+        vbm = given.vbm if given.vbm is not None else (found.vbm if found else None)
+        gap = given.band_gap if given.band_gap is not None else (found.gap if found else None)
+        return None if vbm is None or gap is None else BandEdges(vbm=vbm, cbm=vbm + gap)
+
+    def corrections(self) -> list[Correction]:
+        """One per charged ground state; the model's energy of the same minimum takes it too."""
+        dielectric = self.campaign.levels.dielectric
+        if dielectric is None:
+            return []
+        return [
+            point_charge(ground.structure, ground.charge, dielectric, defect=ground.defect)
+            for ground in self.grounds
+            if ground.charge
+        ]
+
+    def levels(self) -> list[TransitionLevel]:
+        """Levels of the three sources side by side."""
+        levels = []
+        for defect in self.defects.defects:
+            found = {
+                source: self._of(defect, energies, self._fidelity(source))
+                for source, energies in self._energies(defect).items()
+            }
+            high, model, low = found["hf"], found["model"], found["low"]
+            for pair in sorted({*high, *model}, reverse=True):
+                levels.append(
+                    TransitionLevel(
+                        defect=defect.name,
+                        from_charge=pair[0],
+                        to_charge=pair[1],
+                        model=model[pair].energy if pair in model else None,
+                        hf=high[pair].energy if pair in high else None,
+                        low=low[pair].energy if pair in low else None,
+                        thermodynamic=pair in high and high[pair].thermodynamic,
+                    )
+                )
+        return levels
+
+    def formation(self) -> list[FormationEnergies]:
+        """Formation energies that a diagram is drawn from."""
+        found = []
+        for defect in self.defects.defects:
+            for source, energies in self._energies(defect).items():
+                edges = self.band_edges(self._fidelity(source))
+                if edges is None or not energies:
+                    continue
+                # Elements' energies cancel in differences from the least charged state.
+                zero = energies[min(energies, key=lambda q: (abs(q), q))]
+                found.append(
+                    FormationEnergies(
+                        defect=defect.name,
+                        source=source,
+                        charges=sorted(energies, reverse=True),
+                        energies=[
+                            energies[q] - zero + q * edges.vbm
+                            for q in sorted(energies, reverse=True)
+                        ],
+                    )
+                )
+        return found
+
+    def skipped(self) -> list[SkippedCharge]:
+        """Charges that negative U passes by, per source."""
+        return [
+            SkippedCharge(
+                defect=item.defect,
+                charge=item.charge,
+                source=of.source,
+                upper=item.upper,
+                lower=item.lower,
+            )
+            for of in self.formation()
+            for item in negative_u(of.defect, dict(zip(of.charges, of.energies, strict=True)))
+        ]
+
+    def _fidelity(self, source: str) -> str:
+        return self.campaign.roles.low if source == "low" else self.campaign.roles.high
+
+    def _energies(self, defect: Defect) -> dict[str, dict[int, float]]:
+        """Energy per source and charge, corrections included, eV per cell."""
+        mine = [g for g in self.grounds if g.defect == defect.name]
+        found = {
+            "hf": {g.charge: g.energy_hf for g in mine},
+            "model": {g.charge: g.energy_model for g in mine if g.energy_model is not None},
+            "low": {
+                s.charge: s.minima[0].energy
+                for s in self.exploration.searches
+                if s.defect == defect.name and s.minima
+            },
+        }
+        # A point charge's energy depends on cell and charge alone, so all sources share it.
+        shift = {c.charge: c.energy for c in self.corrections() if c.defect == defect.name}
+        return {
+            source: {q: energy + shift.get(q, 0.0) for q, energy in energies.items()}
+            for source, energies in found.items()
+        }
+
+    def _of(
+        self, defect: Defect, energies: dict[int, float], fidelity: str
+    ) -> dict[tuple[int, int], Level]:
+        edges, host = self.band_edges(fidelity), self.hosts[fidelity]
+        if edges is None or host.final_energy is None or len(energies) < 2:
+            return {}
+        levels = transition_levels(
+            defect,
+            self.defects.host,
+            energies=energies,
+            host_energy=host.final_energy,
+            edges=edges,
+        )
+        return {(level.from_charge, level.to_charge): level for level in levels}

@@ -1,0 +1,102 @@
+"""Configuration coordinate diagram as a picture and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from defect_mf_flows.core.ccd import HBAR
+from defect_mf_flows.errors import ResultsError
+from defect_mf_flows.report.diagram import ENDINGS
+from defect_mf_flows.report.theme import BLUE, GREY, ORANGE
+from defect_mf_flows.schemas.ccd import CoordinateDiagram
+
+
+def _sign(charge: int) -> str:
+    return f"{charge:+d}" if charge else "0"
+
+
+def ccd_lines(found: CoordinateDiagram) -> Iterator[str]:
+    """Yield the numbers of a diagram as lines of text."""
+    a, b = (_sign(c.charge) for c in found.curves)
+    yield f"{found.defect} {a} and {b}: dQ = {found.dq:.3f} amu^1/2 A, energies of {found.source}"
+    for curve in found.curves:
+        yield (
+            f"  charge {_sign(curve.charge):>2}: effective mode {1000 * curve.phonon_energy:.1f} "
+            f"meV, Huang-Rhys factor {found.huang_rhys[f'{curve.charge:+d}']:.2f}, parabola within "
+            f"{1000 * curve.fit_rmse:.1f} meV"
+        )
+    if found.level is not None:
+        yield f"  level ({a}/{b}) {found.level:.3f} eV above the VBM ({found.level_from})"
+    for item in found.barriers:
+        heights = [
+            "no crossing" if h is None else f"{h:.3f} eV" for h in (item.sampled, item.harmonic)
+        ]
+        yield (
+            f"  {item.carrier} capture {_sign(item.initial)} -> {_sign(item.final)}: "
+            f"{_released(item.energy)}, barrier {heights[0]} (parabolas: {heights[1]})"
+        )
+    for note in found.notes:
+        yield f"note  {note}"
+
+
+def _released(energy: float) -> str:
+    return f"sets {energy:.3f} eV free" if energy >= 0 else f"costs {-energy:.3f} eV"
+
+
+def write_ccd(found: CoordinateDiagram, path: Path) -> None:
+    """Draw both curves, aligned by the level, with their parabolas.
+
+    Parameters
+    ----------
+    found
+        The diagram.
+    path
+        File to write; its ending says as what.
+
+    Raises
+    ------
+    ResultsError
+        If the ending is unknown.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise ResultsError(f"{path}: choose a figure's ending from {', '.join(ENDINGS)}.")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    known = found.level is not None and found.gap is not None
+    a, b = (_sign(c.charge) for c in found.curves)
+    # Electron capture: the neutral end of the process carries the free electron.
+    shift = (found.gap or 0.0) - (found.level or 0.0) if known else 0.0
+    names = (f"{a} + electron in the conduction band" if known else a, b)
+    tops: list[float] = []
+    bottoms: list[float] = []
+    for curve, colour, zero, name in zip(
+        found.curves, (ORANGE, BLUE), (shift, 0.0), names, strict=True
+    ):
+        q, e = np.array(curve.q), np.array(curve.energies) + zero
+        axis.plot(q, e, "o", ms=3.5, color=colour, label=name)
+        fine = np.linspace(q[0], q[-1], 300)
+        omega = curve.phonon_energy / HBAR
+        axis.plot(fine, zero + 0.5 * (omega * (fine - curve.minimum)) ** 2, "-", lw=1.2,
+                  color=colour, alpha=0.8)  # fmt: skip
+        inside = (q >= -0.3 * found.dq) & (q <= 1.3 * found.dq)
+        tops.append(float(e[inside].max()))
+        bottoms.append(float(e[inside].min()))
+    for x in (0.0, found.dq):
+        axis.axvline(x, ls=":", lw=0.8, color=GREY, zorder=0)
+    low = min(0.0, shift, *bottoms)
+    span = max(max(tops) - low, 0.05)
+    # Room above the curves for the legend.
+    axis.set_ylim(low - 0.08 * span, low + 1.35 * span)
+    axis.set_xlabel("Q (amu$^{1/2}$ Å)")
+    axis.set_ylabel("energy (eV)")
+    axis.set_title(f"{found.defect}, {a} and {b}: $\\Delta Q$ = {found.dq:.2f} amu$^{{1/2}}$ Å",
+                   fontsize=11)  # fmt: skip
+    axis.legend(fontsize=9, frameon=False, loc="upper center")
+    figure.savefig(path, dpi=160)

@@ -1,0 +1,96 @@
+"""Configuration coordinate diagrams."""
+
+from __future__ import annotations
+
+from pydantic import Field, StrictInt
+
+from defect_mf_flows.schemas.base import Document
+
+
+class Curve(Document):
+    """Energy of one charge state along the configuration coordinate.
+
+    Attributes
+    ----------
+    charge
+        Charge state.
+    q, energies
+        Displacement in amu^(1/2) Angstrom, and eV above the fitted minimum.
+    minimum
+        Displacement of the fitted minimum.
+    phonon_energy
+        Of the effective mode, eV.
+    fit_rmse
+        Of the parabola within its range, eV.
+    lowest
+        Lowest sampled energy, eV per cell, on the model's scale.
+    """
+
+    charge: StrictInt
+    q: list[float]
+    energies: list[float]
+    minimum: float
+    phonon_energy: float
+    fit_rmse: float
+    lowest: float
+
+
+class Barrier(Document):
+    """Capture of a carrier.
+
+    Attributes
+    ----------
+    carrier
+        ``"electron"`` (from the conduction band) or ``"hole"`` (from the valence band).
+    initial, final
+        Charges before and after.
+    energy
+        Energy that the capture sets free, eV.
+    sampled, harmonic
+        Barrier from the sampled curves and from the parabolas, eV; None if they do not cross.
+    """
+
+    carrier: str
+    initial: StrictInt
+    final: StrictInt
+    energy: float
+    sampled: float | None
+    harmonic: float | None
+
+
+class CoordinateDiagram(Document):
+    """Two charge states of a defect along the line between their verified minima.
+
+    Attributes
+    ----------
+    defect
+        Name.
+    source
+        Whose energies the curves are.
+    dq
+        Distance of the two minima, amu^(1/2) Angstrom.
+    level
+        Transition level above the valence-band maximum, eV, that the curves are aligned by, and
+        ``level_from`` where it comes from; None if the band edges are not known.
+    gap
+        Band gap, eV.
+    curves
+        The more positive charge first.
+    huang_rhys
+        Per charge: of the transition that ends on its curve.
+    barriers
+        Of electron and hole capture; empty if the band edges are not known.
+    notes
+        What the reader must know.
+    """
+
+    defect: str
+    source: str
+    dq: float
+    level: float | None
+    level_from: str = ""
+    gap: float | None
+    curves: list[Curve]
+    huang_rhys: dict[str, float]
+    barriers: list[Barrier] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)

@@ -1,0 +1,181 @@
+"""Corrections of charged cells, and levels made of energies with them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field, StrictInt
+
+from defect_mf_flows.schemas.base import Document, Matrix, StoredDocument, Vector
+from defect_mf_flows.schemas.calculation import BandEdges
+
+
+class CorrectionMethod(StrEnum):
+    """How the energy of a charged cell was corrected for its finite size."""
+
+    EFNV = "eFNV"
+    FNV = "FNV"
+    POINT_CHARGE = "point charge"
+    NONE = "none"
+
+
+class Correction(StoredDocument):
+    """Finite-size correction of one charged cell, to be added to its energy.
+
+    Attributes
+    ----------
+    method
+        ``point charge`` leaves the potential alignment out and is often no better than none.
+    defect, charge
+        Which defect.
+    energy
+        eV per cell; the sum of ``point_charge`` and ``alignment``.
+    point_charge, alignment
+        Interaction with the images, and the potential far from the defect, eV per cell.
+    far_potential
+        Mean difference of the cores' potentials from the host's far from the defect, V, as felt
+        by a positive charge; None where there are none. Known for neutral cells too, whose
+        energy needs no correction.
+    spread
+        Standard deviation of the potential among the atoms it was averaged over, V; large if the
+        charge is not localised at the site. None where there was no average.
+    n_sites
+        Number of those atoms.
+    site
+        Fractional coordinates that were taken for the charge's centre, shape (3,).
+    dielectric
+        Shape (3, 3).
+    key
+        SHA-256 of geometry, charge, method and dielectric tensor: the same minimum is not
+        corrected twice.
+    source
+        Files that the potentials came from.
+    """
+
+    method: CorrectionMethod
+    defect: str | None = None
+    charge: StrictInt
+    energy: float
+    point_charge: float = 0.0
+    alignment: float = 0.0
+    far_potential: float | None = None
+    spread: float | None = None
+    n_sites: int = 0
+    site: Vector | None = None
+    dielectric: Matrix | None = None
+    key: str = ""
+    source: list[str] = Field(default_factory=list)
+
+
+class ChargeState(Document):
+    """A minimum of one charge state with its corrected energy.
+
+    Attributes
+    ----------
+    defect, charge
+        Which defect.
+    label
+        Where the minimum comes from.
+    energy
+        eV per cell, without correction.
+    correction
+        Of its finite cell; None for a neutral cell.
+    formation
+        Corrected formation energy with the Fermi level at the valence-band maximum, eV; relative
+        to the neutral host and to ``mu`` of the report.
+    ground
+        Whether it is the lowest of its charge.
+    above
+        eV above the lowest of its charge, corrections included.
+    perturbed_host
+        Why its carriers seem to lie in the host's bands, or None if nothing points to it.
+    """
+
+    defect: str
+    charge: StrictInt
+    label: str
+    energy: float
+    correction: Correction | None = None
+    formation: float
+    ground: bool
+    above: float
+    perturbed_host: str | None = None
+
+
+class LevelPair(Document):
+    """A transition level.
+
+    Attributes
+    ----------
+    defect, from_charge, to_charge
+        ``from_charge`` is the more positive one, stable below the level.
+    energy
+        eV above the valence-band maximum.
+    stable
+        False if one of the two charges is nowhere the most stable: a metastable level.
+    in_gap
+        Whether it lies between the band edges.
+    """
+
+    defect: str
+    from_charge: StrictInt
+    to_charge: StrictInt
+    energy: float
+    stable: bool
+    in_gap: bool
+
+
+class NegativeU(Document):
+    """A charge state that is skipped: the next two levels are in inverted order.
+
+    Attributes
+    ----------
+    defect, charge
+        The charge that is nowhere stable.
+    upper, lower
+        The levels (charge+1/charge) and (charge/charge-1), eV above the valence-band maximum.
+    u
+        Effective U, eV: the second minus the first; negative.
+    """
+
+    defect: str
+    charge: StrictInt
+    upper: float
+    lower: float
+    u: float
+
+
+class LevelReport(Document):
+    """Formation energies and transition levels of one fidelity.
+
+    Attributes
+    ----------
+    fidelity
+        Method of all energies.
+    host
+        Formula of the host.
+    band_edges
+        Of the host, eV on the energies' scale.
+    edges_from
+        Where they come from.
+    dielectric
+        Shape (3, 3), or None if nothing was corrected.
+    mu
+        Chemical potential per element, eV per atom, that formation energies are relative to.
+        Those of elements that are missing count as 0, so that only differences have a meaning.
+    states, levels, negative_u
+        The science.
+    notes
+        What the reader must know before using a number.
+    """
+
+    fidelity: str
+    host: str
+    band_edges: BandEdges
+    edges_from: str
+    dielectric: Matrix | None
+    mu: dict[str, float] = Field(default_factory=dict)
+    states: list[ChargeState]
+    levels: list[LevelPair]
+    negative_u: list[NegativeU]
+    notes: list[str] = Field(default_factory=list)

@@ -1,0 +1,53 @@
+"""The benchmarks of samplers and of active learning, at the smallest size."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from defect_mf_flows.benchmark import active, sampling
+from defect_mf_flows.benchmark.data import assemble, pool_candidates
+from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool
+from defect_mf_flows.benchmark.running import run_benchmark
+from defect_mf_flows.schemas.dataset import Split
+from tests.benchmark.test_benchmarks import cache, pool, tiny  # noqa: F401
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_samplers_choose_equally_many_and_validate_on_the_same_labels(
+    pool: Pool,  # noqa: F811
+    share: float,
+) -> None:
+    counts, valid = [], []
+    for sampler in sampling.SAMPLERS:
+        _, dataset = assemble(pool, seed=1, heads=[LOW, HIGH], share=share, sampler=sampler)
+        high = [e for e in dataset.entries if e.fidelity == HIGH]
+        counts.append(Counter(e.split for e in high)[Split.TRAIN])
+        valid.append({e.frame.content_hash for e in high if e.split is not Split.TRAIN})
+    assert len(set(counts)) == 1
+    assert all(found == valid[0] for found in valid)
+
+
+@pytest.mark.slow
+def test_each_basin_of_the_pool_has_one_end(pool: Pool) -> None:  # noqa: F811
+    found = pool_candidates(pool, list(range(len(pool.small))))
+    ends = Counter(item.basin for item in found if item.is_end)
+    assert set(ends.values()) == {1}
+    assert set(ends) == {item.basin for item in found}
+
+
+@pytest.mark.slow
+def test_active_learning_from_labels_to_page(pool: Pool, cache: Path, tmp_path: Path) -> None:  # noqa: F811
+    size = replace(tiny((1,)), rounds=2)
+    page = run_benchmark("active", size=size, out=tmp_path, folder=cache, workers=1)
+    text = page.read_text()
+    for policy in active.POLICIES:
+        assert f"| {policy} |" in text
+    files = len(list((cache / "labels").iterdir()))
+    again = run_benchmark("active", size=size, out=tmp_path, folder=cache, workers=1)
+    assert again.read_text() == text
+    assert len(list((cache / "labels").iterdir())) == files
