@@ -9,7 +9,7 @@ from defect_mf_flows.schemas.search import Exploration, FateKind, SearchSet
 INTERSTITIAL, SUBSTITUTION = "Zn_i_Td_S2.34", "Mg_Zn"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_interstitial_and_a_substitution_are_searched(run_campaign_here, tmp_path):
     changes = {
         "defects.include": [INTERSTITIAL, SUBSTITUTION],
@@ -25,7 +25,7 @@ def test_an_interstitial_and_a_substitution_are_searched(run_campaign_here, tmp_
     names = {INTERSTITIAL: "Zn_i", SUBSTITUTION: "Mg_Zn"}
     for search in searches.searches:
         starts = len(search.points) + len(search.failures)
-        assert starts >= 5
+        assert starts >= 3
         assert not [f for f in search.failures if f.reason is FailureReason.LOST]
         for minimum in search.minima:
             assert charge_of(minimum.structure) == search.charge

@@ -26,7 +26,7 @@ from defect_mf_flows.jobs.common import (
     read_output,
 )
 from defect_mf_flows.jobs.levels import CampaignLevels
-from defect_mf_flows.schemas.calculation import Calculation, Failure
+from defect_mf_flows.schemas.calculation import Calculation, Failure, FailureReason
 from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.defect import Defect, DefectSet
 from defect_mf_flows.schemas.loop import LoopState
@@ -136,7 +136,11 @@ class Gathering:
     def results(self) -> Results:
         """Condense everything into one document."""
         c = self.campaign
-        grounds = [self._ground_state(v) for v in self.verdicts.verifications]
+        judged = [(v, self._ground_state(v)) for v in self.verdicts.verifications]
+        grounds = [ground for _, ground in judged if ground is not None]
+        lost = [_no_ground_state(v) for v, ground in judged if ground is None]
+        if not grounds:
+            raise ResultsError(" ".join(failure.message for failure in lost))
         levels = CampaignLevels(c, self.defects, self.exploration, self.hosts, grounds)
         return Results(
             campaign=c.name,
@@ -166,7 +170,7 @@ class Gathering:
             acquired=self.state.acquired,
             rounds=self.state.rounds,
             counts=self._counts(),
-            failures=self._failures(),
+            failures=[*self._failures(), *lost],
             cost=self._cost(),
             pes=self._pes(),
             seeds={
@@ -179,7 +183,8 @@ class Gathering:
 
     # -- ground states -------------------------------------------------------------------
 
-    def _ground_state(self, verification: Verification) -> GroundState:
+    def _ground_state(self, verification: Verification) -> GroundState | None:
+        """What is known of one charge state; None if no high-fidelity relaxation ended."""
         defect = self.defects.get(verification.defect)
         candidates = verification.candidates
         best = None if verification.ground_state is None else candidates[verification.ground_state]
@@ -188,10 +193,7 @@ class Gathering:
         low = next((c for c in candidates if c.origin == "low"), None)
         search = self.searches.get(verification.defect, verification.charge)
         if best is None or best.energy_relaxed is None or best.relaxed is None:
-            raise ResultsError(
-                f"{verification.defect} {verification.charge:+d}: every high-fidelity "
-                "relaxation failed; see the failures of stage 'verification'."
-            )
+            return None
         if best is model or model is None:
             moved = best.deviation if model is not None else None
         else:
@@ -345,3 +347,15 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return versions
+
+
+def _no_ground_state(verification: Verification) -> Failure:
+    return Failure(
+        stage=Stage.VERIFICATION.value,
+        reason=FailureReason.OTHER,
+        message=f"{verification.defect} {verification.charge:+d} has no verified ground state: every "
+        "high-fidelity relaxation failed; raise fidelities.<high>.steps or see the failures.",
+        defect=verification.defect,
+        charge=verification.charge,
+        start="",
+    )
