@@ -209,8 +209,9 @@ class PlaneWaveDFT(Calculator):
         """
         asked = self.parameters["charge"]
         bands = solver.dft.ibzwfs
-        held = sum(
-            solver.get_occupation_numbers(kpt=k, spin=s).sum()
+        # Not raw, GPAW would scale the occupations themselves, in place.
+        held = bands.spin_degeneracy * sum(
+            bands.ibz.weight_k[k] * solver.get_occupation_numbers(kpt=k, spin=s, raw=True).sum()
             for k in range(len(bands.ibz))
             for s in range(bands.nspins)
         )
