@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import ase.io
 import numpy as np
 import pytest
@@ -36,6 +38,17 @@ def test_extxyz_comes_back_as_the_same_frames(records, tmp_path):
         assert np.allclose(again.forces, frame.forces, atol=1e-7)
         assert np.allclose(again.structure.cart_coords, frame.structure.cart_coords, atol=1e-7)
         assert atoms.info["content_hash"] == frame.content_hash
+
+
+def test_a_file_named_gz_is_compressed_reproducible_and_read_back(records, tmp_path):
+    plain, first, second = (tmp_path / n for n in ("a.xyz", "a.xyz.gz", "b.xyz.gz"))
+    for path in (plain, first, second):
+        export_extxyz(records, path, campaign="one")
+    assert first.read_bytes() == second.read_bytes()
+    assert gzip.decompress(first.read_bytes()) == plain.read_bytes()
+    assert [a.info["charge"] for a in read_extxyz(first)] == [
+        f.charge for f in records.frames(campaign="one")
+    ]
 
 
 def test_ase_reads_energies_and_forces_of_the_exported_file(records, tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 from ase.calculators.calculator import FileIOCalculator
 from pymatgen.core import Element
 
+from defect_mf_flows.campaign.gpaw import check_gpaw
 from defect_mf_flows.campaign.sections import FidelitySettings
 from defect_mf_flows.campaign.vasp import check_vasp
 from defect_mf_flows.campaign.wording import did_you_mean, nearest
@@ -64,6 +65,8 @@ def check_fidelity(where: str, fidelity: FidelitySettings, elements: set[str]) -
         _check_xtb(where, fidelity.settings, elements)
     elif fidelity.engine == "vasp":
         check_vasp(where, fidelity.settings, elements)
+    elif fidelity.engine == "gpaw":
+        check_gpaw(where, fidelity.settings, elements)
     else:
         _check_ase(where, fidelity.settings)
 

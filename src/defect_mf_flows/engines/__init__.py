@@ -32,11 +32,13 @@ def reference_maker(
     if settings.engine == "vasp":
         return _vasp_maker(fidelity, settings, kind)
     from defect_mf_flows.engines.ase import AseReferenceMaker
+    from defect_mf_flows.engines.gpaw.makers import GpawReferenceMaker
     from defect_mf_flows.engines.xtb import XtbReferenceMaker
 
     makers: dict[str, type[ReferenceMaker]] = {
         "xtb": XtbReferenceMaker,
         "ase": AseReferenceMaker,
+        "gpaw": GpawReferenceMaker,
     }
     return makers[settings.engine](
         name=f"{fidelity} {kind.value}",

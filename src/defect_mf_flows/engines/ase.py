@@ -48,6 +48,7 @@ class Track:
     failure: tuple[FailureReason, str] | None = None
     converged: bool = False
     edges: BandEdges | None = None
+    notes: list[str] = field(default_factory=list)
     earlier: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
@@ -134,11 +135,23 @@ class AseReferenceMaker(ReferenceMaker):
 
     def engine_record(self, start: StartStructure) -> EngineRecord | None:
         """Program, version and settings that would compute a start."""
-        return self.record(self.build_calculator(start.charge, start.spin), start.charge)
+        return self.describe(self.start_calculator(start), start)
+
+    def start_calculator(self, start: StartStructure) -> Calculator:
+        """Build the calculator of one start; by default its charge and spin decide."""
+        return self.build_calculator(start.charge, start.spin)
+
+    def describe(self, calculator: Calculator, start: StartStructure) -> EngineRecord:
+        """Describe the calculator of one start; by default its charge alone enters."""
+        return self.record(calculator, start.charge)
 
     def band_edges(self, atoms: Atoms) -> BandEdges | None:
         """Band edges after a single point; None where the calculator gives none."""
         return None
+
+    def notes(self, atoms: Atoms) -> list[str]:
+        """What was tried in vain in the last evaluation before something succeeded."""
+        return []
 
     # -- the calculation -----------------------------------------------------------------
 
@@ -163,10 +176,10 @@ class AseReferenceMaker(ReferenceMaker):
         info_key = self._settings().get("charge_info")
         if info_key is not None:
             atoms.info[info_key] = start.charge
-        calculator = self.build_calculator(start.charge, start.spin)
+        calculator = self.start_calculator(start)
         charge_probe(calculator, atoms, expected=start.charge)
         atoms.calc = calculator
-        engine = self.record(calculator, start.charge)
+        engine = self.describe(calculator, start)
         with Checkpoint(job_scratch(uuid), self._inputs(start, uuid, engine)) as checkpoint:
             self._continue(atoms, start, uuid, track, checkpoint)
         final = track.frames[-1] if track.frames else None
@@ -188,6 +201,7 @@ class AseReferenceMaker(ReferenceMaker):
             final_energy=final.energy if final else None,
             final_structure=final.structure if final else None,
             n_frames=len(track.frames),
+            notes=track.notes,
             frames=track.frames,
         )
 
@@ -200,6 +214,7 @@ class AseReferenceMaker(ReferenceMaker):
         except (CheckpointError, DatasetError, ChargeError) as error:
             checkpoint.set_aside(str(error))
             track.frames, track.calls, track.failure, track.edges = [], 0, None, None
+            track.notes = []
         end = checkpoint.end
         if end is not None:
             track.converged, track.failure, track.calls = end.converged, end.failure, end.calls
@@ -236,6 +251,7 @@ class AseReferenceMaker(ReferenceMaker):
                     f"{self.fidelity!r} do not match its SHA-256."
                 )
             track.edges, track.earlier = step.band_edges, step.seconds
+            track.notes += step.notes
         if checkpoint.steps:
             logger.info("%s: %d steps were stored already", start.label, len(track.frames))
         track.calls = len(track.frames)
@@ -284,6 +300,8 @@ class AseReferenceMaker(ReferenceMaker):
             return
         self._add(atoms, start, uuid, track, energy, forces)
         track.edges = self.band_edges(atoms)
+        notes = [f"step {len(track.frames) - 1}: {note}" for note in self.notes(atoms)]
+        track.notes += notes
         checkpoint.append(
             StoredStep(
                 positions=atoms.positions,
@@ -291,6 +309,7 @@ class AseReferenceMaker(ReferenceMaker):
                 forces=forces,
                 seconds=track.seconds,
                 band_edges=track.edges,
+                notes=notes,
                 content_hash=track.frames[-1].content_hash,
             )
         )

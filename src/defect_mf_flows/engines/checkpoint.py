@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from defect_mf_flows.errors import CheckpointError
 from defect_mf_flows.schemas.base import Matrix
@@ -57,6 +57,8 @@ class StoredStep(_Line):
         Wall time of the calculation up to this step, over all its processes.
     band_edges
         At this geometry, where the engine gives them.
+    notes
+        What was tried in vain before this step succeeded.
     content_hash
         SHA-256 of the frame; charge, spin and fidelity are in it.
     """
@@ -66,6 +68,7 @@ class StoredStep(_Line):
     forces: Matrix
     seconds: float
     band_edges: BandEdges | None = None
+    notes: list[str] = Field(default_factory=list)
     content_hash: str
 
 

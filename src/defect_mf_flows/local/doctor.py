@@ -44,6 +44,7 @@ def examine() -> list[Check]:
     return [
         _charge(),
         _package("tblite", "engine xtb", "pip install 'defect-mf-flows[embedded]'"),
+        gpaw_check(),
         *vasp_checks(),
         _learning(),
         _mongod(),
@@ -57,6 +58,30 @@ def _package(package: str, name: str, remedy: str) -> Check:
         return Check(name, "ok", f"{package} {importlib.metadata.version(package)}")
     except importlib.metadata.PackageNotFoundError:
         return Check(name, "missing", f"{package} is not installed: {remedy}.")
+
+
+def gpaw_check() -> Check:
+    """Check that GPAW can be imported and has setups.
+
+    Returns
+    -------
+    Check
+        Missing, unless both are there.
+    """
+    name = "engine gpaw"
+    try:
+        import gpaw
+    except ImportError as error:
+        return Check(
+            name, "missing", f"{error}: pip install 'defect-mf-flows[gpaw]'; see docs/gpaw.md."
+        )
+    libxc = gpaw.get_libraries()["libxc"]
+    for folder in gpaw.setup_paths:
+        count = len(list(Path(folder).glob("*.PBE*")))
+        if count:
+            message = f"gpaw {gpaw.__version__}, libxc {libxc}, {count} PBE setups in {folder}"
+            return Check(name, "ok", message)
+    return Check(name, "missing", f"gpaw {gpaw.__version__} without setups: pip install gpaw-data.")
 
 
 def vasp_checks() -> list[Check]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import ase.io
 from ase import Atoms
@@ -31,7 +33,7 @@ def export_extxyz(records: Records, path: Path, *, force: bool = False, **filter
     records
         Where the frames are.
     path
-        File to write.
+        File to write; compressed if it ends in ``.gz``.
     force
         Whether an existing file may be replaced.
     **filters
@@ -54,13 +56,28 @@ def export_extxyz(records: Records, path: Path, *, force: bool = False, **filter
     which this package reads back, and as the results of ASE's calculator.
     """
     count = 0
-    with _new_file(path, force) as partial, partial.open("w", encoding="utf-8") as file:
+    with _new_file(path, force) as partial, _text(partial) as file:
         for frame in records.frames(**filters):
             ase.io.write(file, _labelled(frame), format="extxyz")
             count += 1
         if not count:
             raise ResultsError("no frame fits the selection; nothing was written.")
     return count
+
+
+@contextmanager
+def _text(path: Path) -> Iterator[TextIO]:
+    """Open a text file for writing; the same frames give the same compressed bytes."""
+    if path.suffix != ".gz":
+        with path.open("w", encoding="utf-8") as plain:
+            yield plain
+        return
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8") as text,
+    ):
+        yield text
 
 
 def _labelled(frame: Frame) -> Atoms:

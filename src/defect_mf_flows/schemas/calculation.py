@@ -177,6 +177,8 @@ class Calculation(StoredDocument):
     reused_from
         uuid of the calculation whose outcome this one is; None if it was computed. A reused
         calculation cost this campaign nothing: no call, no second.
+    notes
+        What the engine tried in vain before a step succeeded, one line each.
     frames
         Every ionic step; kept in the additional store ``data``.
     """
@@ -201,6 +203,7 @@ class Calculation(StoredDocument):
     input_hash: str | None = None
     imported: ImportRecord | None = None
     reused_from: str | None = None
+    notes: list[str] = Field(default_factory=list)
     frames: list[Frame] = Field(default_factory=list)
 
     @model_validator(mode="after")
