@@ -353,8 +353,9 @@ def _no_ground_state(verification: Verification) -> Failure:
     return Failure(
         stage=Stage.VERIFICATION.value,
         reason=FailureReason.OTHER,
-        message=f"{verification.defect} {verification.charge:+d} has no verified ground state: every "
-        "high-fidelity relaxation failed; raise fidelities.<high>.steps or see the failures.",
+        message=f"{verification.defect} {verification.charge:+d} has no verified ground "
+        "state: every high-fidelity relaxation failed; raise "
+        "fidelities.<high>.steps or see the failures.",
         defect=verification.defect,
         charge=verification.charge,
         start="",
