@@ -52,6 +52,13 @@ def test_what_levels_need_is_kept(tree, store):
     assert vacancy.imported.method["ENCUT"] == 500
 
 
+def test_imported_calculations_are_found_by_every_field(tree, store):
+    run(store, tree)
+    records = Records(store)
+    relaxed, static = (len(records.calculations(kind=kind)) for kind in ("relax", "static"))
+    assert (relaxed > 0, relaxed + static) == (True, 5)
+
+
 def test_a_second_import_adds_and_changes_nothing(tree, store):
     run(store, tree)
     before = documents(store)

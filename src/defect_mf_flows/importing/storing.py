@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from jobflow import JobStore
+from monty.json import jsanitize
 
 from defect_mf_flows.core.charge import charged_structure
 from defect_mf_flows.errors import DefectMFError, ImportingError
@@ -191,7 +192,9 @@ def _store(
     with warnings.catch_warnings():
         # pymatgen compares the charge with oxidation states, which these structures lack.
         warnings.simplefilter("ignore", UserWarning)
-        store.update(document, key=["uuid", "index"], save={"data": "frames"})
+        # As jobflow stores outputs: a kind is its value, by which queries find it.
+        plain = jsanitize(document, strict=True, enum_values=True)
+        store.update(plain, key=["uuid", "index"], save={"data": "frames"})
     outcome.calculations += 1
     outcome.frames += len(frames)
     row.n_frames = len(frames)
