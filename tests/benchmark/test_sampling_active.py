@@ -40,7 +40,7 @@ def test_each_basin_of_the_pool_has_one_end(pool: Pool) -> None:  # noqa: F811
     assert set(ends) == {item.basin for item in found}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_active_learning_from_labels_to_page(pool: Pool, cache: Path, tmp_path: Path) -> None:  # noqa: F811
     size = replace(tiny((1,)), rounds=2)
     page = run_benchmark("active", size=size, out=tmp_path, folder=cache, workers=1)
