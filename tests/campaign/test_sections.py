@@ -18,13 +18,14 @@ from defect_mf_flows.campaign import (
     Section,
     campaign_schema,
 )
+from defect_mf_flows.campaign.gpaw import GpawMixer, GpawSettings
 from defect_mf_flows.campaign.vasp import Hubbard, VaspSettings
 from defect_mf_flows.engines import reference_maker
 from defect_mf_flows.schemas.calculation import CalculationKind
 from tests.campaign.files import ASE, BASE, Load, changed, sections
 
 #: What stands under fidelities.NAME.settings; the campaign keeps it as a plain mapping.
-OF_ENGINES = {VaspSettings, Hubbard}
+OF_ENGINES = {VaspSettings, Hubbard, GpawSettings, GpawMixer}
 #: What no campaign file holds under its own name.
 APART = {FilterSettings, LearningSettings}
 

@@ -80,7 +80,12 @@ WRONG: dict[str, tuple[str, Any, str, str]] = {
     "fraction that is no number": ("picks.fraction", float("nan"), "picks.fraction", "finite"),
     "infinite rate": ("training.learning_rate", float("inf"), "learning_rate", "finite"),
     "nothing left to train on": ("split", {"valid": 0.5, "test": 0.45}, "split", "at least 10 %"),
-    "unknown engine": ("fidelities.pbe.engine", "vsap", "fidelities.pbe.engine", "'ase' or 'vasp'"),
+    "unknown engine": (
+        "fidelities.pbe.engine",
+        "vsap",
+        "fidelities.pbe.engine",
+        "'vasp' or 'gpaw'",
+    ),
     "unknown xtb method": (
         "fidelities.pbe.settings",
         {"method": "GFN7"},

@@ -44,10 +44,17 @@ def kill_once(process, condition):
     pytest.fail("the condition never came")
 
 
-def test_a_run_killed_in_two_stages_ends_like_one_that_was_not(tmp_path):
-    campaign = write_campaign(tmp_path, {"training.max_epochs": 40})
-    whole = finish(start(campaign, tmp_path / "whole"), tmp_path / "whole")
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A run that nobody disturbed: its campaign file, folder and results."""
+    place = tmp_path_factory.mktemp("undisturbed")
+    campaign = write_campaign(place, {"training.max_epochs": 40})  # long enough to be killed in
+    folder = place / "run"
+    return campaign, folder, finish(start(campaign, folder), folder)
 
+
+def test_a_run_killed_in_two_stages_ends_like_one_that_was_not(tmp_path, undisturbed):
+    campaign, _, whole = undisturbed
     folder = tmp_path / "killed"
     logs = folder / "logs"
 
@@ -77,10 +84,8 @@ def test_a_run_killed_in_two_stages_ends_like_one_that_was_not(tmp_path):
     assert (folder / "report.html").stat().st_size > 10_000
 
 
-def test_the_finished_campaign_answers_and_is_not_computed_again(tmp_path):
-    campaign = write_campaign(tmp_path)
-    folder = tmp_path / "run"
-    first = finish(start(campaign, folder), folder)
+def test_the_finished_campaign_answers_and_is_not_computed_again(undisturbed):
+    campaign, folder, first = undisturbed
     launched = (folder / "server" / "mongod.log").stat().st_mtime
 
     def ask(*arguments):

@@ -89,7 +89,7 @@ def write_campaign(folder: Path, changes: dict[str, Any] | None = None) -> Path:
         if value is None:
             target.pop(last, None)
         else:
-            target[last] = value
+            target[last] = copy.deepcopy(value)  # a later key may reach into it
     zinc_blende().to(filename=str(folder / "host.cif"))
     path = folder / "campaign.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
