@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from defect_mf_flows.campaign import PickSettings
 from defect_mf_flows.core.samplers import CHOOSERS, mean_soap, pick, quotas
-from defect_mf_flows.core.sampling import Candidate
+from defect_mf_flows.core.stratified import Candidate
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import Frame
 

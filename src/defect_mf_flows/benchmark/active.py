@@ -32,7 +32,7 @@ from defect_mf_flows.core.acquisition import PLACES, Query, between, choose
 from defect_mf_flows.core.filters import closest_approach
 from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.samplers import pick
-from defect_mf_flows.core.sampling import evenly_spaced
+from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.core.uncertainty import relative_spread
 from defect_mf_flows.schemas.calculation import CalculationKind
 from defect_mf_flows.schemas.dataset import Split

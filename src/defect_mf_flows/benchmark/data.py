@@ -12,8 +12,8 @@ from defect_mf_flows.campaign import PickSettings, SplitSettings
 from defect_mf_flows.core.groups import Ending, basins
 from defect_mf_flows.core.references import host_labels
 from defect_mf_flows.core.samplers import pick
-from defect_mf_flows.core.sampling import Candidate
 from defect_mf_flows.core.splits import split_relaxations
+from defect_mf_flows.core.stratified import Candidate
 from defect_mf_flows.schemas.dataset import Dataset, DatasetEntry, FrameReference, Split
 from defect_mf_flows.schemas.frame import Frame, content_hash
 

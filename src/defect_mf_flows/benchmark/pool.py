@@ -27,8 +27,8 @@ from defect_mf_flows.campaign import (
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.defects import generate_defects
 from defect_mf_flows.core.filters import filter_frames
-from defect_mf_flows.core.sampling import evenly_spaced
 from defect_mf_flows.core.starts import StartMaker
+from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.engines import reference_maker
 from defect_mf_flows.errors import DatasetError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind

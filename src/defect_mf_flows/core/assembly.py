@@ -20,8 +20,8 @@ from defect_mf_flows.core.groups import (
     split_groups,
 )
 from defect_mf_flows.core.references import composition_key
-from defect_mf_flows.core.sampling import evenly_spaced
 from defect_mf_flows.core.splits import check_no_leak
+from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.errors import DatasetError
 from defect_mf_flows.schemas.base import SCHEMA_VERSION
 from defect_mf_flows.schemas.calculation import Failure, FailureReason

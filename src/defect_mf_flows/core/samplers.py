@@ -14,7 +14,7 @@ from ase import Atoms
 from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import PickSettings
-from defect_mf_flows.core.sampling import Candidate, evenly_spaced, pick_stratified
+from defect_mf_flows.core.stratified import Candidate, evenly_spaced, pick_stratified
 
 Chooser = Callable[[list[Candidate], int, np.random.Generator], list[int]]
 

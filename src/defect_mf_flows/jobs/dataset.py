@@ -11,8 +11,8 @@ from defect_mf_flows.campaign import FrameSettings, SplitSettings
 from defect_mf_flows.core.filters import filter_frames
 from defect_mf_flows.core.groups import Ending, frame_side, split_groups
 from defect_mf_flows.core.references import host_labels
-from defect_mf_flows.core.sampling import evenly_spaced
 from defect_mf_flows.core.splits import check_no_leak
+from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.errors import DatasetError
 from defect_mf_flows.jobs.common import (
     WITH_STORE,

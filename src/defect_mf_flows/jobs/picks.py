@@ -11,8 +11,8 @@ from jobflow import Job, Maker, Response, job
 from defect_mf_flows.campaign import FrameSettings, PickSettings
 from defect_mf_flows.core.filters import filter_frames
 from defect_mf_flows.core.samplers import pick
-from defect_mf_flows.core.sampling import Candidate, evenly_spaced
 from defect_mf_flows.core.starts import derived_seed
+from defect_mf_flows.core.stratified import Candidate, evenly_spaced
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import (
     WITH_STORE,

@@ -1,4 +1,4 @@
-"""Which frames enter the dataset and which are worth a high-fidelity label."""
+"""Picks spread over charge, basin, energy and step; even spacing along a relaxation."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defect_mf_flows.campaign import PickSettings
-from defect_mf_flows.core.sampling import Candidate, evenly_spaced, pick_stratified
+from defect_mf_flows.core.stratified import Candidate, evenly_spaced, pick_stratified
 from defect_mf_flows.schemas.frame import Frame
 
 MakeCandidates = Callable[[dict[tuple[int, int], int]], list[Candidate]]
