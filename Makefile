@@ -8,13 +8,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 CAMPAIGN ?= examples/quickstart.yaml
 
-.PHONY: help install demo lint test test-integration clean
+.PHONY: help install demo lint test test-integration docs clean
 
 help:
 	@echo "make demo   install into .venv, run $(CAMPAIGN), print where its report is"
 	@echo "make test   install into .venv, lint, type-check, check imports, run every test"
 	@echo "make test-integration  a campaign through real mongod, Slurm and qlaunch; as root it"
 	@echo "            installs Slurm by apt-get; where there is none it skips and says why"
+	@echo "make docs   build the documentation into site/ (also checks its links)"
 	@echo "make lint   only the static checks"
 	@echo "make clean  remove .venv and caches; campaigns stay"
 
@@ -46,6 +47,10 @@ test: lint
 test-integration: install
 	tests/integration/install_slurm.sh
 	$(BIN)/pytest -m 'slurm or long or mongod' tests
+
+docs: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --clean
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
