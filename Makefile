@@ -8,13 +8,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 CAMPAIGN ?= examples/quickstart.yaml
 
-.PHONY: help install demo lint test test-integration docs clean
+.PHONY: help install demo lint test test-integration test-lowest docs clean
 
 help:
 	@echo "make demo   install into .venv, run $(CAMPAIGN), print where its report is"
 	@echo "make test   install into .venv, lint, type-check, check imports, run every test"
 	@echo "make test-integration  a campaign through real mongod, Slurm and qlaunch; as root it"
 	@echo "            installs Slurm by apt-get; where there is none it skips and says why"
+	@echo "make test-lowest  the tests with the oldest dependencies that pyproject.toml allows"
 	@echo "make docs   build the documentation into site/ (also checks its links)"
 	@echo "make lint   only the static checks"
 	@echo "make clean  remove .venv and caches; campaigns stay"
@@ -47,6 +48,16 @@ test: lint
 test-integration: install
 	tests/integration/install_slurm.sh
 	$(BIN)/pytest -m 'slurm or long or mongod' tests
+
+# torch keeps its pin: its oldest builds are for other machines.
+LOWEST := .venv-lowest/bin
+test-lowest:
+	test -x $(LOWEST)/python || $(PYTHON) -m venv .venv-lowest
+	$(LOWEST)/python -m pip install --quiet uv
+	grep '^torch==' constraints.txt > .venv-lowest/torch.txt
+	$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --resolution lowest-direct \
+	  --constraint .venv-lowest/torch.txt --editable '.[embedded,dev]'
+	$(LOWEST)/pytest --numprocesses 2 --dist loadfile -m 'not slow and not slurm and not long'
 
 docs: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 from scipy.spatial.transform import Rotation
@@ -132,6 +132,7 @@ def test_both_limits_must_hold_for_two_geometries_to_be_one_minimum() -> None:
 
 
 @settings(max_examples=10)
+@example(shift=[0.0, 0.5, 0.0])
 @given(shift=SHIFTS)
 def test_deviation_takes_out_a_rigid_shift(
     geometry: Structure, vacancy: Defect, shift: list[float]

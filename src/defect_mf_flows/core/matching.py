@@ -99,10 +99,13 @@ def deviation(one: Structure, other: Structure, site: list[float]) -> Deviation:
     """
     if [s.specie for s in one] != [s.specie for s in other]:
         raise ValueError("structures must have the same atoms in the same order")
+    # The common shift first: atoms shifted by half a cell have no nearest image.
+    turns = np.exp(2j * np.pi * (other.frac_coords - one.frac_coords))
+    shifted = one.frac_coords + np.angle(turns.mean(axis=0)) / (2 * np.pi)
     vectors = np.array(
         [
             pbc_shortest_vectors(one.lattice, a, b)[0][0]
-            for a, b in zip(one.frac_coords, other.frac_coords, strict=True)
+            for a, b in zip(shifted, other.frac_coords, strict=True)
         ]
     )
     vectors -= vectors.mean(axis=0)
