@@ -257,7 +257,9 @@ def test_every_document_that_grows_fits(store: JobStore, name: str) -> None:
     store.update(row, key=["uuid", "index"], save=save)
     stored = store.docs_store._collection.find_one({"uuid": name})
     assert len(bson.encode(stored)) < 0.75 * LIMIT
-    assert read_output(store, name, type(document), load=True) == document
+    back = read_output(store, name, type(document), load=True)
+    # Not `back == document`: pymatgen compares structures site by site with every other site.
+    assert jsanitize(back, strict=True, enum_values=True, allow_bson=True) == output
     assert isinstance(read_output(store, name, type(document), load=False), type(document))
 
 

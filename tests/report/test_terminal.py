@@ -96,3 +96,9 @@ def test_levels_are_marked(results):
     assert "*#" in text
     assert "* outside the gap at high fidelity" in text
     assert "# not thermodynamic" in text
+
+
+def test_the_reason_names_charge_states_as_the_tables_do(results):
+    text = " ".join(printed(results, 120).split())
+    assert "v_Zn -1 still wrong after max_rounds = 2" in text
+    assert "v_Zn|-1" not in text

@@ -281,5 +281,14 @@ def _ending(results: Results, console: Console) -> None:
     console.print(
         Text("Stopped: ", style="bold")
         + Text(results.stop.value, style="bold")
-        + Text(f" after {plural(len(results.rounds), 'round')}: {results.stop_reason}")
+        + Text(f" after {plural(len(results.rounds), 'round')}: {_reason(results)}")
     )
+
+
+def _reason(results: Results) -> str:
+    """Why the loop ended, with charge states as the tables write them."""
+    reason = results.stop_reason
+    for key in numbers.judged_states(results):
+        defect, charge = key.split("|")
+        reason = reason.replace(key, f"{defect} {charge_text(int(charge), minus='-')}")
+    return reason
