@@ -23,7 +23,7 @@ from defect_mf_flows.powerups import route, stamp
 from defect_mf_flows.schemas.routing import Routing
 from defect_mf_flows.site.connection import SiteWorkerLaunchPad
 from defect_mf_flows.site.rocket import run_jobs
-from defect_mf_flows.site.versions import own_version_only
+from defect_mf_flows.site.versions import ChoosyFWorker
 
 CHUNK = 10
 CATEGORIES = ["dft", "train", "search"]
@@ -200,7 +200,7 @@ def _ours(port: int, n_jobs: int, scratch: Path, journal: bool) -> Way:
     store = _store(port, name, **options)
     root = scratch / name
     root.mkdir(parents=True, exist_ok=True)
-    fworker = own_version_only(FWorker("ours", category=CATEGORIES))
+    fworker = ChoosyFWorker(FWorker("ours", category=CATEGORIES), launchpad)
 
     def submit(count: int) -> None:
         flow = stamp(route(_flow(count), Routing(), ["low", "high"]), campaign="benchmark")

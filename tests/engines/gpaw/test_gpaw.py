@@ -168,3 +168,13 @@ def test_a_relaxation_lowers_the_energy_in_a_fixed_cell():
     assert relaxed.converged, relaxed.failure
     assert relaxed.final_energy < relaxed.frames[0].energy
     assert relaxed.final_structure.lattice == start(0).structure.lattice
+
+
+def test_a_hybrid_relaxes_over_several_steps():
+    """Each step starts from PBE orbitals of its own geometry: moved ones lack eigenvalues."""
+    relaxed = maker(CalculationKind.RELAX, functional="HSE06", fmax=0.05, steps=2).compute(
+        start(0, shift=0.2), uuid="h"
+    )
+    assert relaxed.n_frames == 3
+    assert relaxed.frames[-1].energy < relaxed.frames[0].energy
+    assert relaxed.notes == []

@@ -99,7 +99,7 @@ class PlaneWaveDFT(Calculator):
         """A converged solver at this geometry, by the first attempt that succeeds."""
         last, self._gpaw = self._gpaw, None  # after a failure its state is of no use
         attempts: list[tuple[str, Callable[[], Any]]] = []
-        if last is not None:
+        if last is not None and not self._hybrid:  # moved atoms leave GPAW's hybrids no eigenvalues
             attempts.append(("orbitals of the last geometry", lambda: self._run(last, atoms)))
         first = "PBE orbitals" if self._hybrid else "atomic orbitals"
         attempts += [
