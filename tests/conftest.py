@@ -38,7 +38,9 @@ from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.defects import generate_defects
 from defect_mf_flows.core.splits import split_relaxations
 from defect_mf_flows.engines import reference_maker
+from defect_mf_flows.errors import ServiceError
 from defect_mf_flows.flows.campaign import CampaignMaker
+from defect_mf_flows.local.mongod import find_mongod
 from defect_mf_flows.results import CampaignResults
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.dataset import Dataset, DatasetEntry, FrameReference
@@ -61,6 +63,17 @@ settings.load_profile("shared-machine")
 
 
 # -- structures ------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without a mongod on this machine say so for every test that needs a real one."""
+    try:
+        find_mongod()
+    except ServiceError as error:
+        skip = pytest.mark.skip(reason=f"NO MONGOD, so no real database is tested: {error}")
+        for item in items:
+            if item.get_closest_marker("mongod"):
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

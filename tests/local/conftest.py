@@ -10,22 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from defect_mf_flows.errors import ServiceError
-from defect_mf_flows.local.mongod import find_mongod
-
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[1] / "src"
 sys.path.insert(0, str(HERE))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    try:
-        find_mongod()
-    except ServiceError as error:
-        skip = pytest.mark.skip(reason=str(error))
-        for item in items:
-            if item.get_closest_marker("mongod"):
-                item.add_marker(skip)
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from jobflow import Flow
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from defect_mf_flows.errors import ServiceError
 from defect_mf_flows.local.mongod import PrivateMongod, find_mongod
 from defect_mf_flows.powerups import route, stamp
 from defect_mf_flows.schemas.routing import Routing
@@ -99,16 +98,6 @@ def make_site(server: Server, tmp_path: Path) -> Iterator[Callable[..., Site]]:
 
 
 KEY = "0123456789abcdef"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    try:
-        find_mongod()
-    except ServiceError as error:
-        skip = pytest.mark.skip(reason=str(error))
-        for item in items:
-            if item.get_closest_marker("mongod"):
-                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")
