@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import Campaign, campaign_hash
+from defect_mf_flows.core.fate import fate_of
 from defect_mf_flows.core.matching import (
     deviation,
     shortest_bonds,
     symmetric_deviation,
 )
+from defect_mf_flows.core.ranking import found_minima
 from defect_mf_flows.core.starts import derived_seed, nearest_neighbours
 from defect_mf_flows.core.verdicts import own_basin_energy
 from defect_mf_flows.errors import ResultsError
@@ -32,6 +34,7 @@ from defect_mf_flows.schemas.defect import Defect, DefectSet
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.results import (
+    FoundMinimum,
     GroundState,
     PesPoint,
     Results,
@@ -64,7 +67,7 @@ class ResultsMaker(Maker):
     campaign: Campaign | None = None
 
     @job(
-        data=["parity", "structure", "pes", "failures"],
+        data=["parity", "structure", "pes", "failures", "minima"],
         config=WITH_STORE,
         output_schema=Results,
     )
@@ -168,6 +171,8 @@ class Gathering:
             best_epoch=self.model.best_epoch,
             calibration=self.model.calibration,
             acquired=self.state.acquired,
+            minima=self._minima(),
+            uncertainty=levels.uncertainty(self.searches, self.verdicts, self.model.calibration),
             rounds=self.state.rounds,
             counts=self._counts(),
             failures=[*self._failures(), *lost],
@@ -223,7 +228,22 @@ class Gathering:
             low_deviation=low.deviation if low else None,
             shortest_bonds=_shortest(defect, {"verified": best, "low": low}),
             structure=best.relaxed,
+            fate=fate_of(best.relaxed, defect, self.defects.host.supercell)[0],
         )
+
+    def _minima(self) -> list[FoundMinimum]:
+        """Minima of the last search, ranked."""
+        calibration = self.model.calibration
+        return [
+            minimum
+            for v in self.verdicts.verifications
+            for minimum in found_minima(
+                self.searches.get(v.defect, v.charge),
+                v,
+                scale=1.0 if calibration is None else calibration.scale,
+                seed=derived_seed(self.campaign.seed, f"ranks of {v.defect} {v.charge:+d}"),
+            )
+        ]
 
     # -- accounts ------------------------------------------------------------------------
 

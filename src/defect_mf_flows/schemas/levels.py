@@ -145,6 +145,96 @@ class NegativeU(Document):
     u: float
 
 
+class LevelSpread(Document):
+    """A level with the uncertainty that a committee gives it.
+
+    Attributes
+    ----------
+    from_charge, to_charge
+        As in :class:`LevelPair`.
+    energy
+        From the model itself, eV above the valence-band maximum.
+    mean, sd
+        Over the draws, eV.
+    interval
+        2.5 and 97.5 % of the draws, eV.
+    stable
+        Share of the draws in which both charges are the most stable at the level.
+    """
+
+    from_charge: StrictInt
+    to_charge: StrictInt
+    energy: float
+    mean: float
+    sd: float
+    interval: tuple[float, float]
+    stable: float
+
+
+class LevelOrder(Document):
+    """Which of two levels of a defect lies below the other.
+
+    Attributes
+    ----------
+    lower, upper
+        Charges of the level that lies lower in most draws, and of the other.
+    probability
+        Share of the draws in which it does.
+    """
+
+    lower: tuple[StrictInt, StrictInt]
+    upper: tuple[StrictInt, StrictInt]
+    probability: float
+
+
+class ChargeShare(Document):
+    """How often a charge state is stable.
+
+    Attributes
+    ----------
+    charge
+        The charge.
+    ever
+        Share of the draws in which it is the most stable for some Fermi level.
+    in_gap
+        The same for a Fermi level between the band edges.
+    """
+
+    charge: StrictInt
+    ever: float
+    in_gap: float
+
+
+class LevelUncertainty(Document):
+    """What a committee says of the levels of one defect and of their order.
+
+    Attributes
+    ----------
+    defect
+        Which defect.
+    source
+        ``"model"``: energies of the model's minima; ``"hf"``: verified energies, lowered where
+        the committee holds it possible that a minimum that was not verified lies deeper.
+    members
+        Size of the committee.
+    scale
+        Factor on the members' spread, from the calibration.
+    draws
+        Number of draws.
+    levels, orders, charges
+        The levels, the order of every two of them, and the charges.
+    """
+
+    defect: str
+    source: str
+    members: int
+    scale: float
+    draws: int
+    levels: list[LevelSpread]
+    orders: list[LevelOrder]
+    charges: list[ChargeShare]
+
+
 class LevelReport(Document):
     """Formation energies and transition levels of one fidelity.
 
