@@ -235,6 +235,60 @@ class LevelUncertainty(Document):
     charges: list[ChargeShare]
 
 
+class DefectConcentration(Document):
+    """Concentration of one charge state.
+
+    Attributes
+    ----------
+    defect, charge
+        Which charge state.
+    concentration
+        cm^-3.
+    formation
+        Formation energy at the Fermi level, eV.
+    degeneracy
+        Product of spin and orientational degeneracy and of the equivalent sites per host site.
+    """
+
+    defect: str
+    charge: StrictInt
+    concentration: float
+    formation: float
+    degeneracy: float
+
+
+class Concentrations(Document):
+    """Equilibrium of charges between defects and bands.
+
+    Attributes
+    ----------
+    temperature
+        K.
+    frozen_from
+        K: defects equilibrate at this temperature, and only their charges at ``temperature``.
+        None: defects equilibrate at ``temperature`` too.
+    fermi_level
+        eV above the valence-band maximum.
+    electrons, holes
+        cm^-3.
+    dopant
+        Fixed charge of an extrinsic dopant, cm^-3: donors positive.
+    defects
+        One per charge state.
+    dos
+        Where the density of states of the host comes from.
+    """
+
+    temperature: float
+    frozen_from: float | None
+    fermi_level: float
+    electrons: float
+    holes: float
+    dopant: float
+    defects: list[DefectConcentration]
+    dos: str
+
+
 class LevelReport(Document):
     """Formation energies and transition levels of one fidelity.
 
@@ -255,6 +309,8 @@ class LevelReport(Document):
         Those of elements that are missing count as 0, so that only differences have a meaning.
     states, levels, negative_u
         The science.
+    concentrations
+        One per temperature, where they were asked for.
     notes
         What the reader must know before using a number.
     """
@@ -268,4 +324,5 @@ class LevelReport(Document):
     states: list[ChargeState]
     levels: list[LevelPair]
     negative_u: list[NegativeU]
+    concentrations: list[Concentrations] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
