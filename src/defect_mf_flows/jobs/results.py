@@ -49,6 +49,8 @@ from defect_mf_flows.schemas.search import (
 )
 
 PACKAGES = ("defect-mf-flows", "jobflow", "mace-torch", "torch", "doped", "shakenbreak", "ase")
+#: Parts of a campaign file that results hold elsewhere, or that may be large.
+UNLISTED = ("name", "disclaimer", "seed", "reuse", "host", "fidelities", "roles", "starts")
 
 
 @dataclass
@@ -67,7 +69,7 @@ class ResultsMaker(Maker):
     campaign: Campaign | None = None
 
     @job(
-        data=["parity", "structure", "pes", "failures", "minima"],
+        data=["parity", "structure", "pes", "failures", "ranked_minima"],
         config=WITH_STORE,
         output_schema=Results,
     )
@@ -171,7 +173,7 @@ class Gathering:
             best_epoch=self.model.best_epoch,
             calibration=self.model.calibration,
             acquired=self.state.acquired,
-            minima=self._minima(),
+            ranked_minima=self._minima(),
             uncertainty=levels.uncertainty(self.searches, self.verdicts, self.model.calibration),
             rounds=self.state.rounds,
             counts=self._counts(),
@@ -183,7 +185,8 @@ class Gathering:
                 "picks": derived_seed(c.seed, "picks"),
                 "training": self.model.seed,
             },
-            versions=_versions(),
+            versions=_versions() | _engine_versions([*self.low, *self.labels]),
+            settings=c.model_dump(mode="json", exclude=set(UNLISTED)),
         )
 
     # -- ground states -------------------------------------------------------------------
@@ -367,6 +370,12 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return versions
+
+
+def _engine_versions(done: list[Calculation]) -> dict[str, str]:
+    """Versions of the reference engines, where they are known."""
+    found = {c.engine.name: c.engine.version for c in done}
+    return {name: version for name, version in found.items() if version}
 
 
 def _no_ground_state(verification: Verification) -> Failure:

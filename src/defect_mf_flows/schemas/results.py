@@ -275,7 +275,7 @@ class Results(Document):
         Of the last committee's spread; None without a committee.
     acquired
         Labels that the committee asked for.
-    minima
+    ranked_minima
         Minima of the last search, ranked (kept in the additional store ``data``).
     uncertainty
         Of levels and of their order, per defect and source; empty without a committee.
@@ -291,6 +291,9 @@ class Results(Document):
         Relaxation end points (kept in the additional store ``data``).
     seeds, versions
         What makes the campaign repeatable.
+    settings
+        Sections of the campaign file other than host and fidelities; empty in documents older
+        than this.
     """
 
     campaign: str
@@ -314,7 +317,7 @@ class Results(Document):
     best_epoch: int | None = None
     calibration: Calibration | None = None
     acquired: list[Acquisition] = Field(default_factory=list)
-    minima: list[FoundMinimum] = Field(default_factory=list)
+    ranked_minima: list[FoundMinimum] = Field(default_factory=list)
     uncertainty: list[LevelUncertainty] = Field(default_factory=list)
     rounds: list[RoundSummary]
     counts: dict[str, Any]
@@ -323,3 +326,4 @@ class Results(Document):
     pes: list[PesPoint]
     seeds: dict[str, int]
     versions: dict[str, str] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
