@@ -115,6 +115,16 @@ def test_verified_levels_move_only_where_an_open_minimum_may_lie_deeper():
     assert level.mean > 1.0
 
 
+def test_a_verified_level_is_that_of_the_verified_energies_whatever_lies_open():
+    """The model puts the open minimum 0.3 below: the draws go there, the level does not."""
+    energies = np.column_stack([0.0 * ONE, -0.3 + 0.1 * (ONE - ONE[0])])
+    deep = MemberEnergies(energies, verified=-7.0, anchor=0, open=(1,))
+    sure = MemberEnergies(energies, verified=-6.0, anchor=0)
+    level = by_pair(told({0: deep, -1: sure}, source="hf"))[0, -1]
+    assert level.energy == pytest.approx(1.0)
+    assert level.mean == pytest.approx(1.3, abs=0.01)
+
+
 def test_without_an_anchor_the_models_energy_itself_is_compared():
     energies = np.array([[-7.2], [-7.2]])
     found = MemberEnergies(energies, verified=-7.0, open=(0,)).lowest(energies[:1])

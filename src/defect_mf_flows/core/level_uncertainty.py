@@ -44,6 +44,10 @@ class MemberEnergies:
     anchor: int | None = None
     open: tuple[int, ...] = ()
 
+    def centre(self) -> float:
+        """Energy of the charge state as results have it, eV per cell."""
+        return float(self.energies[0].min()) if self.verified is None else self.verified
+
     def lowest(self, drawn: np.ndarray) -> np.ndarray:
         """Energy of the charge state in every draw.
 
@@ -138,10 +142,7 @@ def level_uncertainty(
             for q, part in zip(order, np.split(drawn, ends, 1), strict=True)
         ]
     )
-    centre = [
-        float(charges[q].lowest(part)[0] + q * vbm)
-        for q, part in zip(order, np.split(joined[:1], ends, 1), strict=True)
-    ]
+    centre = [charges[q].centre() + q * vbm for q in order]
     found = _Draws(order, formation, dict(zip(order, centre, strict=True)), gap)
     return LevelUncertainty(
         defect=defect,

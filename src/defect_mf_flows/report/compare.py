@@ -240,12 +240,15 @@ def render_comparison(results: list[Results]) -> str:
         raise ResultsError("a comparison needs two campaigns or more.")
     campaigns = named(results)
     plots = {plot.name: plot for plot in comparison_plots(campaigns)}
-    disclaimers = {name: r.disclaimer for name, r in campaigns.items() if r.disclaimer}
+    disclaimers: dict[str, list[str]] = {}
+    for name, r in campaigns.items():
+        if r.disclaimer:
+            disclaimers.setdefault(r.disclaimer, []).append(name)
     return page.render_template(
         "compare.html.j2",
         campaigns=campaigns,
         disclaimers=disclaimers,
-        tag=page.disclaimer_tag(next(iter(disclaimers.values()), None)),
+        tag=page.disclaimer_tag(next(iter(disclaimers), None)),
         plots=plots,
         tables={
             "overview": overview_table(campaigns),

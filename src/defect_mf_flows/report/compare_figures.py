@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from defect_mf_flows.report import numbers
 from defect_mf_flows.report.formatting import level_html
 from defect_mf_flows.report.theme import CYCLE, new_figure, outlined, row_height, rows_axis
-from defect_mf_flows.schemas.results import Results
+from defect_mf_flows.schemas.results import Results, StageCost
 
 SYMBOLS = ("square", "diamond", "circle", "triangle-up", "cross", "star", "hexagon")
 WORDS = {"hf": "verified", "model": "model"}
@@ -79,16 +79,17 @@ def errors(campaigns: dict[str, Results]) -> go.Figure | None:
 
 def cost(campaigns: dict[str, Results]) -> go.Figure | None:
     """Wall time of every campaign, its stages stacked."""
-    stages = list(dict.fromkeys(c.stage for r in campaigns.values() for c in r.cost))
+    stages = list(dict.fromkeys(_stage(c) for r in campaigns.values() for c in r.cost))
     if not stages:
         return None
-    figure = new_figure(row_height(len(campaigns)) + 40)
+    # On a phone the legend has a line per stage.
+    figure = new_figure(row_height(len(campaigns)) + 22 * len(stages))
     for n, stage in enumerate(stages):
         figure.add_bar(
             orientation="h",
             name=html.escape(stage),
             x=[
-                sum(c.seconds for c in r.cost if c.stage == stage) / 3600
+                sum(c.seconds for c in r.cost if _stage(c) == stage) / 3600
                 for r in campaigns.values()
             ],
             y=list(range(len(campaigns))),
@@ -99,3 +100,8 @@ def cost(campaigns: dict[str, Results]) -> go.Figure | None:
     figure.update_xaxes(title="wall time, summed (h)")
     figure.update_yaxes(rows_axis([html.escape(name) for name in campaigns]))
     return figure
+
+
+def _stage(cost: StageCost) -> str:
+    """Stage without the part that tells the host from the defects."""
+    return cost.stage.removesuffix(" (host)")

@@ -238,7 +238,7 @@ def saving_figure(results: Results, found: Savings) -> go.Figure:
     if not math.isinf(even):
         figure.add_vline(x=even, line={"color": GREY, "width": 1.5, "dash": "dot"})
         figure.add_annotation(
-            x=even, yref="paper", y=0.04, xanchor="left", xshift=5,
+            x=even, yref="paper", y=1.0, yanchor="top", xanchor="left", xshift=5,
             text=f"break-even: {number(even, 1)}",
         )  # fmt: skip
     unit = results.fidelities.get("high", "high fidelity")

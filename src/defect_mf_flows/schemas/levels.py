@@ -153,7 +153,7 @@ class LevelSpread(Document):
     from_charge, to_charge
         As in :class:`LevelPair`.
     energy
-        From the model itself, eV above the valence-band maximum.
+        From the source's own energies, eV above the valence-band maximum.
     mean, sd
         Over the draws, eV.
     interval
