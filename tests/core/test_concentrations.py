@@ -1,5 +1,8 @@
 """Against the closed forms of a textbook: parabolic bands, one kind of defect."""
 
+from pathlib import Path
+
+import ase
 import numpy as np
 import pytest
 from doped.thermodynamics import DefectThermodynamics, get_e_h_concs
@@ -122,6 +125,60 @@ def test_frozen_defects_keep_their_number_and_change_their_charge(vacancy, defec
     assert neutrality(cold) < 1e-6
     assert cold.fermi_level != pytest.approx(hot.fermi_level, abs=0.01)
     assert cold.frozen_from == 900.0
+
+
+#: A small real vasprun.xml (NaCl, PBE) that comes with ASE.
+REAL = Path(ase.__file__).parent / "test" / "testdata" / "vasp" / "vasprun_dfpt.xml"
+
+
+needs_vasprun = pytest.mark.skipif(
+    not REAL.is_file(), reason=f"NO VASPRUN: this ASE has no {REAL.name}"
+)
+NACL = BandEdges(vbm=0.1414, cbm=5.6402)  # of its eigenvalues
+
+
+@needs_vasprun
+def test_a_smeared_density_of_states_is_refused():
+    """That file's has 301 points and edges that are half an eV wide."""
+    with pytest.raises(ResultsError, match=r"smeared or coarse.*ISMEAR = -5"):
+        vasprun_dos(REAL, BandEdges(vbm=10.0, cbm=15.4988))
+    with pytest.raises(ResultsError, match=r"band gap is 5\.499 eV .* 3\.000 eV"):
+        vasprun_dos(REAL, BandEdges(vbm=10.0, cbm=13.0))
+
+
+@needs_vasprun
+def test_a_density_of_states_of_vasp_is_read_and_moved_to_the_levels_edge(tmp_path):
+    """The file's own, replaced by sharp parabolic bands whose carriers are known."""
+    from pymatgen.io.vasp.outputs import Vasprun
+
+    cell = Vasprun(str(REAL), parse_dos=False, parse_potcar_file=False).final_structure
+    energies = np.arange(-6.0, 9.0, 2e-3)
+
+    def band(depth, mass):
+        root = np.sqrt(np.clip(depth, 0.0, None))
+        return cell.volume / (2 * np.pi**2) * (mass / 3.80998) ** 1.5 * root
+
+    valence = band(NACL.vbm - energies, 0.8)
+    deep = (energies > -5.9) & (energies < -4.0)  # where the other electrons are
+    valence[deep] += (8.0 - np.trapezoid(valence, energies)) / 1.9
+    density = valence + band(energies - NACL.cbm, 0.2)
+    rows = "\n".join(
+        f"       <r> {e:.4f} {g:.8f} 0.0 </r>" for e, g in zip(energies, density, strict=True)
+    )
+    text = REAL.read_text()
+    start = text.index('<set comment="spin 1">', text.index("<dos>")) + len(
+        '<set comment="spin 1">'
+    )
+    path = tmp_path / "vasprun.xml"
+    path.write_text(f"{text[:start]}\n{rows}\n{text[text.index('</set>', start) :]}")
+
+    moved, label = vasprun_dos(path, BandEdges(vbm=10.0, cbm=15.4988))
+    assert label == "vasprun.xml"
+    kt = BOLTZMANN * 1000.0
+    electrons, holes = get_e_h_concs(moved, 10.0 + 2.5, 1000.0)
+    assert holes == pytest.approx(effective_density(0.8, 1000.0) * np.exp(-2.5 / kt), rel=0.03)
+    expected = effective_density(0.2, 1000.0) * np.exp(-(5.4988 - 2.5) / kt)
+    assert electrons == pytest.approx(expected, rel=0.03)
 
 
 def test_what_is_no_band_structure_is_refused(cell, tmp_path):

@@ -21,6 +21,8 @@ KINETIC = 3.80998212
 DEPTH, SPACING = 3.0, 5e-4
 #: A density of states whose band edges differ by more is of another method or cell, eV.
 EDGE_TOLERANCE = 0.1
+#: Largest spacing of its energies, eV: about kT at room temperature.
+COARSE = 0.03
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def vasprun_dos(path: Path, edges: BandEdges) -> tuple[Any, str]:
     Raises
     ------
     ResultsError
-        If the file holds no density of states, or one with another band gap.
+        If the file holds no density of states, a smeared one, or one with another band gap.
     """
     from doped.thermodynamics import get_fermi_dos
     from pymatgen.electronic_structure.dos import Dos, FermiDos
@@ -124,7 +126,8 @@ def vasprun_dos(path: Path, edges: BandEdges) -> tuple[Any, str]:
     try:
         with quiet():
             run = Vasprun(str(path), parse_dos=True, parse_potcar_file=False)
-            gap, _, vbm, _ = run.eigenvalue_band_properties
+            edges_found: Any = run.eigenvalue_band_properties
+            gap, _, vbm, _ = edges_found
             dos = get_fermi_dos(run)
     except Exception as error:  # whatever pymatgen says to a file that is cut or another's
         raise ResultsError(
@@ -135,6 +138,15 @@ def vasprun_dos(path: Path, edges: BandEdges) -> tuple[Any, str]:
         raise ResultsError(
             f"{path}: its band gap is {gap:.3f} eV and the levels' is {edges.gap:.3f} eV; give the "
             "density of states of the same method, or the gap that it has with --gap."
+        )
+    # doped's tolerance: VASP writes four digits.
+    smeared = gap - float(dos.get_gap(tol=1e-4, abs_tol=True))
+    spacing = float(np.diff(dos.energies).max())
+    if abs(smeared) > EDGE_TOLERANCE + 2 * spacing or spacing > COARSE:
+        raise ResultsError(
+            f"{path}: the gap of its density of states is {smeared:.3f} eV smaller than that of "
+            f"its eigenvalues, at {spacing:.3f} eV per point: smeared or coarse, and carriers "
+            "depend on the edges exponentially; give a run with ISMEAR = -5 and NEDOS above 3000."
         )
     moved = Dos(dos.efermi - vbm + edges.vbm, dos.energies - vbm + edges.vbm, dos.densities)
     return FermiDos(moved, dos.structure, nelecs=dos.nelecs), f"{path.name}"

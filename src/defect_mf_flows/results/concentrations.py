@@ -169,7 +169,7 @@ def _entry(state: ChargeState, calculation: Calculation, host: HostCell, edges: 
         charge_state=state.charge,
         sc_entry=ComputedStructureEntry(structure, state.energy),
         bulk_entry=ComputedStructureEntry(host.structure, host.energy),
-        sc_defect_frac_coords=site.frac_coords,
+        sc_defect_frac_coords=tuple(float(x) for x in site.frac_coords),  # type: ignore[arg-type]
         defect_supercell_site=site,
         defect_supercell=structure,
         bulk_supercell=host.structure,
