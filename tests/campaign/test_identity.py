@@ -77,6 +77,7 @@ CAME_LATER = [
     ("search.split_vacancies", True, False),
     ("search.trajectories", False, True),
     ("starts.pair_distortions", [], [-0.4]),
+    ("verification.uncertain", 2, 0),
 ]
 
 

@@ -21,6 +21,7 @@ ADDED = {
     "split": ("by",),
     "starts": ("given", "pair_distortions"),
     "training": ("charge_term", "spin_embedding", "strategy", "committee"),
+    "verification": ("uncertain",),
 }
 
 

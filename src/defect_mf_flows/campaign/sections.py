@@ -225,6 +225,12 @@ class VerifySettings(Section):
     """High-fidelity verification of the lowest minima."""
 
     minima: int = Field(2, ge=1, description="Lowest model minima to verify per charge.")
+    uncertain: int = Field(
+        2,
+        ge=0,
+        description="Further minima per charge to verify, at most, that lie within the committee's "
+        "spread of the lowest; without a committee none.",
+    )
     max_local_rmsd: float = Field(
         0.1, gt=0, description="Largest local RMSD of a confirmed ground state, A."
     )

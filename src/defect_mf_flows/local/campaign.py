@@ -20,6 +20,7 @@ from defect_mf_flows.local.locks import FolderLock
 from defect_mf_flows.local.printer import ProgressPrinter
 from defect_mf_flows.local.runner import LocalRunner
 from defect_mf_flows.local.store import disk_job_store
+from defect_mf_flows.report.csv_tables import table_folder, write_tables
 from defect_mf_flows.report.html import write_report
 from defect_mf_flows.results import CampaignResults, write_results
 from defect_mf_flows.schemas.results import Results
@@ -97,7 +98,8 @@ def run_campaign(
             runner.run(lambda: maker.make(structure), metadata, printer)
     results = read_results(path, folder=where)
     write_results(results, where / "results.json")
-    write_report(results, where / "report.html")
+    page = write_report(results, where / "report.html", fireworks=not ran_serially(where))
+    write_tables(results, table_folder(page))
     return results, where
 
 
@@ -145,13 +147,24 @@ def campaign_progress(path: Path, *, folder: Path | None) -> Progress:
         If nothing was run there, or it was run with ``--serial``, which keeps no list of jobs.
     """
     key, where = _hash_of(path), campaign_folder(path, folder)
-    if (where / SERIAL_STORE).exists() and not Layout.of(where).data.is_dir():
+    if ran_serially(where):
         raise ResultsError(
             f"{where} was run with --serial, which keeps no list of jobs; "
             "use `defect-mf results` when it has finished."
         )
     with connect(where, get_settings().mongod) as (launchpad, _):
         return workflow_progress(launchpad, key)
+
+
+def ran_serially(folder: Path) -> bool:
+    """Tell whether a campaign's folder was filled by ``run --serial``.
+
+    Parameters
+    ----------
+    folder
+        The campaign's folder.
+    """
+    return (folder / SERIAL_STORE).exists() and not Layout.of(folder).data.is_dir()
 
 
 def _hash_of(path: Path) -> str:
@@ -172,7 +185,7 @@ def open_store(folder: Path) -> Iterator[JobStore]:
     JobStore
         Connected.
     """
-    if (folder / SERIAL_STORE).exists() and not Layout.of(folder).data.is_dir():
+    if ran_serially(folder):
         store = disk_job_store(folder)
         store.connect()
         try:

@@ -108,6 +108,9 @@ class Calibration(Document):
         Side -> nominal share (``"0.68"``, ``"0.95"``) -> share of the errors within the
         interval that the scaled spread gives. The validation side was fitted; believe the
         test side.
+    absolute_scale, absolute_coverage
+        The same for energies as they are, which differences between charges, such as levels,
+        are made of; None and empty in documents older than this.
     """
 
     head: str
@@ -115,6 +118,8 @@ class Calibration(Document):
     n: dict[str, int]
     rmse: dict[str, float]
     coverage: dict[str, dict[str, float]]
+    absolute_scale: float | None = Field(None, gt=0)
+    absolute_coverage: dict[str, dict[str, float]] = Field(default_factory=dict)
 
 
 class Member(StoredDocument):
