@@ -50,7 +50,8 @@ class RawStep:
     energy
         eV per cell, extrapolated to vanishing smearing.
     forces
-        Shape (n_atoms, 3), eV/A; NaN where VASP printed none.
+        Shape (n_atoms, 3), eV/A; NaN where no number was printed; None where the method has
+        none, which VASP's always has.
     stress
         Shape (3, 3), eV/A^3, positive under tension, or None.
     scf_converged
@@ -60,7 +61,7 @@ class RawStep:
     cell: np.ndarray
     positions: np.ndarray
     energy: float
-    forces: np.ndarray
+    forces: np.ndarray | None
     stress: np.ndarray | None
     scf_converged: bool
 

@@ -188,7 +188,7 @@ def frames_of(
                 spin=start.spin,
                 fidelity=fidelity,
                 energy=step.energy,
-                forces=order.restored(step.forces),
+                forces=None if step.forces is None else order.restored(step.forces),
                 stress=step.stress,
                 lineage=lineage,
             )
@@ -233,7 +233,7 @@ def calculation_of(
     Calculation
         With a failure of reason ``walltime`` if it can continue.
     """
-    finite = [s for s in progress.steps if np.isfinite(s.energy) and np.isfinite(s.forces).all()]
+    finite = [s for s in progress.steps if _finite(s)]
     frames = frames_of(finite, start, order, fidelity=fidelity, uuid=uuid)
     failure = _failure(progress, frames, start, kind, settings, limits)
     last = progress.runs[-1] if progress.runs else None
@@ -324,16 +324,23 @@ def _failure(
 
 
 def _converged(frame: Frame, kind: CalculationKind, fmax: float) -> bool:
-    largest = float(np.linalg.norm(frame.forces, axis=1).max())
     # VASP compares before it rounds its output.
-    return kind is CalculationKind.STATIC or largest <= fmax * 1.001 + 1e-4
+    return kind is CalculationKind.STATIC or _largest(frame) <= fmax * 1.001 + 1e-4
 
 
 def _exploded(frames: list[Frame], start: StartStructure) -> bool:
     last = frames[-1]
-    return watch.has_exploded(start.structure, last.structure) or bool(
-        np.linalg.norm(last.forces, axis=1).max() > EXPLODED_FORCE
-    )
+    return watch.has_exploded(start.structure, last.structure) or _largest(last) > EXPLODED_FORCE
+
+
+def _finite(step: RawStep) -> bool:
+    return all(np.isfinite(x).all() for x in (step.energy, step.forces) if x is not None)
+
+
+def _largest(frame: Frame) -> float:
+    """Largest force on an atom, eV/A; VASP always has forces."""
+    assert frame.forces is not None
+    return float(np.linalg.norm(frame.forces, axis=1).max())
 
 
 def _other(progress: Progress) -> tuple[FailureReason, str]:
