@@ -27,6 +27,8 @@ class Header:
         Element, POTCAR title, number of atoms and valence electrons per species.
     atoms
         First geometry.
+    bands
+        What the header says of their number.
     """
 
     incar: dict[str, Any]
@@ -35,6 +37,7 @@ class Header:
     counts: list[int]
     valences: list[float]
     atoms: Atoms
+    bands: int = 64
 
 
 @dataclass(frozen=True)
@@ -216,13 +219,13 @@ class Files:
             out.write(f"   VRHFIN ={symbol}: none\n   LEXCH  = PE\n   TITEL  = {title}\n")
             out.write(f"   POMASS =   65.390; ZVAL   = {valence:8.3f}    mass and valenz\n")
         out.write(" generate k-points for:    1    1    1\n")
-        out.write(" k-points in reciprocal lattice and weights: Gamma\n")
-        out.write("   0.00000000  0.00000000  0.00000000       1.000\n")
         counts = " ".join(f"{n:4d}" for n in h.counts)
         out.write("   k-points           NKPTS =      1   k-points in BZ     NKDIM =      1   ")
         out.write("number of bands    NBANDS=")
-        out.write(f"{64:7d}\n   ions per type =            {counts}\n")
+        out.write(f"{h.bands:7d}\n   ions per type =            {counts}\n")
         out.write(" total plane-waves  NPLWV =   1000\n")
+        out.write(" k-points in reciprocal lattice and weights: Gamma\n")
+        out.write("   0.00000000  0.00000000  0.00000000       1.000\n")
         out.write(self._outcar_parameters())
         return out.getvalue()
 
