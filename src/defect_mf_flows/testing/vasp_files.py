@@ -223,6 +223,7 @@ class Files:
         out.write("   k-points           NKPTS =      1   k-points in BZ     NKDIM =      1   ")
         out.write("number of bands    NBANDS=")
         out.write(f"{h.bands:7d}\n   ions per type =            {counts}\n")
+        out.write("   dimension x,y,z NGXF=    60 NGYF=   60 NGZF=   60\n")
         out.write(" total plane-waves  NPLWV =   1000\n")
         out.write(" k-points in reciprocal lattice and weights: Gamma\n")
         out.write("   0.00000000  0.00000000  0.00000000       1.000\n")

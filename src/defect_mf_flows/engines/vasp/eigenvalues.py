@@ -47,13 +47,17 @@ class Frontier:
         return BandEdges(vbm=vbm, cbm=cbm) if vbm < cbm else None
 
 
-def frontier_of(levels: Iterable[tuple[KPoint, float, float]]) -> Frontier | None:
+def frontier_of(
+    levels: Iterable[tuple[KPoint, float, float]], *, filled: float = 0.5
+) -> Frontier | None:
     """Find the levels next to the gap.
 
     Parameters
     ----------
     levels
         K-point, energy (eV) and occupation of every level, the deepest band first.
+    filled
+        A level counts as occupied above this share of the deepest one's occupation.
 
     Returns
     -------
@@ -66,7 +70,7 @@ def frontier_of(levels: Iterable[tuple[KPoint, float, float]]) -> Frontier | Non
     for where, energy, occupation in levels:
         # The deepest band is full: 1 in a polarised run, 2 in an unpolarised one.
         full = full or occupation
-        if occupation > 0.5 * full:
+        if occupation > filled * full:
             occupied[where] = max(occupied.get(where, energy), energy)
         else:
             empty[where] = min(empty.get(where, energy), energy)

@@ -206,7 +206,8 @@ def _frontier(levels: list[list[str]], kpoints: list[tuple[float, ...]]) -> Fron
         for row in point:
             energy, occupation = (_number(word) for word in row.split()[:2])
             found.append((where, energy, occupation))
-    return frontier_of(found)
+    # As pymatgen has it: whatever holds charge is occupied.
+    return frontier_of(found, filled=0.0)
 
 
 def _number(text: str | None) -> float:
