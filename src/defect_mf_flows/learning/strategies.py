@@ -31,6 +31,7 @@ from ase import Atoms
 from defect_mf_flows.core.charge import (
     ENERGY,
     FORCES,
+    NO_FORCES,
     SPIN,
     atoms_charge,
     atoms_fidelity,
@@ -197,7 +198,11 @@ def _differences(labels: list[TrainingLabel], low: str) -> list[Atoms]:
             continue
         atoms = label.atoms.copy()
         atoms.info[ENERGY] = label.atoms.info[ENERGY] - below.info[ENERGY]
-        atoms.arrays[FORCES] = label.atoms.arrays[FORCES] - below.arrays[FORCES]
+        if label.frame.forces is None or FORCES not in below.arrays:
+            atoms.arrays.pop(FORCES, None)
+            atoms.info[NO_FORCES] = True
+        else:
+            atoms.arrays[FORCES] = label.atoms.arrays[FORCES] - below.arrays[FORCES]
         differences.append(atoms)
     return differences
 

@@ -88,12 +88,10 @@ class Trainer:
             weight = self.task["head_weights"][head] * float(atoms.info.get(WEIGHT, 1.0))
             item = self._graph(atoms, head, weight)
             sides[side].append(item)
-            if side == "train":
+            if side == "train" and FORCES in atoms.arrays:
                 forces[head].append(atoms.arrays[FORCES].ravel())
         self.train, self.valid = sides["train"], sides["valid"]
-        self.scale = [
-            float(np.sqrt(np.mean(np.concatenate(forces[head]) ** 2))) for head in self.heads
-        ]
+        self.scale = _scales([forces[head] for head in self.heads])
 
     def _graph(self, atoms: Atoms, head: str, weight: float) -> Any:
         return to_atomic_data(
@@ -193,6 +191,8 @@ class Trainer:
                 force = (output["forces"].detach() - batch.forces).cpu().numpy()
                 for k, head in enumerate(batch.head.tolist()):
                     low, high = int(batch.ptr[k]), int(batch.ptr[k + 1])
+                    if not float(batch.forces_weight[k]):  # the method has none
+                        high = low
                     errors[self.heads[head]].append((energy[k : k + 1], force[low:high].ravel()))
         return {head: _summary(items) for head, items in errors.items() if items}
 
@@ -206,7 +206,7 @@ class Trainer:
             head: item["n"] * self.task["head_weights"][head] for head, item in valid.items()
         }
         total = sum(
-            weights[head] * (item["energy_rmse"] ** 2 + (item["force_rmse"] / 10.0) ** 2)
+            weights[head] * (item["energy_rmse"] ** 2 + (item.get("force_rmse", 0.0) / 10.0) ** 2)
             for head, item in valid.items()
         )
         return math.sqrt(total / sum(weights.values()))
@@ -298,11 +298,22 @@ class Trainer:
 def _summary(items: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     energies = np.concatenate([energy for energy, _ in items])
     forces = np.concatenate([force for _, force in items])
-    return {
+    found = {
         "n": float(len(energies)),
         "energy_rmse": float(1000 * np.sqrt(np.mean(energies**2))),
-        "force_rmse": float(1000 * np.sqrt(np.mean(forces**2))),
     }
+    if forces.size:
+        found["force_rmse"] = float(1000 * np.sqrt(np.mean(forces**2)))
+    return found
+
+
+def _scales(forces: list[list[np.ndarray]]) -> list[float]:
+    """Root mean square force per head; that of all heads for one whose method has no forces."""
+    everything = [item for items in forces for item in items]
+    rest = float(np.sqrt(np.mean(np.concatenate(everything) ** 2))) if everything else 1.0
+    return [
+        float(np.sqrt(np.mean(np.concatenate(items) ** 2))) if items else rest for items in forces
+    ]
 
 
 def _save(content: Any, path: Path) -> None:

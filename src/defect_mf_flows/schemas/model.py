@@ -31,7 +31,9 @@ class HeadMetrics(Document):
     relative_energy_rmse_cell
         meV per cell after the mean error is removed: error of energy ORDERINGS.
     force_rmse, force_mae
-        meV/Angstrom per component.
+        meV/Angstrom per component, over the frames that have forces; None if none has.
+    n_without_forces
+        How many of the frames are labels of a method without forces.
     """
 
     head: str
@@ -42,8 +44,9 @@ class HeadMetrics(Document):
     energy_mae_cell: float
     energy_rmse_atom: float
     relative_energy_rmse_cell: float
-    force_rmse: float
-    force_mae: float
+    force_rmse: float | None
+    force_mae: float | None
+    n_without_forces: int = 0
     fitted_constant: bool = False
 
 
@@ -57,7 +60,7 @@ class ParityPoint(Document):
     energy, energy_model
         eV per cell, relative to the group's reference energy.
     force_rmse
-        meV/Angstrom over the frame's components.
+        meV/Angstrom over the frame's components, or None where the label has no forces.
     """
 
     head: str
@@ -65,7 +68,7 @@ class ParityPoint(Document):
     split: str
     energy: float
     energy_model: float
-    force_rmse: float
+    force_rmse: float | None
 
 
 class EpochRecord(Document):
