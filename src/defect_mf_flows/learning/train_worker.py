@@ -44,6 +44,7 @@ from defect_mf_flows.core.charge import (
 from defect_mf_flows.errors import TrainingError
 from defect_mf_flows.learning.batches import collate, to_atomic_data
 from defect_mf_flows.learning.composites import Delta, LowOnly
+from defect_mf_flows.learning.foundation import begin, file_hash, read_foundation
 from defect_mf_flows.learning.network import build_network
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,8 @@ class Trainer:
             loaded: torch.nn.Module = network
             return loaded
         loader: Any = [collate([item]) for item in self.train]
-        return build_network(
+        foundation, host = self._foundation(), self._host()
+        network = build_network(
             self.settings,
             heads=self.heads,
             charges=self.task["charges"],
@@ -134,15 +136,31 @@ class Trainer:
             neighbours=float(compute_avg_num_neighbors(loader)),
             scale=self.scale,
             spins=self.task["spins"],
-            host=self._host(),
+            host=None if host is None else host.to_dict(),
+            foundation=foundation,
         )
+        if foundation is not None:
+            begin(network, foundation, self.train, host, self.settings["charge_term"])
+        return network
 
-    def _host(self) -> dict[str, Any] | None:
+    def _foundation(self) -> torch.nn.Module | None:
+        record = self.task["foundation"]
+        if record is None:
+            return None
+        path = Path(record["file"])
+        if not path.is_file() or file_hash(path) != record["sha256"]:
+            raise TrainingError(
+                f"training.foundation: {path} is not the file that the training began with; "
+                "put it back, or train anew."
+            )
+        found: torch.nn.Module = read_foundation(path, record["head"])
+        return found
+
+    def _host(self) -> Any:
         if self.task["host"] is None:
             return None
         atoms = to_atoms(with_charge(Structure.from_dict(self.task["host"]), 0), spin=0)
-        graph: dict[str, Any] = collate([self._graph(atoms, self.heads[0], 1.0)]).to_dict()
-        return graph
+        return collate([self._graph(atoms, self.heads[0], 1.0)])
 
     # -- one epoch ---------------------------------------------------------------------
 
