@@ -286,9 +286,9 @@ def test_a_killed_fine_tuning_goes_on_from_its_checkpoint(
 ) -> None:
     """What two epochs left behind, ended by the same call, is what four epochs give."""
     whole = tune(labelled, fine, tmp_path / "whole")
-    from tests.learning.test_training import folders, kill_after_first_checkpoint
-
     import threading
+
+    from tests.learning.test_training import folders, kill_after_first_checkpoint
 
     killed: list[int] = []
     scratch = tmp_path / "killed"

@@ -17,7 +17,7 @@ ADDED = {
     "loop": ("acquire", "acquire_energy"),
     "matching": ("auto", "displacement"),
     "picks": ("sampler",),
-    "search": ("split_vacancies", "trajectories"),
+    "search": ("split_vacancies", "trajectories", "dtype"),
     "split": ("by",),
     "starts": ("given", "pair_distortions"),
     "training": (

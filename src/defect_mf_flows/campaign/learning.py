@@ -183,6 +183,8 @@ class TrainingSettings(Section):
                 raise ValueError("replay works with the strategies 'joint' and 'high_only'")
             if self.charge_term == "per_charge":
                 raise ValueError("replay works with every charge_term but 'per_charge'")
+            if self.spin_embedding:
+                raise ValueError("replayed frames have no known spin; remove spin_embedding")
         return self
 
     @model_validator(mode="after")

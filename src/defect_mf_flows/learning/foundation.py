@@ -19,6 +19,9 @@ from defect_mf_flows.schemas.model import FoundationRecord
 if TYPE_CHECKING:
     import torch
 
+#: Name of the head of replayed frames, which keep the foundation's energies.
+REPLAY = "replay"
+
 #: Short names beside those of mace.
 ALIASES = {"mpa-0": "medium-mpa-0"}
 
@@ -295,7 +298,8 @@ def begin(network: Any, foundation: Any, train: list[Any], host: Any, charge_ter
     from mace.tools.torch_geometric import Batch
 
     groups: dict[tuple[int, ...], list[Any]] = {}
-    for item in train:
+    own = [item for item in train if list(network.heads)[int(item.head)] != REPLAY]
+    for item in own:
         groups.setdefault(tuple(item.node_attrs.sum(dim=0).int().tolist()), []).append(item)
     few = {key: items[:: max(1, len(items) // SAMPLE)] for key, items in groups.items()}
     parts = list(getattr(network, "networks", [network]))
@@ -303,7 +307,7 @@ def begin(network: Any, foundation: Any, train: list[Any], host: Any, charge_ter
     for part in parts:
         check_graft(part, foundation, [items[0] for items in samples.values()], charge_term)
         if charge_term != "intensive":
-            centre(part, list(samples.values()), host)
+            centre(part, foundation, list(samples.values()), host)
 
 
 def check_graft(network: Any, foundation: Any, batches: list[Any], charge_term: str) -> None:
@@ -351,7 +355,7 @@ def _for_foundation(batch: Any, network: Any, foundation: Any) -> dict[str, torc
     return {**data, "node_attrs": wide, "head": torch.zeros_like(data["head"])}
 
 
-def centre(network: Any, groups: list[list[Any]], host: Any) -> None:
+def centre(network: Any, foundation: Any, groups: list[list[Any]], host: Any) -> None:
     """Set energies of isolated atoms so that energies start where the labels are.
 
     Labels are counted from a mean per cell, the foundation's energies from isolated atoms:
@@ -360,8 +364,9 @@ def centre(network: Any, groups: list[list[Any]], host: Any) -> None:
 
     Parameters
     ----------
-    network
-        From :func:`graft`.
+    network, foundation
+        As from :func:`graft` and :func:`read_foundation`. The replay head keeps the
+        foundation's own constants: its labels are total energies.
     groups
         Per composition, batches of single training structures.
     host
@@ -382,3 +387,8 @@ def centre(network: Any, groups: list[list[Any]], host: Any) -> None:
     table = network.atomic_energies_fn.atomic_energies
     with torch.no_grad():
         table[:] = torch.as_tensor(atoms, dtype=table.dtype)
+        if REPLAY in network.heads:
+            order = [int(z) for z in foundation.atomic_numbers]
+            where = [order.index(int(z)) for z in network.atomic_numbers]
+            own = torch.atleast_2d(foundation.atomic_energies_fn.atomic_energies)
+            table[network.heads.index(REPLAY)] = own[0, where]

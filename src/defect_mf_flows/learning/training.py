@@ -18,7 +18,9 @@ from defect_mf_flows.core.charge import ENERGY, WEIGHT, frame_to_atoms, whole_sp
 from defect_mf_flows.core.filters import shortest_distances
 from defect_mf_flows.core.references import Label, composition_key, fit_references
 from defect_mf_flows.errors import DatasetError, TrainingError
+from defect_mf_flows.learning.acceleration import check_device
 from defect_mf_flows.learning.foundation import find_foundation
+from defect_mf_flows.learning.replay import REPLAY, read_replay
 from defect_mf_flows.learning.strategies import TrainingLabel, model_heads, plan
 from defect_mf_flows.schemas.dataset import Dataset, ReferenceEnergy, Split
 from defect_mf_flows.schemas.frame import Frame, content_hash
@@ -89,8 +91,10 @@ def train(
     DatasetError
         If a head lacks training labels, or the charge term lacks the host.
     TrainingError
-        If the subprocess fails; the message ends with its last lines.
+        If this machine lacks device, kernels or foundation, before anything starts; or if the
+        subprocess fails: the message ends with its last lines.
     """
+    check_device(settings.device, cueq=settings.enable_cueq)
     heads = model_heads(settings.strategy, dataset.heads)
     references = _references(frames, dataset, settings.strategy)
     chosen = settings.model_dump(mode="json")
@@ -109,12 +113,15 @@ def train(
         },
         "host": _host(dataset, settings),
     }
+    replay = read_replay(chosen, dataset.heads)
+    if replay:
+        task["head_weights"][REPLAY] = settings.replay_weight
     key = content_hash([dataset.dataset_hash, _decisive(task)])
     folder = scratch / "training" / key[:20]
     if not (folder / "done.json").is_file():
         try:
             labels = _labels(frames, dataset, references, settings)
-            plan(folder, task, labels, dataset.heads)
+            plan(folder, task, labels, dataset.heads, replay)
             if isolated:
                 _run(folder, threads=threads)
             else:
