@@ -49,7 +49,12 @@ def test_a_gpu_that_is_not_there_stops_a_training_before_it_starts(
     settings = tiny.model_copy(update={"device": "cuda", "enable_cueq": True})
     with pytest.raises(TrainingError, match=r"'cuda' cannot be used on this machine.*device: cpu"):
         train(
-            labelled.frames, labelled.dataset, settings=settings, seed=1, scratch=tmp_path, threads=1
+            labelled.frames,
+            labelled.dataset,
+            settings=settings,
+            seed=1,
+            scratch=tmp_path,
+            threads=1,
         )
     assert not list(tmp_path.iterdir())
 

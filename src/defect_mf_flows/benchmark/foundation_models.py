@@ -110,9 +110,15 @@ MODELS = {
             {"predict_unit": {"model_name": "uma-s-1p1", "device": "cpu"}, "task_name": "omat"},
         ),
         FoundationModel(
-            "grace-2l-oam", "tensorpotential", "tensorpotential", "matcalc", "GRACE-OMat24-ft-MPA-2L-small"
+            "grace-2l-oam",
+            "tensorpotential",
+            "tensorpotential",
+            "matcalc",
+            "GRACE-OMat24-ft-MPA-2L-small",
         ),
-        FoundationModel("orb-v3", "orb-models", "orb_models", "matcalc", "ORB-OMat24-v3-conservative-inf"),
+        FoundationModel(
+            "orb-v3", "orb-models", "orb_models", "matcalc", "ORB-OMat24-v3-conservative-inf"
+        ),
     )
 }
 
