@@ -184,7 +184,7 @@ def test_a_readout_that_cannot_be_taken_apart_is_noticed(tmp_path: Path) -> None
     before = network(Batch.from_data_list([item]).to_dict())["forces"].abs().max()
     assert before > 0.01
     network.readouts[1].register_forward_hook(lambda module, args, out: 2 * out)
-    with pytest.raises(TrainingError, match="train without training.replay"):
+    with pytest.raises(TrainingError, match=r"train without training\.replay"):
         without_replay(network, smaller, [Batch.from_data_list([item])])
 
 
