@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,13 @@ ARCHITECTURE = (
 def is_path(name: str) -> bool:
     """Whether a foundation is given as a file, and not by a name that mace knows."""
     return "/" in name or name.endswith((".model", ".pt", ".pth"))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def pinned(path: Path, training: Settings) -> Settings:
@@ -63,9 +71,11 @@ def pinned(path: Path, training: Settings) -> Settings:
         value = getattr(training, name)
         if value is None or (name == "foundation" and not is_path(value)):
             continue
-        source = (path.parent / Path(value).expanduser()).resolve()
         where = f"{path}: training.{name}"
-        if not source.is_file():
+        source = path.parent / value
+        with suppress(OSError, RuntimeError):  # names that no file and no user can have
+            source = (path.parent / Path(value).expanduser()).resolve()
+        if not _is_file(source):
             raise CampaignError(
                 f"{where}: {source} does not exist; paths are relative to the file."
             )

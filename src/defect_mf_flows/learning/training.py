@@ -140,6 +140,28 @@ def train(
     return _document(frames, dataset, heads, references, task, done, blob)
 
 
+def check_machine(settings: TrainingSettings, heads: list[str]) -> None:
+    """Refuse what this machine cannot train, before labels are computed for it.
+
+    Parameters
+    ----------
+    settings
+        Hyperparameters.
+    heads
+        Fidelities.
+
+    Raises
+    ------
+    ChargeError, DatasetError, FidelityError, TrainingError
+        If device, kernels, foundation or replay are missing or unusable.
+    """
+    check_device(settings.device, cueq=settings.enable_cueq)
+    content = settings.model_dump(mode="json")
+    if settings.foundation is not None:
+        find_foundation(content)
+    read_replay(content, heads)
+
+
 def _decisive(task: dict[str, Any]) -> dict[str, Any]:
     """What of a task decides on the weights, in the words of earlier versions."""
     content = {k: v for k, v in task.items() if k != "foundation"}
