@@ -19,7 +19,7 @@ from defect_mf_flows.core.filters import shortest_distances
 from defect_mf_flows.core.references import Label, composition_key, fit_references
 from defect_mf_flows.errors import DatasetError, TrainingError
 from defect_mf_flows.learning.acceleration import check_device
-from defect_mf_flows.learning.foundation import find_foundation
+from defect_mf_flows.learning.foundation import file_hash, find_foundation
 from defect_mf_flows.learning.replay import REPLAY, read_replay
 from defect_mf_flows.learning.strategies import TrainingLabel, model_heads, plan
 from defect_mf_flows.schemas.dataset import Dataset, ReferenceEnergy, Split
@@ -116,6 +116,7 @@ def train(
     replay = read_replay(chosen, dataset.heads)
     if replay:
         task["head_weights"][REPLAY] = settings.replay_weight
+        chosen["replay_hash"] = file_hash(Path(chosen["replay"]).expanduser())
     key = content_hash([dataset.dataset_hash, _decisive(task)])
     folder = scratch / "training" / key[:20]
     if not (folder / "done.json").is_file():
@@ -173,7 +174,7 @@ def _decisive(task: dict[str, Any]) -> dict[str, Any]:
     # Files enter by their content.
     for name in ("foundation", "replay"):
         if name in settings:
-            settings[name] = settings[f"{name}_hash"]
+            settings[name] = task["settings"][f"{name}_hash"]
     return {**content, "settings": settings}
 
 
