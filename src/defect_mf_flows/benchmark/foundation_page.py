@@ -58,7 +58,8 @@ def write_page(
     page = Page("foundation", variant, out, command)
     limits = f"FIRE to {search.fmax} eV/A, at most {search.steps} steps."
     sources = "\n".join(f"- {item.source}." for item in known).replace("..", ".")
-    page.text("Foundation models", _ABOUT.format(search=limits, sources=sources))
+    disclaimer = " ".join(dict.fromkeys(item.disclaimer for item in known if item.disclaimer))
+    page.text("Foundation models", _ABOUT.format(search=limits, sources=sources), disclaimer)
     for item in known:
         _tables(page, item, rows, models)
     page.table(

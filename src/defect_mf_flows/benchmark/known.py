@@ -22,6 +22,7 @@ from defect_mf_flows.benchmark.pool import (
     relaxations,
 )
 from defect_mf_flows.benchmark.processes import executor
+from defect_mf_flows.benchmark.writing import DISCLAIMER
 from defect_mf_flows.campaign import load_campaign
 from defect_mf_flows.core.defects import generate_defects
 from defect_mf_flows.core.starts import StartMaker
@@ -44,6 +45,8 @@ class Known:
         Charge -> starts of the search.
     source
         Where the ground states come from, for the page.
+    disclaimer
+        What comparisons with them must not be taken for.
     own
         Charge -> RMSD and local RMSD (Angstrom) of the campaign's own model, if there is one.
     """
@@ -52,6 +55,7 @@ class Known:
     ground: dict[int, Structure]
     starts: dict[int, list[StartStructure]]
     source: str
+    disclaimer: str
     own: dict[int, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -88,7 +92,7 @@ def from_pool(size: PoolSize, folder: Path, *, workers: int) -> list[Known]:
         starts[charge] = [t.start for t, _ in own]
     method = METHODS[LOW]
     text = f"{describe(size)}. Known: the lowest end of {method} relaxations from the same starts"
-    return [Known(defects.get(DEFECT), ground, starts, text)]
+    return [Known(defects.get(DEFECT), ground, starts, text, DISCLAIMER)]
 
 
 def from_campaign(file: Path, folder: Path) -> list[Known]:
@@ -138,8 +142,8 @@ def from_campaign(file: Path, folder: Path) -> list[Known]:
         text = (
             f"{name} in {results.host['formula']}, {len(defect.supercell)} atoms, campaign "
             f"`{results.campaign}` ({results.campaign_hash[:12]}). Known: the ground states that "
-            f"{high} verified. {results.disclaimer or ''}"
+            f"{high} verified"
         )
         ground = {state.charge: state.structure for state in states}
-        found.append(Known(defect, ground, starts, text.strip(), own))
+        found.append(Known(defect, ground, starts, text, results.disclaimer or "", own))
     return found

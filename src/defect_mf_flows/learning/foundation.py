@@ -121,6 +121,7 @@ def find_foundation(settings: dict[str, Any]) -> tuple[FoundationRecord, dict[st
     network = read_foundation(path, settings["foundation_head"])
     config = _config(network)
     fixed = {ours: config[theirs] for ours, theirs in FIXED.items()}
+    fixed["r_max"] = round(fixed["r_max"], 6)  # single precision lets it end in other digits
     fixed["hidden_irreps"] = str(config["hidden_irreps"])
     fixed["foundation_hash"] = digest
     record = FoundationRecord(
