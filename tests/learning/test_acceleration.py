@@ -92,7 +92,7 @@ def test_the_kernels_give_the_same_energies_and_leave_a_plain_network(
     asked = {"enable_cueq": True}
     whole = potential.network
     potential.network = accelerated(whole, asked)
-    assert type(potential.network.interactions[0].linear).__module__.startswith("mace.modules")
+    assert type(potential.network.interactions[0].linear).__module__.startswith("cuequivariance")
     fast = potential.predict(structures)
     potential.network = plain(potential.network, asked)
     after = potential.predict(structures)
