@@ -63,7 +63,7 @@ def test_a_foundation_becomes_an_absolute_path_with_its_hash(tmp_path: Path) -> 
         ("foundation: a.model, r_max: 4.5", r"decides on r_max; remove"),
         ("foundation: mh-1, hidden_irreps: 8x0e", r"decides on hidden_irreps; remove"),
         ("foundation: a.model, strategy: delta", r"strategy 'delta' learns differences"),
-        (f"foundation: a.model, foundation_hash: {'0' * 64}", r"foundation_hash: .*has SHA-256"),
+        (f"foundation: a.model, foundation_hash: '{'0' * 64}'", r"foundation_hash: .*has SHA-256"),
         ("foundation_head: pbe", r"foundation_head needs a foundation"),
         ("replay: r.xyz", r"replay needs a foundation"),
         ("foundation: a.model, replay: r.xyz", r"training\.replay: .*r\.xyz does not exist"),

@@ -172,8 +172,10 @@ def pes_figure(rows: list[dict[str, Any]], known: list[Known]) -> Any:
                     and (row["rmsd"] <= FOUND) is near
                 ]
                 if chosen:
-                    x, y, c = zip(*chosen, strict=True)
-                    points = axes.scatter(x, y, c=c, norm=norm, marker=marker, cmap="viridis_r")
+                    places, energies, colours = zip(*chosen, strict=True)
+                    points = axes.scatter(
+                        places, energies, c=colours, norm=norm, marker=marker, cmap="viridis_r"
+                    )
             axes.set_title(f"{model}, {item.defect.name}, q = {charge:+d}", fontsize="small")
         line[0].set_ylabel("energy above lowest, eV")
     for axes in panels[-1]:
