@@ -56,7 +56,7 @@ def test_the_quick_form_runs_what_it_can_and_says_why_it_cannot_run_the_rest(
     )
     assert "| mace-mpa-0 | blind |" in text
     assert "| orb-v3 | not installed: pip install" in text
-    assert "q = +0" in text
+    assert "q = 0" in text
     assert "q = -1" in text
     assert (tmp_path / "out" / "foundation-quick.svg").is_file()
     rows = json.loads((tmp_path / "out" / "foundation-quick.json").read_text())["rows"]

@@ -78,6 +78,10 @@ def write_page(
     return page.write(rows)
 
 
+def _signed(charge: int) -> str:
+    return f"{charge:+d}" if charge else "0"
+
+
 def _charge(model: dict[str, Any]) -> str:
     return "blind: one PES for all charges" if model["blind"] else "read"
 
@@ -86,7 +90,7 @@ def _tables(
     page: Page, known: Known, rows: list[dict[str, Any]], models: dict[str, dict[str, Any]]
 ) -> None:
     charges = sorted(known.ground, reverse=True)
-    header = ["model", "charge is", *(f"q = {charge:+d}" for charge in charges)]
+    header = ["model", "charge is", *(f"q = {_signed(charge)}" for charge in charges)]
     best, hits = [], []
     for name, model in models.items():
         cells, counts = [], []
@@ -176,7 +180,7 @@ def pes_figure(rows: list[dict[str, Any]], known: list[Known]) -> Any:
                     points = axes.scatter(
                         places, energies, c=colours, norm=norm, marker=marker, cmap="viridis_r"
                     )
-            axes.set_title(f"{model}, {item.defect.name}, q = {charge:+d}", fontsize="small")
+            axes.set_title(f"{model}, {item.defect.name}, q = {_signed(charge)}", fontsize="small")
         line[0].set_ylabel("energy above lowest, eV")
     for axes in panels[-1]:
         axes.set_xlabel("bond distortion of start, %")
