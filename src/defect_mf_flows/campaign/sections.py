@@ -197,6 +197,9 @@ class SearchSettings(Section):
     )
     batch: int = Field(12, ge=1, description="Relaxations per job.")
     trajectories: bool = Field(False, description="Keep every step of every relaxation.")
+    dtype: Literal["float32", "float64"] | None = Field(
+        None, description="Precision of the relaxations; null: that of the training."
+    )
 
 
 class MatchSettings(Section):

@@ -22,7 +22,7 @@ import json
 import math
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from defect_mf_flows.core.charge import (
     write_extxyz,
 )
 from defect_mf_flows.errors import DatasetError
+from defect_mf_flows.learning.replay import REPLAY
 from defect_mf_flows.schemas.frame import Frame, content_hash, structure_key
 
 
@@ -109,7 +110,13 @@ def model_heads(strategy: str, heads: list[str]) -> list[str]:
     return heads[-1:] if strategy in ("high_only", "transfer", "transfer_frozen") else heads
 
 
-def plan(folder: Path, task: dict[str, Any], labels: list[TrainingLabel], heads: list[str]) -> None:
+def plan(
+    folder: Path,
+    task: dict[str, Any],
+    labels: list[TrainingLabel],
+    heads: list[str],
+    replay: list[Atoms] | None = None,
+) -> None:
     """Write everything that the training subprocess needs.
 
     Parameters
@@ -122,6 +129,8 @@ def plan(folder: Path, task: dict[str, Any], labels: list[TrainingLabel], heads:
         All labels of the dataset.
     heads
         Of the dataset, the highest fidelity last.
+    replay
+        Frames of the foundation's own method, learned on a last head.
 
     Raises
     ------
@@ -130,11 +139,15 @@ def plan(folder: Path, task: dict[str, Any], labels: list[TrainingLabel], heads:
     """
     strategy = task["settings"]["strategy"]
     stages = _stages(strategy, labels, heads)
-    steps = _steps(task["settings"], [label.atoms for label in labels])
+    replay = replay or []
+    if replay:
+        stages = [_with_replay(stage, replay) for stage in stages]
+    every = [*(label.atoms for label in labels), *replay]
+    steps = _steps(task["settings"], every)
     common = {
         **task,
-        "charges": sorted({atoms_charge(label.atoms) for label in labels}),
-        "atomic_numbers": sorted({int(z) for label in labels for z in label.atoms.numbers}),
+        "charges": sorted({atoms_charge(atoms) for atoms in every}),
+        "atomic_numbers": sorted({int(z) for atoms in every for z in atoms.numbers}),
         "spins": _spins(task, labels),
     }
     alone = len(stages) == 1 and strategy != "low_plus_constant"
@@ -186,6 +199,10 @@ def _stages(strategy: str, labels: list[TrainingLabel], heads: list[str]) -> lis
         first,
         Stage("2-high", [high], images[high], share=0.5, initial=first.name, freeze=frozen),
     ]
+
+
+def _with_replay(stage: Stage, replay: list[Atoms]) -> Stage:
+    return replace(stage, heads=[*stage.heads, REPLAY], images=[*stage.images, *replay])
 
 
 def _differences(labels: list[TrainingLabel], low: str) -> list[Atoms]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jobflow import JobStore, run_locally
 
-from defect_mf_flows.campaign import campaign_hash, load_campaign
+from defect_mf_flows.campaign import Campaign, campaign_hash, load_campaign
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.flows.campaign import CampaignMaker
 from defect_mf_flows.launchpad.progress import Progress, workflow_progress
@@ -79,6 +79,7 @@ def run_campaign(
     key = campaign_hash(campaign, structure)
     where.mkdir(parents=True, exist_ok=True)
     (where / "campaign.yaml").write_bytes(path.read_bytes())
+    _check_machine(campaign)
     maker = CampaignMaker.from_campaign(campaign)
     if serial:
         _run_serial(maker, structure, where, key)
@@ -101,6 +102,16 @@ def run_campaign(
     page = write_report(results, where / "report.html", fireworks=not ran_serially(where))
     write_tables(results, table_folder(page))
     return results, where
+
+
+def _check_machine(campaign: Campaign) -> None:
+    """Ask for GPU and foundation model now, not after hours of labels."""
+    training = campaign.training
+    if training.device == "cpu" and training.foundation is None:
+        return  # and spare the import of torch
+    from defect_mf_flows.learning.training import check_machine
+
+    check_machine(training, [campaign.roles.low, campaign.roles.high])
 
 
 def read_results(path: Path, *, folder: Path | None) -> Results:

@@ -125,6 +125,27 @@ class Calibration(Document):
     absolute_coverage: dict[str, dict[str, float]] = Field(default_factory=dict)
 
 
+class FoundationRecord(Document):
+    """The foundation model that a training started from.
+
+    Attributes
+    ----------
+    name
+        As given: a path, or a name that mace knows.
+    file
+        Where it was read.
+    sha256
+        Of the file.
+    head
+        Head of several that was taken; None for the only one.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    head: str | None = None
+
+
 class Member(StoredDocument):
     """A trained multi-head, charge-aware potential, alone or of a committee.
 
@@ -152,6 +173,8 @@ class Member(StoredDocument):
         Lowest training label per ``"head|charge|composition"``, eV per cell.
     settings
         Hyperparameters.
+    foundation
+        The foundation model it started from; None for random weights.
     seed
         Seed of weights and batches.
     best_epoch
@@ -176,6 +199,7 @@ class Member(StoredDocument):
     shortest: dict[str, float] = Field(default_factory=dict)
     lowest: dict[str, float] = Field(default_factory=dict)
     settings: dict[str, Any]
+    foundation: FoundationRecord | None = None
     seed: int
     best_epoch: int
     seconds: float
