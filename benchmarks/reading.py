@@ -13,9 +13,10 @@ import psutil
 from jobflow import CURRENT_JOB
 from synthetic import CAMPAIGN_HASH, connected, uuids_of
 
-from defect_mf_flows.campaign import FrameSettings
+from defect_mf_flows.campaign import FrameSettings, TrainingSettings
 from defect_mf_flows.jobs.dataset import DatasetMaker, read_frames
-from defect_mf_flows.learning.training import _prepare, _references
+from defect_mf_flows.learning.strategies import plan
+from defect_mf_flows.learning.training import _labels, _references
 from defect_mf_flows.results import Records
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.dataset import Picks
@@ -121,13 +122,20 @@ def assembly(
         steps, "assemble (jobs/dataset.py)", lambda: DatasetMaker.make.original(maker, *_given(job))
     ).output
     frames = _timed(steps, "read its frames again", lambda: read_frames(dataset))
-    task = {"settings": {"energy_scale": 2.0}}
+    settings = TrainingSettings()
+    heads = ["low", "high"]
+    task = {"settings": settings.model_dump(mode="json"), "heads": heads, "host": None}
     references = _timed(steps, "reference energies", lambda: _references(frames, dataset))
     folder = Path(scratch) / "training"
     _timed(
         steps,
         "write the training's file",
-        lambda: _prepare(folder, task, frames, dataset, references),
+        lambda: plan(
+            folder,
+            task,
+            _labels(frames, dataset, references, settings),
+            heads,
+        ),
     )
     assert len(dataset.entries) == len(frames)
     return steps

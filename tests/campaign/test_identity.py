@@ -77,6 +77,22 @@ CAME_LATER = [
     ("search.split_vacancies", True, False),
     ("search.trajectories", False, True),
     ("starts.pair_distortions", [], [-0.4]),
+    ("verification.uncertain", 2, 0),
+    ("search.dtype", None, "float64"),
+    ("training.replay_weight", 1.0, 2.0),
+    ("training.replay_charge", None, 0),
+]
+
+#: Those that cannot be changed alone.
+WITH_OTHERS = [
+    "starts.given",
+    "loop.acquire",
+    "training.enable_cueq",
+    "training.foundation",
+    "training.foundation_hash",
+    "training.foundation_head",
+    "training.replay",
+    "training.replay_hash",
 ]
 
 
@@ -89,7 +105,7 @@ def test_a_setting_that_came_later_counts_only_where_it_is_not_the_default(
     expected = campaign_hash(campaign, host)
     content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
     content["host"].pop("structure")
-    for added in [*(later for later, _, _ in CAME_LATER), "starts.given", "loop.acquire"]:
+    for added in [*(later for later, _, _ in CAME_LATER), *WITH_OTHERS]:
         section, field = added.split(".")
         content[section].pop(field)
     assert content_hash({"campaign": content, "host": structure_key(host)}) == expected

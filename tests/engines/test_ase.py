@@ -47,6 +47,12 @@ class Overflows(TBLite):
         self.results["energy"] = float("inf")
 
 
+class EnergyAlone(TBLite):
+    """tblite as a method without forces."""
+
+    implemented_properties = ("energy",)
+
+
 def run(
     start: StartStructure, kind: CalculationKind = CalculationKind.STATIC, **changes: Any
 ) -> Calculation:
@@ -165,3 +171,14 @@ def test_the_provenance_names_the_package_and_the_charge(make_start: MakeStart) 
     record = run(make_start(-1)).engine
     assert (record.name, record.settings["charge"]) == ("tblite", -1)
     assert record.settings["calculator"] == "tblite.ase.TBLite"
+
+
+def test_a_method_without_forces_gives_energies_and_cannot_relax(make_start: MakeStart) -> None:
+    name = f"{EnergyAlone.__module__}.EnergyAlone"
+    bare, full = run(make_start(-1), calculator=name), run(make_start(-1))
+    assert bare.failure is None
+    assert bare.frames[0].forces is None
+    assert bare.frames[0].energy == full.frames[0].energy
+    assert full.frames[0].forces is not None
+    with pytest.raises(EngineError, match="no forces and cannot relax"):
+        run(make_start(-1), CalculationKind.RELAX, calculator=name)

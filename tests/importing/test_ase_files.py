@@ -10,7 +10,11 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from defect_mf_flows.importing.plan import State, make_plan
+from defect_mf_flows.importing.storing import carry_out
 from defect_mf_flows.importing.walk import walk
+from defect_mf_flows.learning.files import read_labelled
+from defect_mf_flows.results import Records
+from defect_mf_flows.results.export import export_extxyz
 
 
 def cells():
@@ -39,6 +43,7 @@ def plan_of(path):
 
 
 def write(path, images, key="total_charge"):
+    path.parent.mkdir(exist_ok=True)
     if path.suffix == ".db":
         with ase.db.connect(path) as database:
             for atoms in images:
@@ -102,3 +107,26 @@ def test_a_file_that_is_none_is_refused(tmp_path):
     plan = plan_of(tmp_path)
     assert len(plan.of(State.REFUSED)) == 3
     assert all(str(row.source.path) in row.notes[0] for row in plan.rows)
+
+
+def test_a_method_without_forces_must_say_so(tmp_path, store):
+    images = cells()
+    for atoms in images:
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.calc.results["energy"])
+    write(tmp_path / "bare" / "frames.extxyz", images)
+    (row,) = plan_of(tmp_path / "bare").rows
+    assert row.state is State.REFUSED
+    assert "no forces" in row.notes[0]
+    assert "no_forces = True" in row.notes[0]
+    for atoms in images:
+        atoms.info["no_forces"] = True
+    write(tmp_path / "said" / "frames.extxyz", images)
+    plan = plan_of(tmp_path / "said")
+    assert {row.state for row in plan.rows} == {State.NEW}
+    assert all("method without forces" in " ".join(row.notes) for row in plan.rows)
+    carry_out(plan, store)
+    frames = list(Records(store).frames())
+    assert len(frames) == 5
+    assert all(frame.forces is None for frame in frames)
+    export_extxyz(Records(store), tmp_path / "out.xyz")
+    assert all(item.frame.forces is None for item in read_labelled(tmp_path / "out.xyz"))

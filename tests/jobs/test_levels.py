@@ -8,6 +8,16 @@ from pymatgen.core import Lattice, Structure
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.jobs.levels import POINT_CHARGE, UNCORRECTED, CampaignLevels
 from defect_mf_flows.schemas.calculation import BandEdges
+from defect_mf_flows.schemas.model import Calibration
+from defect_mf_flows.schemas.search import (
+    Candidate,
+    Minimum,
+    Search,
+    SearchSet,
+    Verdict,
+    Verification,
+    VerificationSet,
+)
 
 EDGES = BandEdges(vbm=-9.8, cbm=-7.0)
 VERIFIED = {2: -100.0, 1: -106.0, 0: -118.0}
@@ -40,6 +50,7 @@ def campaign_levels(dielectric=None, edges=EDGES) -> CampaignLevels:
         SimpleNamespace(
             levels=SimpleNamespace(vbm=None, band_gap=None, dielectric=dielectric),
             roles=SimpleNamespace(low="low", high="high"),
+            seed=1,
         ),
         SimpleNamespace(defects=[SimpleNamespace(name="v_S")]),
         SimpleNamespace(searches=searches),
@@ -86,3 +97,109 @@ def test_an_anisotropic_tensor_is_used_whole():
 
 def test_without_band_edges_there_is_no_diagram():
     assert campaign_levels(edges=None).formation() == []
+
+
+# -- a committee of three -----------------------------------------------------------------
+
+DEVIATION = {2: [0.0, -0.2, 0.2], 1: [0.0, -0.1, 0.1], 0: [0.0, 0.0, 0.0]}
+
+
+def searches(members: bool = True) -> SearchSet:
+    """One minimum per charge; the members' energies differ by multiples of each other."""
+    return SearchSet(
+        searches=[
+            Search(
+                defect="v_S",
+                charge=q,
+                source="high",
+                points=[],
+                minima=[
+                    Minimum(
+                        structure=cell(),
+                        energy=energy + 0.01 * q,
+                        starts=["a"],
+                        members=[energy + 0.01 * q + d for d in DEVIATION[q]] if members else [],
+                    )
+                ],
+            )
+            for q, energy in VERIFIED.items()
+        ]
+    )
+
+
+def verdicts() -> VerificationSet:
+    return VerificationSet(
+        calculations=[],
+        high_calls=0,
+        verifications=[
+            Verification(
+                defect="v_S",
+                charge=q,
+                round=1,
+                verdict=Verdict.CONFIRMED,
+                reason="",
+                model_ground=0,
+                ground_state=0,
+                energy_error=0.0,
+                candidates=[
+                    Candidate(
+                        origin="model",
+                        round=1,
+                        rank=0,
+                        start="a",
+                        energy_model=energy,
+                        energy_relaxed=energy,
+                        basin=0,
+                        kept=True,
+                        structure=cell(),
+                    )
+                ],
+            )
+            for q, energy in VERIFIED.items()
+        ],
+    )
+
+
+def calibration(**changes) -> Calibration:
+    values = {"head": "high", "scale": 9.0, "n": {}, "rmse": {}, "coverage": {}}
+    return Calibration(**{**values, **changes})
+
+
+def told(made, found=None, scale=None):
+    return {u.source: u for u in made.uncertainty(found or searches(), verdicts(), scale)}
+
+
+def test_the_committees_spread_reaches_the_levels():
+    model = told(campaign_levels())["model"]
+    widths = {(lv.from_charge, lv.to_charge): lv.sd for lv in model.levels}
+    assert widths[2, 1] == pytest.approx(0.1, rel=0.03)
+    assert widths[1, 0] == pytest.approx(0.1, rel=0.03)
+    assert widths[2, 0] == pytest.approx(0.1, rel=0.03)
+    levels = {(lv.from_charge, lv.to_charge): lv.energy for lv in model.levels}
+    energies = by_source(campaign_levels())["model"]
+    assert levels[2, 0] == pytest.approx((energies[0] - energies[2]) / 2)
+
+
+def test_the_scale_of_absolute_energies_counts_for_levels():
+    wide = told(campaign_levels(), scale=calibration(absolute_scale=2.0))["model"]
+    assert wide.scale == 2.0
+    assert wide.levels[0].sd == pytest.approx(0.2, rel=0.03)
+    assert told(campaign_levels(), scale=calibration())["model"].scale == 9.0  # older documents
+
+
+def test_verified_levels_are_sure_where_every_minimum_was_verified():
+    for level in told(campaign_levels())["hf"].levels:
+        assert level.sd == pytest.approx(0.0, abs=1e-9)
+        assert level.stable == (1.0 if (level.from_charge, level.to_charge) == (2, 0) else 0.0)
+
+
+def test_corrections_move_the_levels_and_not_their_width():
+    plain, corrected = (told(campaign_levels(dielectric=d))["model"] for d in (None, 10.0))
+    for before, after in zip(plain.levels, corrected.levels, strict=True):
+        assert after.sd == pytest.approx(before.sd)
+        assert after.energy != pytest.approx(before.energy)
+
+
+def test_without_a_committee_or_band_edges_nothing_is_said():
+    assert told(campaign_levels(), found=searches(members=False)) == {}
+    assert told(campaign_levels(edges=None)) == {}

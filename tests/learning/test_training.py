@@ -325,8 +325,8 @@ def test_a_history_longer_than_the_checkpoint_is_cut_back_on_resuming(
 def test_a_failed_subprocess_is_reported_with_the_end_of_its_log(
     labelled: Labelled, tiny: TrainingSettings, tmp_path: Path
 ) -> None:
-    broken = tiny.model_copy(update={"device": "nonexistent"})
-    with pytest.raises(TrainingError, match=r"exit code 1;(?s:.*)nonexistent"):
+    broken = tiny.model_copy(update={"learning_rate": 1e200})
+    with pytest.raises(TrainingError, match=r"exit code 1;(?s:.*)loss is not finite"):
         again(labelled, broken, tmp_path)
 
 

@@ -11,16 +11,18 @@ from ase.build import bulk
 from pymatgen.core import Lattice, Structure
 
 from defect_mf_flows.schemas.calculation import BandEdges, Failure, FailureReason
-from defect_mf_flows.schemas.loop import RoundSummary, StopVerdict
-from defect_mf_flows.schemas.model import EpochRecord, HeadMetrics, ParityPoint
+from defect_mf_flows.schemas.levels import ChargeShare, LevelOrder, LevelSpread, LevelUncertainty
+from defect_mf_flows.schemas.loop import Acquisition, RoundSummary, StopVerdict
+from defect_mf_flows.schemas.model import Calibration, EpochRecord, HeadMetrics, ParityPoint
 from defect_mf_flows.schemas.results import (
+    FoundMinimum,
     GroundState,
     PesPoint,
     Results,
     StageCost,
     TransitionLevel,
 )
-from defect_mf_flows.schemas.search import Deviation, Verdict
+from defect_mf_flows.schemas.search import Deviation, Fate, FateKind, Verdict
 
 DISCLAIMER = "Numbers of a stand-in engine. They say nothing about a real material."
 STARTS = ["Unperturbed", "Bond_Distortion_-30.0%", "Bond_Distortion_0.0%", "Dimer", "Low_-1_0"]
@@ -263,3 +265,67 @@ def make_ground_state() -> Callable[..., GroundState]:
 @pytest.fixture(scope="session")
 def results() -> Results:
     return make()
+
+
+def uncertain_part(defect: str = "v_Zn") -> dict[str, Any]:
+    """What a committee adds to results."""
+    at_site = Fate(kind=FateKind.AT_SITE, name=defect, distance=0.0)
+    fates = [
+        at_site,
+        Fate(kind=FateKind.MIGRATED, name=defect, distance=3.83),
+        Fate(kind=FateKind.REARRANGED, name="S_Zn + v_S", distance=2.4),
+        Fate(kind=FateKind.DISSOCIATED, name="S_i + v_S + v_Zn", distance=6.2),
+    ]
+    minima = [
+        FoundMinimum(
+            defect=defect, charge=0, rank=rank, energy=0.03 * rank,
+            spread=0.0 if rank == 0 else 0.05, share=(0.7, 0.28, 0.02, 0.0)[rank],
+            contender=rank == 1, fate=fate, n_starts=4 - rank, start="Bond_Distortion_-30.0%",
+            verified=(0.0, 0.0412, None, None)[rank],
+        )
+        for rank, fate in enumerate(fates)
+    ]  # fmt: skip
+    spreads = [
+        LevelSpread(
+            from_charge=high, to_charge=low, energy=energy, mean=energy + 0.001, sd=0.0234,
+            interval=(energy - 0.05, energy + 0.05), stable=0.93,
+        )
+        for high, low, energy in ((1, 0, 0.412), (0, -1, 1.122))
+    ]  # fmt: skip
+    told = LevelUncertainty(
+        defect=defect, source="model", members=3, scale=1.5, draws=10_000, levels=spreads,
+        orders=[LevelOrder(lower=(1, 0), upper=(0, -1), probability=0.93)],
+        charges=[ChargeShare(charge=q, ever=0.93, in_gap=0.5) for q in (1, 0, -1)],
+    )  # fmt: skip
+    asked = Acquisition(
+        round=1, defect=defect, charge=0, kind="crossing", label="between0and1at0.5",
+        energy=0.21, spread=0.08, calculation="uuid",
+    )  # fmt: skip
+    calibration = Calibration(
+        head="gfn2", scale=1.4, n={"valid": 5}, rmse={"valid": 20.0},
+        coverage={"valid": {"0.68": 0.6, "0.95": 1.0}}, absolute_scale=1.5,
+    )  # fmt: skip
+    return {
+        "ranked_minima": minima,
+        "uncertainty": [told],
+        "acquired": [asked],
+        "calibration": calibration,
+        "settings": {
+            "training": {
+                "committee": 3, "strategy": "joint", "charge_term": "categorical",
+            },
+            "split": {"by": "relaxation"},
+            "picks": {"sampler": "stratified"},
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture
+def make_cell() -> Callable[..., Structure]:
+    return vacancy_cell
+
+
+@pytest.fixture(scope="session")
+def uncertain() -> Results:
+    """Results of a campaign with a committee."""
+    return make(**uncertain_part())

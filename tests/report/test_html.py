@@ -8,7 +8,10 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from defect_mf_flows.report import html as report_html
-from defect_mf_flows.report.html import disclaimer_tag, render_report, script_json, write_report
+from defect_mf_flows.report import page as report_page
+from defect_mf_flows.report.html import render_report, write_report
+from defect_mf_flows.report.page import disclaimer_tag, script_json
+from defect_mf_flows.schemas.results import FoundMinimum
 from defect_mf_flows.schemas.search import Verdict
 
 NAN = float("nan")
@@ -91,6 +94,58 @@ def test_figures_are_valid_json_and_have_a_place(page):
         assert spec["data"], name
         assert name.startswith("structure-") or f'data-spec="{name}"' in page
     assert sum(n.startswith("structure-") for n in found) == 3
+
+
+def section(page: str, name: str) -> str:
+    found = re.search(rf'<section id="{name}"[^>]*>(.*?)</section>', own(page), flags=re.S)
+    assert found is not None
+    return text(found[1])
+
+
+def test_what_became_of_each_minimum_and_whether_it_may_be_the_lowest(uncertain):
+    shown = section(render_report(uncertain), "search")
+    for words in (
+        "stayed", "migrated by 3.8 Å", "became S_Zn + v_S", "fell apart: S_i + v_S + v_Zn, 6.2 Å",
+        "2 ≈ 30.0 50.0 28 % 41.2", "3 60.0 50.0 2 % –",
+    ):  # fmt: skip
+        assert words in shown
+    assert "candidates for verification" in shown
+
+
+def test_without_a_committee_there_are_no_columns_of_it(uncertain):
+    bare = [
+        m.model_copy(update={"spread": None, "share": None, "contender": False})
+        for m in uncertain.ranked_minima
+    ]
+    shown = section(
+        render_report(uncertain.model_copy(update={"ranked_minima": bare, "uncertainty": []})),
+        "search",
+    )
+    assert "migrated by 3.8 Å" in shown
+    assert "Chance to be the lowest" not in shown
+    assert "≈" not in shown
+
+
+def test_levels_carry_their_uncertainty_and_order(uncertain, results):
+    shown = section(render_report(uncertain), "levels")
+    for words in ("0.413 23.4 0.362 … 0.462 93 %", "(+1/0) below (0/−1) 93 %", "times 1.50"):
+        assert words in shown
+    summary = section(render_report(uncertain), "summary")
+    assert "(+1/0) below (0/−1) with 93 %; 1 minimum lies within the spread" in summary
+    alone = section(render_report(results), "levels")
+    assert "training.committee trains several" in alone
+
+
+def test_the_loop_says_what_it_asked_for(uncertain, results):
+    shown = section(render_report(uncertain), "rounds")
+    assert "VZn0 1 between two minima between0and1at0.5 210.0 80.0" in shown
+    assert "What the loop asked for" not in section(render_report(results), "rounds")
+
+
+def test_ranks_beyond_the_table_are_counted(uncertain):
+    many = [uncertain.ranked_minima[2].model_copy(update={"rank": rank}) for rank in range(2, 40)]
+    shown = section(render_report(uncertain.model_copy(update={"ranked_minima": many})), "search")
+    assert "32 higher ones are in results.json" in shown
 
 
 def test_user_text_is_escaped(make_results, make_ground_state):
@@ -188,6 +243,32 @@ def test_large_campaign_stays_below_six_megabytes(make_results):
     assert "at most 4000 per head are drawn" in text(page)
 
 
+def test_five_hundred_structures_stay_below_ten_megabytes(make_results, make_cell):
+    """500 starts, 25 charge states, cells of 216 atoms, 20,000 labelled frames."""
+    defects, charges = ("v_Zn", "v_S", "Zn_i", "S_Zn", "Al_Zn"), (2, 1, 0, -1, -2)
+    starts = [f"Bond_Distortion_{n}.0%" for n in range(20)]
+    results = make_results(defects=defects, charges=charges, starts=starts, frames=3200)
+    big = make_cell((3, 3, 3))
+    assert len(big) == 215
+    grounds = [g.model_copy(update={"structure": big}) for g in results.ground_states]
+    minima = [
+        FoundMinimum(
+            defect=d, charge=q, rank=rank, energy=0.01 * rank, spread=0.3, share=0.05,
+            contender=True, n_starts=1, start=starts[rank],
+        )
+        for d in defects
+        for q in charges
+        for rank in range(20)
+    ]  # fmt: skip
+    page = render_report(
+        results.model_copy(update={"ground_states": grounds, "ranked_minima": minima})
+    )
+    assert sum(p.source == "model" for p in results.pes) == 500
+    assert len(results.parity) > 20_000
+    assert len(page.encode()) < 10e6
+    assert text(page).count("Bond_Distortion") == 0  # brief labels; the full ones are tooltips
+
+
 def test_view_that_cannot_be_drawn_costs_only_itself(make_results, monkeypatch):
     def broken(*_):
         raise ValueError("no such element")
@@ -207,7 +288,7 @@ def test_write_is_atomic(results, tmp_path: Path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(report_html.os, "fsync", fail)
+    monkeypatch.setattr(report_page.os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write_report(results, path)
     assert path.read_text(encoding="utf-8") == before

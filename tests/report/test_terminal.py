@@ -102,3 +102,9 @@ def test_the_reason_names_charge_states_as_the_tables_do(results):
     text = " ".join(printed(results, 120).split())
     assert "v_Zn -1 still wrong after max_rounds = 2" in text
     assert "v_Zn|-1" not in text
+
+
+def test_the_order_of_levels_is_told_where_a_committee_knows_it(uncertain, results):
+    line = "v_Zn: (+1/0) below (0/-1) with 93 % (committee of 3)"
+    assert line in printed(uncertain, 100)
+    assert "committee" not in printed(results, 100)

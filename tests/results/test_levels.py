@@ -1,12 +1,15 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from doped.thermodynamics import DefectThermodynamics
 from jobflow import JobStore
 from maggma.stores import MemoryStore
 from monty.serialization import loadfn
 
 from defect_mf_flows.core import corrections
+from defect_mf_flows.core.concentrations import neutrality, parabolic_dos
 from defect_mf_flows.core.defects import quiet
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.importing.plan import make_plan
@@ -15,8 +18,10 @@ from defect_mf_flows.importing.walk import walk
 from defect_mf_flows.report.diagram import envelope, write_diagram
 from defect_mf_flows.report.level_tables import levels_csv, remarks
 from defect_mf_flows.results import Records
+from defect_mf_flows.results.concentrations import ConcentrationOptions
 from defect_mf_flows.results.level_options import read_options
 from defect_mf_flows.results.levels import LevelOptions, imported_levels
+from defect_mf_flows.schemas.calculation import BandEdges
 from defect_mf_flows.schemas.levels import Correction, CorrectionMethod
 from tests.importing.conftest import REAL
 
@@ -131,6 +136,57 @@ def test_a_missing_outcar_is_a_refusal_that_says_what_to_do(tmp_path):
     (tmp_path / "tree" / "vac_1_Zn_-2" / "vasp_std" / "OUTCAR.gz").unlink()
     with pytest.raises(ResultsError, match="bring them back"):
         imported_levels(Records(store), OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    """Entries of the vacancies as the authors of the data stored them, degeneracies included."""
+    with quiet():
+        entries = loadfn(REAL / "ZnS_thermo.json").defect_entries
+    return {name: entry for name, entry in entries.items() if name.startswith("vac_")}
+
+
+def vacancies(store, theirs, **options) -> tuple[LevelOptions, dict[str, float]]:
+    bulk = next(iter(theirs.values())).bulk_entry
+    unit = bulk.energy / bulk.composition["Zn"]
+    mu = {"Zn": -2.2, "S": unit + 2.2}
+    asked = ConcentrationOptions(masses=(0.2, 0.8), **options)
+    return LevelOptions(dielectric=[8.9], mu=mu, defects=("v_Zn", "v_S"), concentrations=asked), mu
+
+
+@pytest.mark.slow
+def test_concentrations_of_real_data_are_those_of_doped(store, theirs):
+    """Entries that we build from stored calculations against those that doped parsed."""
+    options, mu = vacancies(store, theirs, temperatures=(900.0,))
+    (found,) = imported_levels(Records(store), options).concentrations
+    entry = next(iter(theirs.values()))
+    edges = BandEdges(vbm=1.2707, cbm=1.2707 + 3.3084)
+    dos, _ = parabolic_dos(entry.bulk_supercell, edges, electron=0.2, hole=0.8)
+    with quiet():
+        thermo = DefectThermodynamics(
+            list(theirs.values()), vbm=edges.vbm, band_gap=edges.gap, check_compatibility=False,
+            bulk_dos=dos, skip_dos_check=True,
+        )  # fmt: skip
+        level = thermo.get_equilibrium_fermi_level(temperature=900.0, chempots=mu)
+        table = thermo.get_equilibrium_concentrations(
+            temperature=900.0, chempots=mu, fermi_level=level, skip_formatting=True
+        )
+    assert found.fermi_level == pytest.approx(level, abs=1e-4)
+    wanted = sorted(float(x) for x in table["Concentration (cm^-3)"])
+    assert sorted(d.concentration for d in found.defects) == pytest.approx(wanted, rel=1e-3)
+    assert {(d.defect, d.charge) for d in found.defects} == {
+        ("v_Zn", 0), ("v_Zn", -1), ("v_Zn", -2), ("v_S", 2), ("v_S", 1), ("v_S", 0),
+    }  # fmt: skip
+    assert neutrality(found) < 1e-6
+
+
+def test_concentrations_need_a_density_of_states_and_chemical_potentials(store, theirs):
+    options, mu = vacancies(store, theirs)
+    with pytest.raises(ResultsError, match=r"--mu Zn=\.\.\."):
+        imported_levels(Records(store), replace(options, mu={"S": mu["S"]}))
+    bare = replace(options, concentrations=ConcentrationOptions())
+    with pytest.raises(ResultsError, match=r"--dos vasprun\.xml"):
+        imported_levels(Records(store), bare)
 
 
 def test_the_figure_shows_the_stable_charges(report, tmp_path):

@@ -33,6 +33,8 @@ def high(point: PoolPoint) -> Frame:
 
 def near_minimum(frame: Frame) -> bool:
     """True if no atom feels a large force."""
+    if frame.forces is None:
+        return False
     return float(np.linalg.norm(frame.forces, axis=1).max()) < NEAR_MINIMUM
 
 

@@ -226,13 +226,13 @@ def build_pool(size: PoolSize, folder: Path, *, workers: int) -> Pool:
         hosts = [
             _host(cell, method, defects) for cell, defects in cells.items() for method in METHODS
         ]
-        relaxations = [task for cell in cells for task in _relaxations(cell, cells[cell], size)]
+        planned = [task for cell in cells for task in relaxations(cell, cells[cell], size)]
         # The largest first, so that none is left alone at the end.
-        order = sorted(relaxations, key=lambda task: -len(task[1].start.structure))
+        order = sorted(planned, key=lambda task: -len(task[1].start.structure))
         done = dict(zip([k for k, _ in order], run([t for _, t in order]), strict=True))
         points = [
             (name, frame, last)
-            for name, _ in relaxations
+            for name, _ in planned
             for frame, last in _kept(pool, done[name], cells[name.split("|")[0]], size)
         ]
         high = run([_single_point(name, frame) for name, frame, _ in points])
@@ -282,7 +282,8 @@ def _host(cell: str, method: str, defects: DefectSet) -> tuple[str, str, Task]:
     return cell, method, Task(method, CalculationKind.STATIC, start)
 
 
-def _relaxations(cell: str, defects: DefectSet, size: PoolSize) -> list[tuple[str, Task]]:
+def relaxations(cell: str, defects: DefectSet, size: PoolSize) -> list[tuple[str, Task]]:
+    """Name and task of every relaxation in one of the cells, ``"small"`` or ``"large"``."""
     large = cell == "large"
     settings = StartSettings(
         distortions=list(size.large_distortions if large else size.distortions)

@@ -6,11 +6,13 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from defect_mf_flows.benchmark import active, charge, fidelity, sampling
+from defect_mf_flows.benchmark import active, charge, fidelity, foundation, sampling
 from defect_mf_flows.benchmark.arms import FULL, NETWORK, BenchmarkSize
+from defect_mf_flows.benchmark.foundation_models import MODELS, find_model
+from defect_mf_flows.benchmark.known import from_campaign, from_pool
 from defect_mf_flows.benchmark.pool import QUICK as QUICK_POOL
-from defect_mf_flows.benchmark.pool import build_pool
-from defect_mf_flows.campaign import TrainingSettings
+from defect_mf_flows.benchmark.pool import PoolSize, build_pool
+from defect_mf_flows.campaign import TrainingSettings, load_campaign
 from defect_mf_flows.settings import available_cores, get_settings
 
 QUICK = BenchmarkSize(
@@ -78,6 +80,60 @@ def run_benchmark(
     pool = build_pool(chosen.pool, cache / "labels", workers=count)
     command = f"defect-mf benchmark {name}" + (" --quick" if quick else "")
     return RUNNERS[name](chosen, pool, scratch=cache, out=out, command=command, workers=count)
+
+
+def run_foundation(
+    models: list[str],
+    *,
+    quick: bool = False,
+    size: PoolSize | None = None,
+    out: Path,
+    folder: Path | None = None,
+    workers: int | None = None,
+    campaign: Path | None = None,
+    finished: Path | None = None,
+) -> Path:
+    """Run the benchmark of foundation models, or continue it.
+
+    Parameters
+    ----------
+    models
+        ``NAME`` or ``NAME=PATH``; none for all that are known.
+    quick, out, folder, workers
+        As for :func:`run_benchmark`.
+    size
+        Another pool, for tests.
+    campaign, finished
+        Campaign file and its folder, whose ground states are taken; None: those of the pool.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    cache = folder or get_settings().scratch / "benchmark"
+    command = "defect-mf benchmark foundation" + (" --quick" if quick else "")
+    command += "".join(f" --model {text.partition('=')[0]}" for text in models)
+    chosen = models or list(MODELS)
+    for text in chosen:
+        find_model(text)  # a wrong name or file is told before anything is computed
+    if campaign is not None:
+        where = finished or Path("campaigns") / load_campaign(campaign)[0].name
+        known = from_campaign(campaign, where)
+        command += f" --campaign {campaign}"
+    else:
+        pool = size or (QUICK_POOL if quick else FULL.pool)
+        known = from_pool(pool, cache / "labels", workers=workers or available_cores())
+    search = foundation.Search(fmax=0.1, steps=20) if quick else foundation.Search()
+    return foundation.run(
+        chosen,
+        known,
+        search,
+        scratch=cache,
+        out=out,
+        command=command,
+        variant="quick" if quick else "",
+    )
 
 
 def _full(name: str) -> BenchmarkSize:

@@ -36,11 +36,13 @@ class Page:
         self.parts: list[str] = []
         self.drawing: Any = None
 
-    def text(self, title: str, about: str) -> None:
-        """Head of the page."""
+    def text(self, title: str, about: str, disclaimer: str = DISCLAIMER) -> None:
+        """Head of the page, with what its numbers must not be taken for."""
         kind = f" ({self.variant}: too small for conclusions)" if self.variant else ""
         self.parts.append(
-            f"# {title}{kind}\n\nMade by `{self.command}`.\n\n{DISCLAIMER}\n\n{about}"
+            f"# {title}{kind}\n\nMade by `{self.command}`.\n\n{disclaimer}\n\n{about}".replace(
+                "\n\n\n\n", "\n\n"
+            )
         )
 
     def table(self, title: str, header: list[str], rows: list[list[str]]) -> None:

@@ -110,7 +110,7 @@ def _check_cell(where: str, structure: Structure, campaign: Campaign) -> None:
         # The lattice alone: the atoms of an absurdly large cell would fill the memory.
         lattice = Lattice(matrix @ structure.lattice.matrix)
         shortest = min(lattice.get_lll_reduced_lattice().abc)
-    if shortest <= campaign.training.r_max:
+    if campaign.training.foundation is None and shortest <= campaign.training.r_max:
         raise CampaignError(
             f"{where}: images of the defect are {shortest:.2f} A apart, within the model's "
             f"cutoff training.r_max = {campaign.training.r_max} A; enlarge the supercell."

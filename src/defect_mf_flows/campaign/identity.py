@@ -17,10 +17,24 @@ ADDED = {
     "loop": ("acquire", "acquire_energy"),
     "matching": ("auto", "displacement"),
     "picks": ("sampler",),
-    "search": ("split_vacancies", "trajectories"),
+    "search": ("split_vacancies", "trajectories", "dtype"),
     "split": ("by",),
     "starts": ("given", "pair_distortions"),
-    "training": ("charge_term", "spin_embedding", "strategy", "committee"),
+    "training": (
+        "charge_term",
+        "spin_embedding",
+        "strategy",
+        "committee",
+        "foundation",
+        "foundation_hash",
+        "foundation_head",
+        "replay",
+        "replay_hash",
+        "replay_weight",
+        "replay_charge",
+        "enable_cueq",
+    ),
+    "verification": ("uncertain",),
 }
 
 
@@ -32,6 +46,9 @@ def campaign_hash(campaign: Campaign, structure: Structure) -> str:
     """
     content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
     content["host"].pop("structure")
+    for name in ("foundation", "replay"):  # files enter by their content
+        if content["training"][f"{name}_hash"] is not None:
+            content["training"][name] = None
     for section, names in ADDED.items():
         fields = type(getattr(campaign, section)).model_fields
         for name in names:

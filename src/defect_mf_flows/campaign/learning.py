@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from defect_mf_flows.campaign.foundations import ARCHITECTURE
 from defect_mf_flows.campaign.section import Fraction, Section
 
 
@@ -58,6 +59,35 @@ class SplitSettings(Section):
 class TrainingSettings(Section):
     """MACE and its training."""
 
+    foundation: str | None = Field(
+        None,
+        description="Start from a foundation model: path of a MACE file, relative to this file, "
+        "or a name that mace downloads (mh-1, mpa-0, small-omat-0, ...). It decides on r_max, "
+        "hidden_irreps, max_ell, correlation, num_interactions, num_radial_basis and "
+        "pair_repulsion, which then must not be given.",
+    )
+    foundation_hash: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of the foundation's file. Filled in for a path; give it with a "
+        "name to pin the download.",
+    )
+    foundation_head: str | None = Field(
+        None, description="Head of the foundation to start from, if it has several."
+    )
+    replay: str | None = Field(
+        None,
+        description="Extended XYZ with labels of the foundation's own method (REF_energy, "
+        "REF_forces), trained along on a head of its own so that the network does not forget; "
+        "the head is taken off at the end.",
+    )
+    replay_hash: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 of that file; filled in."
+    )
+    replay_weight: float = Field(1.0, gt=0, description="Weight of one replayed frame.")
+    replay_charge: Literal[0] | None = Field(
+        None, description="0 states that replayed frames which carry no charge are neutral."
+    )
     r_max: float = Field(4.5, gt=1, description="Cutoff of one message-passing step, A.")
     hidden_irreps: str = Field("32x0e + 32x1o", description="Features of the network.")
     max_ell: int = Field(2, ge=1, description="Highest spherical harmonics.")
@@ -88,6 +118,10 @@ class TrainingSettings(Section):
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision.")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:0, ...")
+    enable_cueq: bool = Field(
+        False,
+        description="Train and search with cuequivariance's kernels: NVIDIA GPU only.",
+    )
     batch_size: int = Field(4, ge=1, description="Frames per optimiser step.")
     max_epochs: int = Field(200, ge=1, description="Passes over the training set.")
     learning_rate: float = Field(0.01, gt=0, description="Initial rate; cosine decay.")
@@ -119,6 +153,52 @@ class TrainingSettings(Section):
         "seed and learns relaxations drawn with replacement. From 2 on, energies of minima "
         "relative to the lowest carry the members' spread; 3 to 5 are sensible.",
     )
+
+    @model_validator(mode="after")
+    def _check_foundation(self) -> Self:
+        if self.foundation is None:
+            lonely = ("foundation_hash", "foundation_head", "replay")
+            given = [name for name in lonely if getattr(self, name) is not None]
+            if given:
+                raise ValueError(f"{given[0]} needs a foundation; add it, or remove {given[0]}")
+            return self
+        fields = type(self).model_fields
+        own = [n for n in ARCHITECTURE if getattr(self, n) != fields[n].default]
+        # A training that has found its foundation knows the architecture by its hash.
+        if own and self.foundation_hash is None:
+            raise ValueError(
+                f"the foundation model decides on {', '.join(own)}; remove them, or foundation"
+            )
+        if self.strategy == "delta":
+            raise ValueError(
+                "strategy 'delta' learns differences, which no foundation model has; choose "
+                "another strategy, or remove foundation"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_replay(self) -> Self:
+        if self.replay is not None:
+            if self.strategy not in ("joint", "high_only"):
+                raise ValueError("replay works with the strategies 'joint' and 'high_only'")
+            if self.charge_term == "per_charge":
+                raise ValueError("replay works with every charge_term but 'per_charge'")
+            if self.spin_embedding:
+                raise ValueError("replayed frames have no known spin; remove spin_embedding")
+        return self
+
+    @model_validator(mode="after")
+    def _check_cueq(self) -> Self:
+        if self.enable_cueq and self.device.startswith("cpu"):
+            raise ValueError(
+                "enable_cueq needs an NVIDIA GPU; set device: cuda, or remove enable_cueq"
+            )
+        if self.enable_cueq and self.charge_term in ("intensive", "per_charge"):
+            raise ValueError(
+                f"enable_cueq works with mace's own network, and charge_term "
+                f"{self.charge_term!r} has another; remove enable_cueq"
+            )
+        return self
 
 
 class LoopSettings(Section):

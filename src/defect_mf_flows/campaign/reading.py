@@ -15,6 +15,7 @@ from pymatgen.io.vasp import Poscar
 
 from defect_mf_flows.campaign.alloys import ordered_alloy
 from defect_mf_flows.campaign.checks import check_physics
+from defect_mf_flows.campaign.foundations import pinned
 from defect_mf_flows.campaign.learning import LearningSettings
 from defect_mf_flows.campaign.section import Section
 from defect_mf_flows.campaign.sections import Campaign, section_of
@@ -49,6 +50,7 @@ def load_campaign(path: Path) -> tuple[Campaign, Structure]:
         campaign = Campaign.model_validate(content)
     except ValidationError as error:
         raise CampaignError(_explain(path, error)) from None
+    campaign = campaign.model_copy(update={"training": pinned(path, campaign.training)})
     structure = read_host(path, campaign)
     if not structure.is_ordered:
         campaign, structure = _ordered(path, campaign, structure)
@@ -67,9 +69,10 @@ def load_learning(path: Path) -> LearningSettings:
     """
     content = _read_mapping(path, "settings", "see docs/learning.md")
     try:
-        return LearningSettings.model_validate(content)
+        settings = LearningSettings.model_validate(content)
     except ValidationError as error:
         raise CampaignError(_explain(path, error, LearningSettings)) from None
+    return settings.model_copy(update={"training": pinned(path, settings.training)})
 
 
 def _read_mapping(path: Path, kind: str, help_: str) -> dict[str, Any]:

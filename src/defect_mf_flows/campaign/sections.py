@@ -197,6 +197,9 @@ class SearchSettings(Section):
     )
     batch: int = Field(12, ge=1, description="Relaxations per job.")
     trajectories: bool = Field(False, description="Keep every step of every relaxation.")
+    dtype: Literal["float32", "float64"] | None = Field(
+        None, description="Precision of the relaxations; null: that of the training."
+    )
 
 
 class MatchSettings(Section):
@@ -225,6 +228,12 @@ class VerifySettings(Section):
     """High-fidelity verification of the lowest minima."""
 
     minima: int = Field(2, ge=1, description="Lowest model minima to verify per charge.")
+    uncertain: int = Field(
+        2,
+        ge=0,
+        description="Further minima per charge to verify, at most, that lie within the committee's "
+        "spread of the lowest; without a committee none.",
+    )
     max_local_rmsd: float = Field(
         0.1, gt=0, description="Largest local RMSD of a confirmed ground state, A."
     )

@@ -8,6 +8,7 @@ from defect_mf_flows.cli import (  # noqa: F401  (they register their commands)
     levels,
     local,
     query,
+    reporting,
     site,
     site_setup,
     web,

@@ -74,6 +74,52 @@ def active(quick: bool, out: Path, pool: Path | None, workers: int | None) -> No
     _run("active", quick, out, pool, workers)
 
 
+@benchmark.command()
+@_options
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME[=PATH]",
+    help="Foundation model, with a local file where it takes one; repeatable. [default: all]",
+)
+@click.option(
+    "--campaign",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Compare with the verified ground states of this campaign, finished in --folder.",
+)
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Of the campaign.")
+@refusing
+def foundation(
+    quick: bool,
+    out: Path,
+    pool: Path | None,
+    workers: int | None,
+    models: tuple[str, ...],
+    campaign: Path | None,
+    folder: Path | None,
+) -> None:
+    """Compare ground states of foundation models with known ones, charge by charge.
+
+    Runs what is installed and says why the others are not run. Finished relaxations are kept:
+    run it again in another environment for models that cannot be installed beside each other.
+    """
+    from defect_mf_flows.benchmark.running import run_foundation
+
+    logging.getLogger("defect_mf_flows.benchmark").setLevel(logging.INFO)
+    page = run_foundation(
+        list(models),
+        quick=quick,
+        out=out,
+        folder=pool,
+        workers=workers,
+        campaign=campaign,
+        finished=folder,
+    )
+    click.echo(page.read_text())
+    click.echo(f"page  {page}")
+
+
 def _run(name: str, quick: bool, out: Path, folder: Path | None, workers: int | None) -> None:
     from defect_mf_flows.benchmark.running import run_benchmark
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,53 @@ _OUT = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--mu", multiple=True, metavar="EL=EV", help="Chemical potential, eV per atom.")
 @click.option(
-    "--options", "options_file", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    "--options",
+    "options_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="YAML file with dielectric, vbm, gap, correction, mu; options given here count more.",
-)  # fmt: skip
+)
+@click.option(
+    "--concentrations",
+    is_flag=True,
+    help="Also the equilibrium Fermi level and concentrations; needs --mu and --dos or --masses.",
+)
+@click.option(
+    "--dos",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="vasprun.xml of a static run of the host, dense k-points.",
+)
+@click.option(
+    "--masses",
+    type=float,
+    nargs=2,
+    metavar="ME MH",
+    help="Instead of --dos: effective masses of electrons and holes, for parabolic bands.",
+)
+@click.option(
+    "--temperature",
+    multiple=True,
+    type=click.FloatRange(min=1, max=5000),
+    metavar="K",
+    help="Temperature; may be given repeatedly. [default: 300]",
+)
+@click.option(
+    "--frozen-from",
+    type=click.FloatRange(min=1, max=5000),
+    metavar="K",
+    help="Defects equilibrate at this temperature, only their charges at --temperature.",
+)
+@click.option(
+    "--dopant",
+    type=float,
+    default=0.0,
+    metavar="CM-3",
+    help="Fixed charge of a dopant; donors positive.",
+)
 @click.option("--json", "json_file", type=_OUT, help="Write everything, '-' for the terminal.")
 @click.option("--csv", "csv_file", type=_OUT, help="Write the levels.")
-@click.option("--figure", type=_OUT, help="Formation-energy diagram (.png, .svg, .pdf).")
+@click.option(
+    "--figure", type=_OUT, help="Formation-energy diagram (.png, .svg, .pdf)."
+)  # fmt: skip
 @refusing
 def levels(
     folder: Path | None,
@@ -50,20 +92,36 @@ def levels(
     json_file: Path | None,
     csv_file: Path | None,
     figure: Path | None,
+    concentrations: bool,
+    dos: Path | None,
+    masses: tuple[float, float] | None,
+    temperature: tuple[float, ...],
+    frozen_from: float | None,
+    dopant: float,
     **given: Any,
 ) -> None:
     """Transition levels with finite-size corrections from imported calculations.
 
     The lowest minimum of every charge counts. eFNV takes the core potentials from the OUTCARs
     of host and defects; what it finds is kept in the store and not computed again.
+
+    With --concentrations doped solves for charge neutrality between defects and bands.
     """
     from defect_mf_flows.cli.query import open_results
     from defect_mf_flows.report.level_tables import levels_csv, print_levels
     from defect_mf_flows.results import Records
+    from defect_mf_flows.results.concentrations import ConcentrationOptions
     from defect_mf_flows.results.level_options import read_options
     from defect_mf_flows.results.levels import imported_levels
 
     options = read_options(options_file, given)
+    if concentrations:
+        asked = ConcentrationOptions(temperature or (300.0,), frozen_from, dopant, dos, masses)
+        options = replace(options, concentrations=asked)
+    elif dos or masses or temperature or frozen_from or dopant:
+        raise click.UsageError(
+            "--dos, --masses, --temperature, --frozen-from and --dopant go with --concentrations."
+        )
     if folder is None and site is None:
         folder = Path("imported")
     with open_results(folder.resolve() if folder else None, site) as store:

@@ -107,22 +107,6 @@ def results(campaign: Path, folder: Path | None, site: Path | None, as_json: boo
 
 
 @main.command()
-@CAMPAIGN
-@FOLDER
-@SITE
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="HTML file to write."
-)
-@refusing
-def report(campaign: Path, folder: Path | None, site: Path | None, output: Path | None) -> None:
-    """Write the HTML report of a finished campaign; it opens from disk."""
-    from defect_mf_flows.report.html import write_report
-
-    where = place(campaign, folder, site)
-    click.echo(write_report(where.results(), output or where.report_path()))
-
-
-@main.command()
 @refusing
 def doctor() -> None:
     """Check what this machine can do: engines, learning, mongod, cores, disk."""

@@ -34,6 +34,9 @@ class Place(Protocol):
     def report_path(self) -> Path:
         """Where its report is written by default."""
 
+    def fireworks(self) -> bool:
+        """Whether its jobs ran through FireWorks."""
+
 
 @dataclass(frozen=True)
 class LocalPlace:
@@ -72,6 +75,12 @@ class LocalPlace:
         from defect_mf_flows.local.campaign import campaign_folder
 
         return campaign_folder(self.campaign, self.folder) / "report.html"
+
+    def fireworks(self) -> bool:
+        """Whether its jobs ran through FireWorks: not those of ``run --serial``."""
+        from defect_mf_flows.local.campaign import campaign_folder, ran_serially
+
+        return not ran_serially(campaign_folder(self.campaign, self.folder))
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,10 @@ class SitePlace:
         """Where its report is written by default: here, named after the hash."""
         _, entry = self.find()
         return Path(f"report-{entry.key[:16]}.html").resolve()
+
+    def fireworks(self) -> bool:
+        """Whether its jobs ran through FireWorks: on a site all do."""
+        return True
 
 
 @contextmanager

@@ -292,6 +292,10 @@ def _card(items: list[Labelled], dataset: Dataset, leaks: LeakCheck) -> DatasetC
         )
     if leaks.near and dataset.split_by != "frame":
         warnings.append(f"{leaks.near} held-out geometries have a near copy in training.")
+    kept = {e.frame.content_hash for e in dataset.entries}
+    without = sum(i.frame.forces is None and i.frame.content_hash in kept for i in items)
+    if without:
+        warnings.append(f"{without} labels have no forces: of them the energy alone is learned.")
     sides = {e.split for e in dataset.entries}
     warnings += [
         f"no label is on the side {side.value!r}: too few relaxations per charge."

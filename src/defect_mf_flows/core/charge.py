@@ -25,6 +25,7 @@ import numpy as np
 from ase import Atoms
 from pymatgen.core import Lattice, Structure
 
+from defect_mf_flows.core.labels import ENERGY, FORCES, NO_FORCES, STRESS, forces_of
 from defect_mf_flows.errors import ChargeError, FidelityError
 from defect_mf_flows.schemas.frame import Frame, Lineage
 
@@ -32,9 +33,6 @@ TOTAL_CHARGE = "total_charge"
 CHARGE = "charge"
 SPIN = "spin"
 FIDELITY = "fidelity"
-ENERGY = "REF_energy"
-FORCES = "REF_forces"
-STRESS = "REF_stress"
 WEIGHT = "config_weight"
 
 # Every charged defect differs from the sum of its oxidation states; that is no news here.
@@ -270,7 +268,10 @@ def frame_to_atoms(frame: Frame) -> Atoms:
     atoms = to_atoms(frame.structure, spin=frame.spin)
     atoms.info[FIDELITY] = frame.fidelity
     atoms.info[ENERGY] = frame.energy
-    atoms.arrays[FORCES] = np.asarray(frame.forces, dtype=float)
+    if frame.forces is None:
+        atoms.info[NO_FORCES] = True
+    else:
+        atoms.arrays[FORCES] = np.asarray(frame.forces, dtype=float)
     if frame.stress is not None:
         atoms.info[STRESS] = np.asarray(frame.stress, dtype=float)
     for key, value in frame.lineage.model_dump(exclude={"schema_version", CHARGE}).items():
@@ -324,6 +325,8 @@ def atoms_to_frame(atoms: Atoms) -> Frame:
     ------
     ChargeError, FidelityError
         If charge or fidelity are missing.
+    DatasetError
+        If forces are missing and nothing says that the method has none.
     """
     charge = atoms_charge(atoms)
     spin = atoms.info.get(SPIN)
@@ -333,7 +336,7 @@ def atoms_to_frame(atoms: Atoms) -> Frame:
         spin=None if spin is None else int(spin),
         fidelity=atoms_fidelity(atoms),
         energy=float(atoms.info[ENERGY]),
-        forces=atoms.arrays[FORCES],
+        forces=forces_of(atoms, where=f"atoms {atoms.get_chemical_formula()}"),
         stress=atoms.info.get(STRESS),
         lineage=Lineage(
             defect=str(atoms.info.get("lineage_defect", "")) or None,
@@ -404,6 +407,7 @@ __all__ = [
     "FIDELITY",
     "FORCES",
     "MACE_INFO_KEYS",
+    "NO_FORCES",
     "SPIN",
     "STRESS",
     "TOTAL_CHARGE",

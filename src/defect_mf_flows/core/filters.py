@@ -152,6 +152,8 @@ def _problem(
     approach = closest_approach(frame.structure)
     if approach < settings.min_distance:
         return FailureReason.ATOMS_TOO_CLOSE, f"bond at {approach:.2f} of the covalent radii"
+    if frame.forces is None:
+        return None
     force = float(np.linalg.norm(frame.forces, axis=1).max())
     if force > settings.max_force:
         return FailureReason.EXPLODED, f"force of {force:.0f} eV/A"

@@ -103,7 +103,7 @@ def with_spread(
     -------
     list of Minimum
         ``spread`` is that of the energy above the lowest minimum, hence 0 for the lowest;
-        None where a member's energy is missing.
+        None where a member's energy is missing. ``members`` keeps their energies.
     """
     zero = members.get(minima[0].starts[0]) if minima else None
     if not zero:
@@ -113,6 +113,6 @@ def with_spread(
         own = members.get(minimum.starts[0])
         if own:
             spread = float(relative_spread(np.array([own]).T, np.array(zero))[0])
-            minimum = minimum.model_copy(update={"spread": scale * spread})
+            minimum = minimum.model_copy(update={"spread": scale * spread, "members": own})
         found.append(minimum)
     return found

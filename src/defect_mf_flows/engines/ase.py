@@ -54,8 +54,9 @@ class Track:
 
     @property
     def largest_force(self) -> float:
-        """Largest force on an atom in the last frame, eV/Angstrom."""
-        return float(np.linalg.norm(self.frames[-1].forces, axis=1).max())
+        """Largest force on an atom in the last frame, eV/Angstrom; 0 if the method has none."""
+        forces = self.frames[-1].forces
+        return 0.0 if forces is None else float(np.linalg.norm(forces, axis=1).max())
 
     @property
     def seconds(self) -> float:
@@ -244,7 +245,8 @@ class AseReferenceMaker(ReferenceMaker):
             if np.shape(step.positions) != atoms.positions.shape:
                 raise CheckpointError(f"step {number} has another number of atoms.")
             there.positions = step.positions
-            self._add(there, start, uuid, track, step.energy, np.asarray(step.forces))
+            forces = None if step.forces is None else np.asarray(step.forces)
+            self._add(there, start, uuid, track, step.energy, forces)
             if track.frames[-1].content_hash != step.content_hash:
                 raise CheckpointError(
                     f"step {number}: geometry, labels, charge {start.charge:+d} or fidelity "
@@ -293,9 +295,10 @@ class AseReferenceMaker(ReferenceMaker):
     def _observe(
         self, atoms: Atoms, start: StartStructure, uuid: str, track: Track, checkpoint: Checkpoint
     ) -> None:
-        energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
+        energy = float(atoms.get_potential_energy())
+        forces = atoms.get_forces() if self._has_forces(atoms) else None
         track.calls += 1
-        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        if not (np.isfinite(energy) and (forces is None or np.isfinite(forces).all())):
             track.failure = (FailureReason.NOT_FINITE, f"energy {energy} at step {track.calls}")
             return
         self._add(atoms, start, uuid, track, energy, forces)
@@ -314,6 +317,17 @@ class AseReferenceMaker(ReferenceMaker):
             )
         )
 
+    def _has_forces(self, atoms: Atoms) -> bool:
+        """Whether the method has forces; without them a cell cannot be relaxed."""
+        if "forces" in getattr(atoms.calc, "implemented_properties", ["forces"]):
+            return True
+        if self.kind is CalculationKind.RELAX:
+            raise EngineError(
+                f"{self.name}: {type(atoms.calc).__name__} has no forces and cannot relax; let "
+                f"another fidelity relax, and use {self.fidelity!r} for single points."
+            )
+        return False
+
     def _add(
         self,
         atoms: Atoms,
@@ -321,7 +335,7 @@ class AseReferenceMaker(ReferenceMaker):
         uuid: str,
         track: Track,
         energy: float,
-        forces: np.ndarray,
+        forces: np.ndarray | None,
     ) -> None:
         """Make a frame of one evaluation and see whether the cell still holds together."""
         frame = Frame(

@@ -52,7 +52,7 @@ class StoredStep(_Line):
     energy
         eV per cell.
     forces
-        Shape (n_atoms, 3), eV/Angstrom.
+        Shape (n_atoms, 3), eV/Angstrom, or None where the method has none.
     seconds
         Wall time of the calculation up to this step, over all its processes.
     band_edges
@@ -65,7 +65,7 @@ class StoredStep(_Line):
 
     positions: Matrix
     energy: float
-    forces: Matrix
+    forces: Matrix | None
     seconds: float
     band_edges: BandEdges | None = None
     notes: list[str] = Field(default_factory=list)

@@ -162,7 +162,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _has_relaxed(found: Calculation, settings: FidelitySettings) -> bool:
     """Whether it ended, at forces that the campaign accepts."""
-    if not found.frames or found.failure is not None:
+    if not found.frames or found.failure is not None or found.frames[-1].forces is None:
         return False
     largest = float(np.linalg.norm(found.frames[-1].forces, axis=1).max())
     return largest <= settings.fmax * 1.001 + 1e-4 and found.frames[0].lineage.step == 0
@@ -214,7 +214,7 @@ def _reordered(frame: Frame, order: list[int]) -> Frame:
         spin=frame.spin,
         fidelity=frame.fidelity,
         energy=frame.energy,
-        forces=np.array(frame.forces)[order],
+        forces=None if frame.forces is None else np.array(frame.forces)[order],
         stress=frame.stress,
         lineage=frame.lineage,
     )

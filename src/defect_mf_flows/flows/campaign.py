@@ -112,6 +112,7 @@ class CampaignMaker(Maker):
                     frames=c.frames,
                     defects=c.defects,
                     verified=c.verification.minima,
+                    uncertain=c.verification.uncertain,
                 ),
                 loop=c.loop,
             ),

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from defect_mf_flows.core.charge import CHARGE, ENERGY, FORCES, SPIN, STRESS, TOTAL_CHARGE
+from defect_mf_flows.core.charge import (
+    CHARGE,
+    ENERGY,
+    FORCES,
+    NO_FORCES,
+    SPIN,
+    STRESS,
+    TOTAL_CHARGE,
+)
 from defect_mf_flows.engines.vasp.outcar import RawStep
 from defect_mf_flows.errors import ImportingError
 from defect_mf_flows.importing.reading import Reading
@@ -152,8 +160,13 @@ def _reading(
         fidelity=str(told["fidelity"]) if told.get("fidelity") else None,
         defect=str(defect) if defect else None,
         settings={"told": {k: _plain(v) for k, v in told.items() if _is_plain(v)}},
-        notes=list(told.get("notes", [])),
+        notes=[*told.get("notes", []), *_without_forces(steps)],
     )
+
+
+def _without_forces(steps: list[RawStep]) -> list[str]:
+    count = sum(step.forces is None for step in steps)
+    return [f"{count} steps of a method without forces: energies alone"] if count else []
 
 
 def _charge(told: dict[str, Any], where: str) -> int | None:
@@ -174,12 +187,15 @@ def _step(atoms: Atoms, told: dict[str, Any], where: str) -> RawStep:
     results = atoms.calc.results if atoms.calc is not None else {}
     energy = told.get(ENERGY, results.get("energy"))
     forces = atoms.arrays.get(FORCES, results.get("forces"))
-    if energy is None or forces is None:
+    said = bool(told.get(NO_FORCES, False))
+    if energy is None or (forces is None and not said):
         missing = "energy" if energy is None else "forces"
         raise ImportingError(
             f"{where}: no {missing}; they are read from {ENERGY} and {FORCES}, or from energy and "
-            "forces as ASE writes them."
+            f"forces as ASE writes them. A method without forces says so: {NO_FORCES} = True."
         )
+    if forces is not None and said:
+        raise ImportingError(f"{where}: has forces, and {NO_FORCES} says that it has none.")
     stress = told.get(STRESS)
     if stress is None and results.get("stress") is not None:
         stress = atoms.get_stress(voigt=False)
@@ -187,7 +203,7 @@ def _step(atoms: Atoms, told: dict[str, Any], where: str) -> RawStep:
         cell=np.array(atoms.cell.array),
         positions=np.array(atoms.positions),
         energy=float(energy),
-        forces=np.array(forces, dtype=float),
+        forces=None if forces is None else np.array(forces, dtype=float),
         stress=None if stress is None else np.array(stress, dtype=float).reshape(3, 3),
         scf_converged=bool(told.get("scf_converged", True)),
     )

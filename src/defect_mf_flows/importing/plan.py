@@ -273,7 +273,8 @@ def row_of(reading: Reading) -> Row:
 
 def _digest(symbols: list[str], step: Any) -> bytes:
     content = hashlib.blake2b(" ".join(symbols).encode(), digest_size=16)
-    for values, decimals in ((step.cell, 5), (step.positions, 5), (step.forces, 5)):
+    arrays = [step.cell, step.positions] + ([] if step.forces is None else [step.forces])
+    for values, decimals in ((values, 5) for values in arrays):
         content.update((np.round(values, decimals) + 0.0).tobytes())
     content.update(f"{step.energy:.6f}".encode())
     return content.digest()

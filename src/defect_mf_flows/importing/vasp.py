@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from defect_mf_flows.core.charge import whole_charge
-from defect_mf_flows.engines.vasp.outcar import Outcar, RunHead
-from defect_mf_flows.engines.vasp.vasprun import VasprunXml
+from defect_mf_flows.engines.vasp.method import accuracy_of, imposed_moment, method_of
+from defect_mf_flows.engines.vasp.outcar import RunHead
+from defect_mf_flows.engines.vasp.runs import Run, completed, read_outcar, read_vasprun
 from defect_mf_flows.errors import ImportingError
 from defect_mf_flows.importing.reading import Reading
 from defect_mf_flows.importing.walk import Kind, Source
 from defect_mf_flows.schemas.calculation import BandEdges
 
-#: LEXCH as a number, which VASP prints where GGA was not set.
-_LEXCH = {"8": "PE", "9": "RP", "14": "PS", "7": "91", "40": "RE", "41": "B3", "2": "CA", "1": "CA"}
 _RELAXING = ("1", "2", "3")
 _OTHER_MOTION = {"0": "molecular dynamics", "5": "finite differences", "6": "finite differences"}
 
@@ -48,10 +45,8 @@ def read_vasp(source: Source) -> Reading:
 
 
 def _read(source: Source) -> Reading:
-    file: Any = (Outcar if source.kind is Kind.OUTCAR else VasprunXml)(source.path)
-    steps = list(file.steps())
-    head: RunHead = file.head
-    name = source.path
+    run = (read_outcar if source.kind is Kind.OUTCAR else read_vasprun)(source.path)
+    head, steps, name = run.head, run.steps, source.path
     if not head.version and not steps:
         why = f" ({head.broken})" if head.broken else ""
         raise ImportingError(f"{name}: is no {source.kind} of VASP{why}; leave it out.")
@@ -64,7 +59,13 @@ def _read(source: Source) -> Reading:
             f"{name}: the header tells {len(head.species)} atoms, the steps have "
             f"{len(steps[0].positions)}; the file was altered or put together."
         )
-    tags = head.tags
+    if source.other is not None:
+        run = completed(run, source.other.path)
+    return _reading(source, run)
+
+
+def _reading(source: Source, run: Run) -> Reading:
+    head, steps, tags = run.head, run.steps, run.head.tags
     relaxation = tags.get("IBRION") in _RELAXING and tags.get("NSW", "0") != "0"
     found = Reading(
         source=source,
@@ -75,11 +76,11 @@ def _read(source: Source) -> Reading:
         symbols=head.species,
         steps=steps,
         nelect=head.nelect,
-        charge=_charge(head, name),
-        zval=dict(zip(_elements(head), head.zval, strict=False)),
-        spin=_spin(tags),
-        method=_method(head),
-        accuracy=_accuracy(tags),
+        charge=run.charge,
+        zval=dict(zip(head.elements, head.zval, strict=False)),
+        spin=imposed_moment(tags),
+        method=method_of(tags, head.elements) | _potcars(head),
+        accuracy=accuracy_of(tags),
         kpoints=_kpoints(head),
         relaxation=relaxation,
         relaxed=relaxation and (head.relaxed or _small_forces(tags, steps[-1])),
@@ -87,6 +88,7 @@ def _read(source: Source) -> Reading:
         magnetization=head.magnetization,
         seconds=head.seconds,
         settings={"tags": dict(sorted(tags.items())), "potcars": head.titles},
+        notes=list(run.notes),
     )
     if not head.ended:
         found.notes.append(f"cut off after {len(steps)} complete ionic steps{_cut(head)}")
@@ -99,73 +101,9 @@ def _cut(head: RunHead) -> str:
     return f" ({head.broken})" if head.broken else ""
 
 
-def _elements(head: RunHead) -> list[str]:
-    return head.symbols or [title.split()[1].partition("_")[0] for title in head.titles]
-
-
-def _charge(head: RunHead, name: Path) -> int | None:
-    if head.valence is None or head.nelect is None:
-        return None
-    return whole_charge(round(head.valence - head.nelect, 4), where=str(name))
-
-
-def _spin(tags: dict[str, str]) -> int | None:
-    imposed = float(tags.get("NUPDOWN", "-1"))
-    return int(imposed) if imposed >= 0 and tags.get("ISPIN") == "2" else None
-
-
-def _true(text: str) -> bool:
-    return text.strip(". ").upper().startswith("T")
-
-
-def _method(head: RunHead) -> dict[str, Any]:
-    """Settings that make a label what it is."""
-    tags = head.tags
-    given = tags.get("GGA", "--").upper()
-    functional = given if given != "--" else _LEXCH.get(tags.get("LEXCH", ""), tags.get("LEXCH"))
-    hybrid = _true(tags.get("LHFCALC", "F"))
-    found: dict[str, Any] = {
-        "GGA": functional,
-        "METAGGA": tags.get("METAGGA", "--").upper(),
-        "LHFCALC": hybrid,
-        "ENCUT": float(tags["ENCUT"]) if tags.get("ENCUT") else None,
-        "PREC": tags.get("PREC", "normal").lower()[:3],
-        "LASPH": _true(tags.get("LASPH", "F")),
-        "IVDW": tags.get("IVDW", "0"),
-        "LSORBIT": _true(tags.get("LSORBIT", "F")),
-        "LDAU": _true(tags.get("LDAU", "F")),
-    }
-    if hybrid:
-        found["AEXX"] = float(tags.get("AEXX", "0.25"))
-        found["HFSCREEN"] = float(tags.get("HFSCREEN", "0"))
-    if found["LDAU"]:
-        found |= _hubbard(head)
-    for element, title in zip(_elements(head), head.titles, strict=False):
-        found[f"POTCAR {element}"] = title
-    return found
-
-
-def _hubbard(head: RunHead) -> dict[str, Any]:
-    found = {}
-    for tag in ("LDAUL", "LDAUU", "LDAUJ"):
-        values = head.tags.get(tag, "").split()
-        for element, value in zip(_elements(head), values, strict=False):
-            found[f"{tag} {element}"] = float(value)
-    return found
-
-
-def _accuracy(tags: dict[str, str]) -> dict[str, Any]:
-    """Settings of the numerics, which may differ a little on purpose."""
-    grids = [tags.get(f"NKRED{axis}", tags.get("NKRED", "1")) for axis in "XYZ"]
-    return {
-        "NKRED": "x".join(grids),
-        "PRECFOCK": tags.get("PRECFOCK", "normal").lower()[:4],
-        "LREAL": tags.get("LREAL", "F").upper()[:1],
-        "ADDGRID": _true(tags.get("ADDGRID", "F")),
-        "ISMEAR": int(tags.get("ISMEAR", "1")),
-        "SIGMA": float(tags.get("SIGMA", "0.2")),
-        "ISPIN": int(tags.get("ISPIN", "1")),
-    }
+def _potcars(head: RunHead) -> dict[str, str]:
+    pairs = zip(head.elements, head.titles, strict=False)
+    return {f"POTCAR {element}": title for element, title in pairs}
 
 
 def _kpoints(head: RunHead) -> str:
@@ -202,41 +140,5 @@ def band_edges(source: Source) -> BandEdges | None:
     BandEdges or None
         None where the file does not tell, or the occupations leave no gap.
     """
-    if source.kind is Kind.OUTCAR:
-        return _outcar_edges(source.path)
-    from pymatgen.io.vasp.outputs import Vasprun
-
-    try:
-        read = Vasprun(source.path, parse_dos=False, parse_potcar_file=False)
-    except Exception:  # pymatgen raises whatever the missing part made it raise
-        return None
-    properties: Any = read.eigenvalue_band_properties
-    gap, cbm, vbm, _ = properties
-    return BandEdges(vbm=float(vbm), cbm=float(cbm)) if gap > 0 else None
-
-
-def _outcar_edges(path: Path) -> BandEdges | None:
-    """Highest occupied and lowest empty level of the last table of eigenvalues."""
-    from monty.io import zopen
-
-    vbm, cbm = float("-inf"), float("inf")
-    table = False
-    with zopen(path, "rb") as lines:
-        for line in lines:
-            if b"E-fermi" in line:
-                vbm, cbm = float("-inf"), float("inf")
-            elif b"band No." in line:
-                table, full = True, None
-            elif table:
-                words = line.split()
-                if len(words) != 3 or not words[0].isdigit():
-                    table = False
-                    continue
-                energy, occupation = float(words[1]), float(words[2])
-                # One for each channel of a polarised run, two for an unpolarised one.
-                full = occupation if full is None else full
-                if occupation > 0.5 * full:
-                    vbm = max(vbm, energy)
-                else:
-                    cbm = min(cbm, energy)
-    return BandEdges(vbm=vbm, cbm=cbm) if float("-inf") < vbm < cbm < float("inf") else None
+    run = (read_outcar if source.kind is Kind.OUTCAR else read_vasprun)(source.path)
+    return run.edges

@@ -12,6 +12,7 @@ from defect_mf_flows.campaign import DefectSettings, FrameSettings, LoopSettings
 from defect_mf_flows.core.acquisition import PLACES, Query, between, choose
 from defect_mf_flows.core.charge import with_spin
 from defect_mf_flows.core.filters import closest_approach
+from defect_mf_flows.core.ranking import worth_verifying
 from defect_mf_flows.core.uncertainty import relative_spread
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import (
@@ -48,8 +49,9 @@ class AcquireMaker(Maker):
         Limit on close contacts.
     defects
         Spins.
-    verified
-        Lowest minima per charge that verification relaxes anyway.
+    verified, uncertain
+        Minima per charge that verification relaxes anyway: the lowest, and further ones
+        within the committee's spread.
     """
 
     name: str = "acquire labels"
@@ -58,6 +60,7 @@ class AcquireMaker(Maker):
     frames: FrameSettings = field(default_factory=FrameSettings)
     defects: DefectSettings = field(default_factory=DefectSettings)
     verified: int = 1
+    uncertain: int = 0
 
     @job(config=WITH_STORE)
     def make(self, model_uuid: str, searches_uuid: str, state: LoopState) -> Response:
@@ -122,10 +125,11 @@ class AcquireMaker(Maker):
         if not search.minima or not model.members:
             return []
         spin = self.defects.spin_of(search.defect, search.charge)
+        relaxed = worth_verifying(search.minima, certain=self.verified, uncertain=self.uncertain)
         named: list[tuple[str, str, Structure]] = [
             ("minimum", f"minimum{rank}", minimum.structure)
             for rank, minimum in enumerate(search.minima)
-            if rank >= self.verified
+            if rank not in relaxed
         ]
         for i, j in combinations(range(min(CONNECTED, len(search.minima))), 2):
             images = between(search.minima[i].structure, search.minima[j].structure)

@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from defect_mf_flows.campaign import Campaign
 from defect_mf_flows.core.corrections import point_charge
 from defect_mf_flows.core.formation import negative_u
+from defect_mf_flows.core.level_uncertainty import level_uncertainty
 from defect_mf_flows.core.levels import Level, transition_levels
+from defect_mf_flows.core.ranking import member_energies
+from defect_mf_flows.core.starts import derived_seed
 from defect_mf_flows.schemas.calculation import BandEdges, Calculation
 from defect_mf_flows.schemas.defect import Defect, DefectSet
-from defect_mf_flows.schemas.levels import Correction
+from defect_mf_flows.schemas.levels import Correction, LevelUncertainty
+from defect_mf_flows.schemas.model import Calibration
 from defect_mf_flows.schemas.results import (
     FormationEnergies,
     GroundState,
     SkippedCharge,
     TransitionLevel,
 )
-from defect_mf_flows.schemas.search import Exploration
+from defect_mf_flows.schemas.search import Exploration, SearchSet, VerificationSet
 
 UNCORRECTED = "none (uncorrected for the finite cell)"
 POINT_CHARGE = (
@@ -128,6 +132,54 @@ class CampaignLevels:
             for of in self.formation()
             for item in negative_u(of.defect, dict(zip(of.charges, of.energies, strict=True)))
         ]
+
+    def uncertainty(
+        self, searches: SearchSet, verdicts: VerificationSet, calibration: Calibration | None
+    ) -> list[LevelUncertainty]:
+        """What the committee says of the levels and of their order.
+
+        Parameters
+        ----------
+        searches, verdicts
+            Of the last round.
+        calibration
+            Of its committee.
+
+        Returns
+        -------
+        list of LevelUncertainty
+            Per defect, of the model's levels and of the verified ones; empty without a committee
+            or band edges.
+        """
+        edges = self.band_edges(self.campaign.roles.high)
+        if edges is None:
+            return []
+        scale = 1.0 if calibration is None else calibration.absolute_scale or calibration.scale
+        shift = {(c.defect, c.charge): c.energy for c in self.corrections()}
+        found = []
+        for defect in self.defects.defects:
+            judged = {v.charge: v for v in verdicts.verifications if v.defect == defect.name}
+            for source in ("model", "hf"):
+                charges = {}
+                for ground in (g for g in self.grounds if g.defect == defect.name):
+                    energies = member_energies(
+                        searches.get(defect.name, ground.charge),
+                        judged[ground.charge] if source == "hf" else None,
+                        shift=shift.get((defect.name, ground.charge), 0.0),
+                    )
+                    if energies is not None:
+                        charges[ground.charge] = energies
+                told = level_uncertainty(
+                    defect.name,
+                    source,
+                    charges,
+                    vbm=edges.vbm,
+                    gap=edges.gap,
+                    scale=scale,
+                    seed=derived_seed(self.campaign.seed, f"levels of {defect.name}"),
+                )
+                found += [] if told is None else [told]
+        return found
 
     def _fidelity(self, source: str) -> str:
         return self.campaign.roles.low if source == "low" else self.campaign.roles.high

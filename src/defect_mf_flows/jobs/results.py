@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import Campaign, campaign_hash
+from defect_mf_flows.core.fate import fate_of
 from defect_mf_flows.core.matching import (
     deviation,
     shortest_bonds,
     symmetric_deviation,
 )
+from defect_mf_flows.core.ranking import found_minima
 from defect_mf_flows.core.starts import derived_seed, nearest_neighbours
 from defect_mf_flows.core.verdicts import own_basin_energy
 from defect_mf_flows.errors import ResultsError
@@ -32,6 +34,7 @@ from defect_mf_flows.schemas.defect import Defect, DefectSet
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.results import (
+    FoundMinimum,
     GroundState,
     PesPoint,
     Results,
@@ -46,6 +49,8 @@ from defect_mf_flows.schemas.search import (
 )
 
 PACKAGES = ("defect-mf-flows", "jobflow", "mace-torch", "torch", "doped", "shakenbreak", "ase")
+#: Parts of a campaign file that results hold elsewhere, or that may be large.
+UNLISTED = ("name", "disclaimer", "seed", "reuse", "host", "fidelities", "roles", "starts")
 
 
 @dataclass
@@ -64,7 +69,7 @@ class ResultsMaker(Maker):
     campaign: Campaign | None = None
 
     @job(
-        data=["parity", "structure", "pes", "failures"],
+        data=["parity", "structure", "pes", "failures", "ranked_minima"],
         config=WITH_STORE,
         output_schema=Results,
     )
@@ -168,6 +173,8 @@ class Gathering:
             best_epoch=self.model.best_epoch,
             calibration=self.model.calibration,
             acquired=self.state.acquired,
+            ranked_minima=self._minima(),
+            uncertainty=levels.uncertainty(self.searches, self.verdicts, self.model.calibration),
             rounds=self.state.rounds,
             counts=self._counts(),
             failures=[*self._failures(), *lost],
@@ -178,7 +185,8 @@ class Gathering:
                 "picks": derived_seed(c.seed, "picks"),
                 "training": self.model.seed,
             },
-            versions=_versions(),
+            versions=_versions() | _engine_versions([*self.low, *self.labels]),
+            settings=c.model_dump(mode="json", exclude=set(UNLISTED)),
         )
 
     # -- ground states -------------------------------------------------------------------
@@ -223,7 +231,22 @@ class Gathering:
             low_deviation=low.deviation if low else None,
             shortest_bonds=_shortest(defect, {"verified": best, "low": low}),
             structure=best.relaxed,
+            fate=fate_of(best.relaxed, defect, self.defects.host.supercell)[0],
         )
+
+    def _minima(self) -> list[FoundMinimum]:
+        """Minima of the last search, ranked."""
+        calibration = self.model.calibration
+        return [
+            minimum
+            for v in self.verdicts.verifications
+            for minimum in found_minima(
+                self.searches.get(v.defect, v.charge),
+                v,
+                scale=1.0 if calibration is None else calibration.scale,
+                seed=derived_seed(self.campaign.seed, f"ranks of {v.defect} {v.charge:+d}"),
+            )
+        ]
 
     # -- accounts ------------------------------------------------------------------------
 
@@ -347,6 +370,12 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return versions
+
+
+def _engine_versions(done: list[Calculation]) -> dict[str, str]:
+    """Versions of the reference engines, where they are known."""
+    found = {c.engine.name: c.engine.version for c in done}
+    return {name: version for name, version in found.items() if version}
 
 
 def _no_ground_state(verification: Verification) -> Failure:

@@ -195,6 +195,7 @@ def relax_batch(
         search.fmax,
         search.steps,
         device=device,
+        dtype=search.dtype,
         processes=get_settings().relax_processes,
         trajectories=search.trajectories,
     )

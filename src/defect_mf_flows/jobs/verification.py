@@ -14,6 +14,7 @@ from defect_mf_flows.core.matching import (
     soap_vectors,
 )
 from defect_mf_flows.core.minima import unique_minima
+from defect_mf_flows.core.ranking import worth_verifying
 from defect_mf_flows.core.verdicts import in_own_basin, judge, lowest, model_error
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import (
@@ -45,6 +46,8 @@ from defect_mf_flows.schemas.search import (
 @dataclass
 class VerifyMaker(Maker):
     """Relaxes the lowest model minima, and the low-fidelity ground state, at high fidelity.
+
+    A minimum within the committee's spread of the lowest may be the lowest, and is relaxed too.
 
     The first step of each relaxation is the high-fidelity single point.
 
@@ -128,16 +131,21 @@ class VerifyMaker(Maker):
         known: list[Candidate],
     ) -> list[Candidate]:
         found = searches.get(defect, charge)
+        ranks = worth_verifying(
+            found.minima,
+            certain=self.verification.minima,
+            uncertain=self.verification.uncertain,
+        )
         chosen = [
             Candidate(
                 origin="model",
                 round=number,
                 rank=rank,
-                start=minimum.starts[0],
-                energy_model=minimum.energy,
-                structure=minimum.structure,
+                start=found.minima[rank].starts[0],
+                energy_model=found.minima[rank].energy,
+                structure=found.minima[rank].structure,
             )
-            for rank, minimum in enumerate(found.minima[: self.verification.minima])
+            for rank in ranks
         ]
         low = exploration.get(defect, charge).minima
         if low and not any(c.origin == "low" for c in known):

@@ -37,6 +37,7 @@ def relax_batched(
     limits: Limits,
     *,
     device: str,
+    dtype: str | None = None,
     report: Callable[[int], None] = lambda done: None,
     memory: float | None = None,
 ) -> list[Relaxed]:
@@ -52,6 +53,8 @@ def relax_batched(
         When to end.
     device
         torch device.
+    dtype
+        Precision; None: the model's.
     report
         Called with the number of structures done.
     memory
@@ -69,7 +72,7 @@ def relax_batched(
         Without torch-sim.
     """
     require_torch_sim()
-    potential = Potential(model, head=head, device=device)
+    potential = Potential(model, head=head, device=device, dtype=dtype)
     if memory is None and not device.startswith("cuda"):
         memory = 1e4  # nothing to measure: a few dozen cells, which lie in a CPU's caches
     run = _Run(structures, potential, limits, report)

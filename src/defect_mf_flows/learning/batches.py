@@ -12,7 +12,7 @@ from defect_mf_flows.core.charge import (
     atoms_spin,
     whole_charge,
 )
-from defect_mf_flows.errors import ChargeError, FidelityError
+from defect_mf_flows.errors import ChargeError, DatasetError, FidelityError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -57,6 +57,8 @@ def to_atomic_data(
     FidelityError
         If the head is unknown or did not arrive. mace itself would fall back to the last
         head, and evaluate a frame without a charge as neutral.
+    DatasetError
+        If forces that are not there would weigh in the loss, or the other way round.
     """
     import mace  # noqa: F401
     from mace import data
@@ -81,6 +83,9 @@ def to_atomic_data(
         electrons = atoms_spin(atoms)
         if item.total_spin is None or float(item.total_spin) != electrons:
             raise ChargeError(f"spin {electrons} reached the batch as {item.total_spin}.")
+    if bool(item.forces_weight) != (FORCES in atoms.arrays):
+        # mace puts zeros where there are no forces; a weight would make labels of them.
+        raise DatasetError(f"forces reached the batch with weight {float(item.forces_weight)}.")
     if int(item.head) != heads.index(head):
         raise FidelityError(f"head {head!r} reached the batch as number {int(item.head)}.")
     return item

@@ -173,7 +173,7 @@ def calibrate(model: Model, frames: list[Frame], dataset: Dataset) -> Calibratio
         Of the highest head; None if no validation label can be compared.
     """
     head = model.heads[-1]
-    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    found: dict[str, list[tuple[float, float, float, float]]] = defaultdict(list)
     groups: dict[tuple[int, str], list[tuple[Frame, str]]] = defaultdict(list)
     for frame, entry in zip(frames, dataset.entries, strict=True):
         if frame.fidelity == head:
@@ -187,21 +187,33 @@ def calibrate(model: Model, frames: list[Frame], dataset: Dataset) -> Calibratio
         zero = min(trained, key=lambda frame: frame.energy)
         asked = [zero, *(frame for frame, _ in held_out)]
         energies = committee_energies(model, [with_spin(f.structure, f.spin) for f in asked])
-        spreads = relative_spread(energies, 0)[1:]
         labels = np.array([f.energy for f in asked])
-        errors = ((energies[0] - energies[0, 0]) - (labels - labels[0]))[1:]
-        for (_, side), error, spread in zip(held_out, errors, spreads, strict=True):
-            found[side].append((float(error), float(spread)))
+        absolute = energies[0] - labels
+        rows = np.column_stack(
+            [
+                absolute - absolute[0],
+                relative_spread(energies, 0),
+                absolute,
+                energies.std(axis=0, ddof=1),
+            ]
+        )[1:]
+        for (_, side), row in zip(held_out, rows.tolist(), strict=True):
+            found[side].append(tuple(row))
     if Split.VALID.value not in found:
         return None
     arrays = {side: np.array(rows) for side, rows in sorted(found.items())}
     scale = fit_scale(arrays["valid"][:, 0], arrays["valid"][:, 1])
+    absolute_scale = fit_scale(arrays["valid"][:, 2], arrays["valid"][:, 3])
     return Calibration(
         head=head,
         scale=scale,
         n={side: len(rows) for side, rows in arrays.items()},
         rmse={s: float(1000 * np.sqrt(np.mean(rows[:, 0] ** 2))) for s, rows in arrays.items()},
         coverage={s: coverage(rows[:, 0], scale * rows[:, 1]) for s, rows in arrays.items()},
+        absolute_scale=absolute_scale,
+        absolute_coverage={
+            s: coverage(rows[:, 2], absolute_scale * rows[:, 3]) for s, rows in arrays.items()
+        },
     )
 
 

@@ -79,7 +79,8 @@ def evaluate_frames(
         energies = [energy for energy, _ in outputs]
         offsets = _offsets(model, [f for f, _ in chosen], energies)
         for (frame, side), (energy, forces), offset in zip(chosen, outputs, offsets, strict=True):
-            difference = forces - np.asarray(frame.forces)
+            # No forces are no error, not an error of zero.
+            difference = np.empty(0) if frame.forces is None else forces - np.asarray(frame.forces)
             errors[head, frame.charge, side].append(
                 _Error(
                     energy + offset.energy - frame.energy,
@@ -95,7 +96,7 @@ def evaluate_frames(
                     split=side,
                     energy=frame.energy - offset.energy,
                     energy_model=energy,
-                    force_rmse=float(1000 * np.sqrt(np.mean(difference**2))),
+                    force_rmse=_rms(difference) if difference.size else None,
                 )
             )
     return [_metrics(key, items) for key, items in sorted(errors.items())], parity
@@ -152,8 +153,9 @@ def _metrics(key: tuple[str, int, str], items: list[_Error]) -> HeadMetrics:
         energy_mae_cell=float(1000 * np.abs(energies).mean()),
         energy_rmse_atom=_rms(per_atom),
         relative_energy_rmse_cell=_rms(energies - energies.mean()),
-        force_rmse=_rms(forces),
-        force_mae=float(1000 * np.abs(forces).mean()),
+        force_rmse=_rms(forces) if forces.size else None,
+        force_mae=float(1000 * np.abs(forces).mean()) if forces.size else None,
+        n_without_forces=sum(not item.forces.size for item in items),
         fitted_constant=any(item.fitted for item in items),
     )
 

@@ -16,10 +16,10 @@ from defect_mf_flows.core.charge import (
     CHARGE,
     ENERGY,
     FIDELITY,
-    FORCES,
     TOTAL_CHARGE,
     atoms_to_frame,
 )
+from defect_mf_flows.core.labels import forces_of
 from defect_mf_flows.core.references import host_labels
 from defect_mf_flows.errors import ChargeError, DatasetError, FidelityError
 from defect_mf_flows.schemas.dataset import Dataset, DatasetCard, HostLabels
@@ -39,9 +39,9 @@ def read_labelled(path: Path, *, lineage: bool = True) -> list[Labelled]:
     ----------
     path
         Whose frames have ``charge`` (or ``total_charge``; both must agree), ``fidelity``,
-        ``REF_energy`` (eV per cell), ``REF_forces`` (eV/A) and, to tell relaxations apart,
-        ``lineage_start``; ``lineage_defect``, ``lineage_step``, ``lineage_calculation`` and
-        ``spin`` are taken where they are.
+        ``REF_energy`` (eV per cell), ``REF_forces`` (eV/A) or ``no_forces``, and, to tell
+        relaxations apart, ``lineage_start``; ``lineage_defect``, ``lineage_step``,
+        ``lineage_calculation`` and ``spin`` are taken where they are.
     lineage
         Whether frames must say which relaxation they stem from.
 
@@ -105,11 +105,7 @@ def _check_keys(where: str, atoms: Atoms, lineage: bool) -> None:
             f"{where}: info['{ENERGY}'] is missing; set it to the total energy in eV per cell "
             "(ase keeps 'energy' for results of its calculators)."
         )
-    if FORCES not in atoms.arrays:
-        raise DatasetError(
-            f"{where}: arrays['{FORCES}'] is missing; set it to the forces in eV/A "
-            "(ase keeps 'forces' for results of its calculators)."
-        )
+    forces_of(atoms, where=where)
     if not atoms.pbc.all():
         raise DatasetError(f'{where}: not periodic in all directions; write pbc="T T T".')
     if lineage and RELAXATION not in atoms.info:

@@ -140,7 +140,11 @@ def curve_figure(history: list[EpochRecord], best_epoch: int) -> Any:
         (panels[1], "force_rmse", "validation force, meV/A"),
     ):
         for head in heads:
-            points = [(r.epoch, r.valid[head][key]) for r in history if head in r.valid]
+            points = [
+                (r.epoch, r.valid[head][key]) for r in history if key in r.valid.get(head, {})
+            ]
+            if not points:  # a method without forces
+                continue
             axes.plot(*zip(*points, strict=True), marker=".", label=head)
         axes.set_ylabel(label)
     panels[2].plot([r.epoch for r in history], [r.train_loss for r in history], color="grey")
@@ -176,9 +180,15 @@ def metric_rows(metrics: Iterable[HeadMetrics]) -> list[str]:
         lines.append(
             f"{m.head:<12} {m.charge:>+6d}  {m.split:<6} {m.n_frames:>4}  "
             f"{m.energy_rmse_cell:>10.1f}{mark} {m.relative_energy_rmse_cell:>9.1f} "
-            f"{m.energy_rmse_atom:>9.2f} {m.force_rmse:>9.1f}"
+            f"{m.energy_rmse_atom:>9.2f} {_force(m):>9}"
         )
     lines.append("RMSE; relative: once the mean error of the line is taken out.")
     if constant:
         lines.append("* no reference energy for these cells: the mean error was taken out first.")
+    if missing := sum(m.n_without_forces for m in metrics):
+        lines.append(f"{missing} frames have labels of a method without forces: energies alone.")
     return lines
+
+
+def _force(metrics: HeadMetrics) -> str:
+    return "-" if metrics.force_rmse is None else f"{metrics.force_rmse:.1f}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from defect_mf_flows.core.charge import TOTAL_CHARGE
 from defect_mf_flows.errors import TrainingError
+from defect_mf_flows.learning.foundation import graft
 
 if TYPE_CHECKING:
     import torch
@@ -92,6 +93,7 @@ def build_network(
     scale: list[float],
     spins: list[int] | None = None,
     host: dict[str, torch.Tensor] | None = None,
+    foundation: torch.nn.Module | None = None,
 ) -> torch.nn.Module:
     """Build an untrained multi-head, charge-aware network.
 
@@ -113,6 +115,8 @@ def build_network(
         Unpaired electrons of the training set, for a network that learns them.
     host
         mace's tensors of a small cell of the pristine host, for the term ``intensive``.
+    foundation
+        Take architecture and weights of this network; None: those of the settings, at random.
 
     Returns
     -------
@@ -129,6 +133,7 @@ def build_network(
         "neighbours": neighbours,
         "scale": scale,
         "specs": specs,
+        "foundation": foundation,
     }
     if term == "per_charge":
         return PerCharge({charge: build_mace(settings, **options) for charge in charges})
@@ -152,6 +157,7 @@ def build_mace(
     specs: dict[str, Any] | None,
     kind: Any = None,
     readout: bool = True,
+    foundation: Any = None,
 ) -> torch.nn.Module:
     """Build one untrained MACE.
 
@@ -167,6 +173,8 @@ def build_mace(
     readout
         Also read the embedding out directly. That energy is the same for every atom of an
         element, so an anchored network cannot have one.
+    foundation
+        As for ``build_network``; neighbours and scale are then the foundation's.
 
     Returns
     -------
@@ -180,6 +188,16 @@ def build_mace(
     from e3nn import o3
     from mace import modules
 
+    if foundation is not None:
+        grafted: torch.nn.Module = graft(
+            foundation,
+            heads=heads,
+            atomic_numbers=atomic_numbers,
+            specs=specs,
+            kind=kind,
+            readout=readout,
+        )
+        return grafted
     mace_class: Any = kind or modules.ScaleShiftMACE  # its hints know only a single head
     return mace_class(
         atomic_inter_scale=scale,

@@ -38,10 +38,13 @@ class Setup:
         Model with its blob.
     head
         Head on which it relaxes.
+    dtype
+        Precision; None: the model's.
     """
 
     model: Model
     head: str
+    dtype: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ class RelaxationPool:
         Head on which to relax.
     processes
         How many; one per core that is free.
+    dtype
+        Precision; None: the model's.
 
     Raises
     ------
@@ -125,9 +130,11 @@ class RelaxationPool:
         If processes end before they have relaxed anything.
     """
 
-    def __init__(self, model: Model, head: str, *, processes: int) -> None:
+    def __init__(
+        self, model: Model, head: str, *, processes: int, dtype: str | None = None
+    ) -> None:
         plain = model.model_copy(update={"parity": [], "history": [], "metrics": []})
-        self.setup = Setup(plain, head)
+        self.setup = Setup(plain, head, dtype)
         self._fruitless = 0
         self._processes: list[_Process] = []
         try:

@@ -26,7 +26,7 @@ def serve(pipe: Connection) -> None:
 
     torch.set_num_threads(1)
     try:
-        potential = Potential(setup.model, head=setup.head)
+        potential = Potential(setup.model, head=setup.head, dtype=setup.dtype)
     except DefectMFError as error:
         pipe.send(error)
         return

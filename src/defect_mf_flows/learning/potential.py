@@ -22,6 +22,7 @@ from defect_mf_flows.core.charge import (
 )
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.errors import ChargeError, FidelityError, TrainingError
+from defect_mf_flows.learning.acceleration import accelerated
 from defect_mf_flows.learning.batches import collate, to_atomic_data
 from defect_mf_flows.schemas.model import Member
 
@@ -42,7 +43,9 @@ class Potential:
     head
         Head to compute; must be one of the model's.
     device
-        torch device.
+        torch device. On ``cuda`` a model trained with ``enable_cueq`` takes those kernels.
+    dtype
+        ``float32`` or ``float64``; None: the precision of the training.
 
     Raises
     ------
@@ -52,11 +55,19 @@ class Potential:
         If the blob is missing or does not match its hash.
     """
 
-    def __init__(self, model: Member, *, head: str, device: str = "cpu") -> None:
+    def __init__(
+        self, model: Member, *, head: str, device: str = "cpu", dtype: str | None = None
+    ) -> None:
         if head not in model.heads:
             raise FidelityError(f"model has no head {head!r}; choose one of {model.heads}.")
         self.document, self.head, self.device = model, head, device
-        self.network: Any = load_network(model.blob, model.model_hash, device)
+        self.network: Any = load_network(
+            model.blob,
+            model.model_hash,
+            device,
+            dtype,
+            device.startswith("cuda") and bool(model.settings.get("enable_cueq")),
+        )
         self.numbers = [int(z) for z in self.network.atomic_numbers]
         self.cutoff = float(self.network.r_max)
         self._cells = {item.composition for item in model.references}
@@ -186,8 +197,21 @@ class Potential:
 
 
 @lru_cache(maxsize=4)
-def load_network(blob: str, expected_hash: str, device: str) -> Any:
+def load_network(
+    blob: str, expected_hash: str, device: str, dtype: str | None = None, cueq: bool = False
+) -> Any:
     """Load a network from its base64 text after checking its hash.
+
+    Parameters
+    ----------
+    blob, expected_hash
+        File and SHA-256.
+    device
+        torch device.
+    dtype
+        Precision; None: that of the file.
+    cueq
+        Take cuequivariance's kernels.
 
     Raises
     ------
@@ -205,6 +229,10 @@ def load_network(blob: str, expected_hash: str, device: str) -> Any:
             "loaded or was altered; read the document with load=True."
         )
     network = torch.load(io.BytesIO(content), map_location=device, weights_only=False)
+    if dtype is not None:
+        network = network.to(getattr(torch, dtype))
+    with default_dtype(network):  # the conversion sets it for the whole process
+        network = accelerated(network, {"enable_cueq": cueq})
     for parameter in network.parameters():
         parameter.requires_grad = False
     return network.eval()

@@ -17,6 +17,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.errors import ChargeError
+from defect_mf_flows.learning.acceleration import check_device
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.schemas.model import Model
 
@@ -140,6 +141,7 @@ def relax(
     steps: int,
     *,
     device: str = "cpu",
+    dtype: str | None = None,
     processes: int = 1,
     trajectories: bool = False,
     progress: Progress | None = None,
@@ -161,7 +163,10 @@ def relax(
     steps
         Limit on FIRE steps per structure.
     device
-        torch device: ``cpu`` takes processes, any other takes batches (extra ``gpu``).
+        torch device: ``cpu`` takes processes, any other takes batches (extra ``gpu``), with
+        cuequivariance's kernels if the model was trained with them.
+    dtype
+        ``float32`` or ``float64``; None: the precision that the model was trained in.
     processes
         Most single-thread processes on a CPU; 1 relaxes in this process, as does a call that is
         done before another process would have loaded the model.
@@ -182,8 +187,12 @@ def relax(
         If a structure carries another charge than it should, or one that was not trained.
     FidelityError
         If the model has no such head.
+    TrainingError
+        If this machine lacks the device, or the kernels.
     """
     check_charges(structures, charges, model, head)
+    on_cpu = device.startswith("cpu")
+    check_device(device, cueq=not on_cpu and bool(model.settings.get("enable_cueq")))
     limits = Limits(fmax, steps, trajectories)
     tell = progress or _Log()
     began = time.monotonic()
@@ -191,20 +200,22 @@ def relax(
     def report(done: int) -> None:
         tell(Pace(done, len(structures), time.monotonic() - began))
 
-    if not device.startswith("cpu"):
+    if not on_cpu:
         from defect_mf_flows.learning.batched import relax_batched
 
-        return relax_batched(structures, model, head, limits, device=device, report=report)
+        return relax_batched(
+            structures, model, head, limits, device=device, dtype=dtype, report=report
+        )
     worth = sum(len(structure) for structure in structures) // WORTH_A_PROCESS
     if min(processes, worth, len(structures)) > 1:
         from defect_mf_flows.learning.pool import RelaxationPool
 
         count = min(processes, worth, len(structures))
-        with RelaxationPool(model, head, processes=count) as pool:
+        with RelaxationPool(model, head, processes=count, dtype=dtype) as pool:
             return pool.relax(structures, limits, report=report)
     from defect_mf_flows.learning.flock import relax_here
 
-    return relax_here(structures, Potential(model, head=head), limits, report=report)
+    return relax_here(structures, Potential(model, head=head, dtype=dtype), limits, report=report)
 
 
 def check_charges(

@@ -22,7 +22,7 @@ import json
 import math
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from ase import Atoms
 from defect_mf_flows.core.charge import (
     ENERGY,
     FORCES,
+    NO_FORCES,
     SPIN,
     atoms_charge,
     atoms_fidelity,
@@ -38,6 +39,7 @@ from defect_mf_flows.core.charge import (
     write_extxyz,
 )
 from defect_mf_flows.errors import DatasetError
+from defect_mf_flows.learning.replay import REPLAY
 from defect_mf_flows.schemas.frame import Frame, content_hash, structure_key
 
 
@@ -108,7 +110,13 @@ def model_heads(strategy: str, heads: list[str]) -> list[str]:
     return heads[-1:] if strategy in ("high_only", "transfer", "transfer_frozen") else heads
 
 
-def plan(folder: Path, task: dict[str, Any], labels: list[TrainingLabel], heads: list[str]) -> None:
+def plan(
+    folder: Path,
+    task: dict[str, Any],
+    labels: list[TrainingLabel],
+    heads: list[str],
+    replay: list[Atoms] | None = None,
+) -> None:
     """Write everything that the training subprocess needs.
 
     Parameters
@@ -121,6 +129,8 @@ def plan(folder: Path, task: dict[str, Any], labels: list[TrainingLabel], heads:
         All labels of the dataset.
     heads
         Of the dataset, the highest fidelity last.
+    replay
+        Frames of the foundation's own method, learned on a last head.
 
     Raises
     ------
@@ -129,11 +139,15 @@ def plan(folder: Path, task: dict[str, Any], labels: list[TrainingLabel], heads:
     """
     strategy = task["settings"]["strategy"]
     stages = _stages(strategy, labels, heads)
-    steps = _steps(task["settings"], [label.atoms for label in labels])
+    replay = replay or []
+    if replay:
+        stages = [_with_replay(stage, replay) for stage in stages]
+    every = [*(label.atoms for label in labels), *replay]
+    steps = _steps(task["settings"], every)
     common = {
         **task,
-        "charges": sorted({atoms_charge(label.atoms) for label in labels}),
-        "atomic_numbers": sorted({int(z) for label in labels for z in label.atoms.numbers}),
+        "charges": sorted({atoms_charge(atoms) for atoms in every}),
+        "atomic_numbers": sorted({int(z) for atoms in every for z in atoms.numbers}),
         "spins": _spins(task, labels),
     }
     alone = len(stages) == 1 and strategy != "low_plus_constant"
@@ -187,6 +201,10 @@ def _stages(strategy: str, labels: list[TrainingLabel], heads: list[str]) -> lis
     ]
 
 
+def _with_replay(stage: Stage, replay: list[Atoms]) -> Stage:
+    return replace(stage, heads=[*stage.heads, REPLAY], images=[*stage.images, *replay])
+
+
 def _differences(labels: list[TrainingLabel], low: str) -> list[Atoms]:
     """Higher labels minus the low ones of the same geometry."""
     base = {label.geometry: label.atoms for label in labels if label.frame.fidelity == low}
@@ -197,7 +215,11 @@ def _differences(labels: list[TrainingLabel], low: str) -> list[Atoms]:
             continue
         atoms = label.atoms.copy()
         atoms.info[ENERGY] = label.atoms.info[ENERGY] - below.info[ENERGY]
-        atoms.arrays[FORCES] = label.atoms.arrays[FORCES] - below.arrays[FORCES]
+        if label.frame.forces is None or FORCES not in below.arrays:
+            atoms.arrays.pop(FORCES, None)
+            atoms.info[NO_FORCES] = True
+        else:
+            atoms.arrays[FORCES] = label.atoms.arrays[FORCES] - below.arrays[FORCES]
         differences.append(atoms)
     return differences
 

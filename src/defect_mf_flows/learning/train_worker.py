@@ -42,9 +42,12 @@ from defect_mf_flows.core.charge import (
     with_charge,
 )
 from defect_mf_flows.errors import TrainingError
+from defect_mf_flows.learning.acceleration import accelerated, plain
 from defect_mf_flows.learning.batches import collate, to_atomic_data
 from defect_mf_flows.learning.composites import Delta, LowOnly
+from defect_mf_flows.learning.foundation import begin, file_hash, read_foundation
 from defect_mf_flows.learning.network import build_network
+from defect_mf_flows.learning.replay import REPLAY, without_replay
 
 logger = logging.getLogger(__name__)
 
@@ -88,12 +91,10 @@ class Trainer:
             weight = self.task["head_weights"][head] * float(atoms.info.get(WEIGHT, 1.0))
             item = self._graph(atoms, head, weight)
             sides[side].append(item)
-            if side == "train":
+            if side == "train" and FORCES in atoms.arrays:
                 forces[head].append(atoms.arrays[FORCES].ravel())
         self.train, self.valid = sides["train"], sides["valid"]
-        self.scale = [
-            float(np.sqrt(np.mean(np.concatenate(forces[head]) ** 2))) for head in self.heads
-        ]
+        self.scale = _scales([forces[head] for head in self.heads])
 
     def _graph(self, atoms: Atoms, head: str, weight: float) -> Any:
         return to_atomic_data(
@@ -107,7 +108,7 @@ class Trainer:
         )
 
     def _build(self) -> None:
-        self.model = self._network().to(self.device)
+        self.model = accelerated(self._network().to(self.device), self.settings)
         if self.task["freeze"]:
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad = "readout" in name
@@ -126,7 +127,8 @@ class Trainer:
             loaded: torch.nn.Module = network
             return loaded
         loader: Any = [collate([item]) for item in self.train]
-        return build_network(
+        foundation, host = self._foundation(), self._host()
+        network = build_network(
             self.settings,
             heads=self.heads,
             charges=self.task["charges"],
@@ -134,15 +136,49 @@ class Trainer:
             neighbours=float(compute_avg_num_neighbors(loader)),
             scale=self.scale,
             spins=self.task["spins"],
-            host=self._host(),
+            host=None if host is None else host.to_dict(),
+            foundation=foundation,
         )
+        if foundation is not None:
+            begin(network, foundation, self.train, host, self.settings["charge_term"])
+        return network
 
-    def _host(self) -> dict[str, Any] | None:
+    def _without_replay(self) -> torch.nn.Module:
+        """The trained network without the head that only replayed frames had."""
+        if self.heads[-1] != REPLAY:
+            return self.model
+        target = build_network(
+            self.settings,
+            heads=self.heads[:-1],
+            charges=self.task["charges"],
+            atomic_numbers=self.task["atomic_numbers"],
+            neighbours=1.0,
+            scale=self.scale[:-1],
+            spins=self.task["spins"],
+            host=None if self.task["host"] is None else self._host().to_dict(),
+            foundation=self._foundation(),
+        )
+        sample = [item for item in self.train if int(item.head) != len(self.heads) - 1][:4]
+        return without_replay(self.model, target, [collate([item]) for item in sample])
+
+    def _foundation(self) -> torch.nn.Module | None:
+        record = self.task["foundation"]
+        if record is None:
+            return None
+        path = Path(record["file"])
+        if not path.is_file() or file_hash(path) != record["sha256"]:
+            raise TrainingError(
+                f"training.foundation: {path} is not the file that the training began with; "
+                "put it back, or train anew."
+            )
+        found: torch.nn.Module = read_foundation(path, record["head"])
+        return found
+
+    def _host(self) -> Any:
         if self.task["host"] is None:
             return None
         atoms = to_atoms(with_charge(Structure.from_dict(self.task["host"]), 0), spin=0)
-        graph: dict[str, Any] = collate([self._graph(atoms, self.heads[0], 1.0)]).to_dict()
-        return graph
+        return collate([self._graph(atoms, self.heads[0], 1.0)])
 
     # -- one epoch ---------------------------------------------------------------------
 
@@ -193,6 +229,8 @@ class Trainer:
                 force = (output["forces"].detach() - batch.forces).cpu().numpy()
                 for k, head in enumerate(batch.head.tolist()):
                     low, high = int(batch.ptr[k]), int(batch.ptr[k + 1])
+                    if not float(batch.forces_weight[k]):  # the method has none
+                        high = low
                     errors[self.heads[head]].append((energy[k : k + 1], force[low:high].ravel()))
         return {head: _summary(items) for head, items in errors.items() if items}
 
@@ -200,14 +238,18 @@ class Trainer:
         """Figure by which the best epoch is chosen, over all heads together.
 
         Heads count by their number of frames and weight in the loss: a handful of
-        high-fidelity frames alone would choose an epoch by chance.
+        high-fidelity frames alone would choose an epoch by chance. Replayed frames do not
+        count.
         """
         weights = {
-            head: item["n"] * self.task["head_weights"][head] for head, item in valid.items()
+            head: item["n"] * self.task["head_weights"][head]
+            for head, item in valid.items()
+            if head != REPLAY
         }
         total = sum(
-            weights[head] * (item["energy_rmse"] ** 2 + (item["force_rmse"] / 10.0) ** 2)
+            weights[head] * (item["energy_rmse"] ** 2 + (item.get("force_rmse", 0.0) / 10.0) ** 2)
             for head, item in valid.items()
+            if head in weights
         )
         return math.sqrt(total / sum(weights.values()))
 
@@ -249,7 +291,7 @@ class Trainer:
         self.history.append(record)
         with (self.folder / "history.jsonl").open("a") as stream:
             stream.write(json.dumps(record) + "\n")
-        score = self._score(valid) if valid else train_loss
+        score = self._score(valid) if set(valid) - {REPLAY} else train_loss
         if not math.isfinite(score):
             raise FloatingPointError(f"loss is not finite in epoch {self.epoch - 1}")
         if score < self.best["loss"]:
@@ -286,7 +328,8 @@ class Trainer:
 
     def _finish(self) -> None:
         self.model.load_state_dict(self.best["state"])
-        _save(self.model.to("cpu"), self.folder / "model.pt")
+        self.model = plain(self.model, self.settings).to("cpu")
+        _save(self._without_replay(), self.folder / "model.pt")
         _write_done(
             self.folder,
             best_epoch=self.best["epoch"],
@@ -298,11 +341,22 @@ class Trainer:
 def _summary(items: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     energies = np.concatenate([energy for energy, _ in items])
     forces = np.concatenate([force for _, force in items])
-    return {
+    found = {
         "n": float(len(energies)),
         "energy_rmse": float(1000 * np.sqrt(np.mean(energies**2))),
-        "force_rmse": float(1000 * np.sqrt(np.mean(forces**2))),
     }
+    if forces.size:
+        found["force_rmse"] = float(1000 * np.sqrt(np.mean(forces**2)))
+    return found
+
+
+def _scales(forces: list[list[np.ndarray]]) -> list[float]:
+    """Root mean square force per head; that of all heads for one whose method has no forces."""
+    everything = [item for items in forces for item in items]
+    rest = float(np.sqrt(np.mean(np.concatenate(everything) ** 2))) if everything else 1.0
+    return [
+        float(np.sqrt(np.mean(np.concatenate(items) ** 2))) if items else rest for items in forces
+    ]
 
 
 def _save(content: Any, path: Path) -> None:

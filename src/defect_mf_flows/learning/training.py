@@ -18,6 +18,9 @@ from defect_mf_flows.core.charge import ENERGY, WEIGHT, frame_to_atoms, whole_sp
 from defect_mf_flows.core.filters import shortest_distances
 from defect_mf_flows.core.references import Label, composition_key, fit_references
 from defect_mf_flows.errors import DatasetError, TrainingError
+from defect_mf_flows.learning.acceleration import check_device
+from defect_mf_flows.learning.foundation import file_hash, find_foundation
+from defect_mf_flows.learning.replay import REPLAY, read_replay
 from defect_mf_flows.learning.strategies import TrainingLabel, model_heads, plan
 from defect_mf_flows.schemas.dataset import Dataset, ReferenceEnergy, Split
 from defect_mf_flows.schemas.frame import Frame, content_hash
@@ -26,6 +29,20 @@ from defect_mf_flows.schemas.model import EpochRecord, Model
 logger = logging.getLogger(__name__)
 
 DISK_FULL = 74  # of train_worker, which imports torch
+
+#: Settings that came later. At their defaults they do not enter, so that what an earlier
+#: version trained is found.
+ADDED = (
+    "foundation",
+    "foundation_hash",
+    "foundation_head",
+    "replay",
+    "replay_hash",
+    "replay_weight",
+    "replay_charge",
+    "enable_cueq",
+)
+
 _REMEDY = (
     "free space there, or name another folder in `scratch` of the machine's settings, and run the "
     "job again (`defect-mf retry` on a site): it continues from its last checkpoint."
@@ -74,12 +91,20 @@ def train(
     DatasetError
         If a head lacks training labels, or the charge term lacks the host.
     TrainingError
-        If the subprocess fails; the message ends with its last lines.
+        If this machine lacks device, kernels or foundation, before anything starts; or if the
+        subprocess fails: the message ends with its last lines.
     """
+    check_device(settings.device, cueq=settings.enable_cueq)
     heads = model_heads(settings.strategy, dataset.heads)
     references = _references(frames, dataset, settings.strategy)
+    chosen = settings.model_dump(mode="json")
+    foundation = None
+    if settings.foundation is not None:
+        foundation, chosen = find_foundation(chosen)
+        _check_cells(frames, chosen["r_max"])
     task: dict[str, Any] = {
-        "settings": settings.model_dump(mode="json"),
+        "settings": chosen,
+        "foundation": None if foundation is None else foundation.model_dump(mode="json"),
         "heads": dataset.heads,
         "seed": seed,
         "head_weights": {
@@ -88,14 +113,16 @@ def train(
         },
         "host": _host(dataset, settings),
     }
-    # Whether it is one of a committee does not change what is trained.
-    decisive = {k: v for k, v in task["settings"].items() if k != "committee"}
-    key = content_hash([dataset.dataset_hash, {**task, "settings": decisive}])
+    replay = read_replay(chosen, dataset.heads)
+    if replay:
+        task["head_weights"][REPLAY] = settings.replay_weight
+        chosen["replay_hash"] = file_hash(Path(chosen["replay"]).expanduser())
+    key = content_hash([dataset.dataset_hash, _decisive(task)])
     folder = scratch / "training" / key[:20]
     if not (folder / "done.json").is_file():
         try:
             labels = _labels(frames, dataset, references, settings)
-            plan(folder, task, labels, dataset.heads)
+            plan(folder, task, labels, dataset.heads, replay)
             if isolated:
                 _run(folder, threads=threads)
             else:
@@ -112,6 +139,54 @@ def train(
             "train again."
         )
     return _document(frames, dataset, heads, references, task, done, blob)
+
+
+def check_machine(settings: TrainingSettings, heads: list[str]) -> None:
+    """Refuse what this machine cannot train, before labels are computed for it.
+
+    Parameters
+    ----------
+    settings
+        Hyperparameters.
+    heads
+        Fidelities.
+
+    Raises
+    ------
+    ChargeError, DatasetError, FidelityError, TrainingError
+        If device, kernels, foundation or replay are missing or unusable.
+    """
+    check_device(settings.device, cueq=settings.enable_cueq)
+    content = settings.model_dump(mode="json")
+    if settings.foundation is not None:
+        find_foundation(content)
+    read_replay(content, heads)
+
+
+def _decisive(task: dict[str, Any]) -> dict[str, Any]:
+    """What of a task decides on the weights, in the words of earlier versions."""
+    content = {k: v for k, v in task.items() if k != "foundation"}
+    # Whether it is one of a committee does not change what is trained.
+    settings = {k: v for k, v in task["settings"].items() if k != "committee"}
+    for name in ADDED:
+        if settings[name] == TrainingSettings.model_fields[name].default:
+            settings.pop(name)
+    # Files enter by their content.
+    for name in ("foundation", "replay"):
+        if name in settings:
+            settings[name] = task["settings"][f"{name}_hash"]
+    return {**content, "settings": settings}
+
+
+def _check_cells(frames: list[Frame], cutoff: float) -> None:
+    """No atom may see its own image; known only once the foundation's cutoff is."""
+    cells = {frame.structure.lattice for frame in frames}
+    shortest = min(min(cell.get_lll_reduced_lattice().abc) for cell in cells)
+    if shortest <= cutoff:
+        raise TrainingError(
+            f"images of an atom are {shortest:.2f} A apart, within the cutoff {cutoff:.2f} A of "
+            "training.foundation; take larger cells, or a foundation with a shorter cutoff."
+        )
 
 
 def _references(
@@ -136,10 +211,12 @@ def _references(
 
 
 def _host(dataset: Dataset, settings: TrainingSettings) -> dict[str, Any] | None:
-    """The pristine host as JSON, for the one charge term that needs it."""
-    if settings.charge_term != "intensive":
+    """The pristine host as JSON, for those who count energies from it."""
+    if settings.charge_term != "intensive" and settings.foundation is None:
         return None
     if dataset.host is None:
+        if settings.charge_term != "intensive":
+            return None
         raise DatasetError(
             "training.charge_term 'intensive' counts energies from the pristine host, and the "
             "dataset has none; add a neutral frame of the host, or choose another charge_term."
@@ -256,6 +333,7 @@ def _document(
             for (head, charge, cell), energy in _lowest_energies(frames, dataset).items()
         },
         settings=task["settings"],
+        foundation=task["foundation"],
         seed=task["seed"],
         best_epoch=done["best_epoch"],
         seconds=done["seconds"],

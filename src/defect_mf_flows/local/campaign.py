@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jobflow import JobStore, run_locally
 
-from defect_mf_flows.campaign import campaign_hash, load_campaign
+from defect_mf_flows.campaign import Campaign, campaign_hash, load_campaign
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.flows.campaign import CampaignMaker
 from defect_mf_flows.launchpad.progress import Progress, workflow_progress
@@ -20,6 +20,7 @@ from defect_mf_flows.local.locks import FolderLock
 from defect_mf_flows.local.printer import ProgressPrinter
 from defect_mf_flows.local.runner import LocalRunner
 from defect_mf_flows.local.store import disk_job_store
+from defect_mf_flows.report.csv_tables import table_folder, write_tables
 from defect_mf_flows.report.html import write_report
 from defect_mf_flows.results import CampaignResults, write_results
 from defect_mf_flows.schemas.results import Results
@@ -78,6 +79,7 @@ def run_campaign(
     key = campaign_hash(campaign, structure)
     where.mkdir(parents=True, exist_ok=True)
     (where / "campaign.yaml").write_bytes(path.read_bytes())
+    _check_machine(campaign)
     maker = CampaignMaker.from_campaign(campaign)
     if serial:
         _run_serial(maker, structure, where, key)
@@ -97,8 +99,19 @@ def run_campaign(
             runner.run(lambda: maker.make(structure), metadata, printer)
     results = read_results(path, folder=where)
     write_results(results, where / "results.json")
-    write_report(results, where / "report.html")
+    page = write_report(results, where / "report.html", fireworks=not ran_serially(where))
+    write_tables(results, table_folder(page))
     return results, where
+
+
+def _check_machine(campaign: Campaign) -> None:
+    """Ask for GPU and foundation model now, not after hours of labels."""
+    training = campaign.training
+    if training.device == "cpu" and training.foundation is None:
+        return  # and spare the import of torch
+    from defect_mf_flows.learning.training import check_machine
+
+    check_machine(training, [campaign.roles.low, campaign.roles.high])
 
 
 def read_results(path: Path, *, folder: Path | None) -> Results:
@@ -145,13 +158,24 @@ def campaign_progress(path: Path, *, folder: Path | None) -> Progress:
         If nothing was run there, or it was run with ``--serial``, which keeps no list of jobs.
     """
     key, where = _hash_of(path), campaign_folder(path, folder)
-    if (where / SERIAL_STORE).exists() and not Layout.of(where).data.is_dir():
+    if ran_serially(where):
         raise ResultsError(
             f"{where} was run with --serial, which keeps no list of jobs; "
             "use `defect-mf results` when it has finished."
         )
     with connect(where, get_settings().mongod) as (launchpad, _):
         return workflow_progress(launchpad, key)
+
+
+def ran_serially(folder: Path) -> bool:
+    """Tell whether a campaign's folder was filled by ``run --serial``.
+
+    Parameters
+    ----------
+    folder
+        The campaign's folder.
+    """
+    return (folder / SERIAL_STORE).exists() and not Layout.of(folder).data.is_dir()
 
 
 def _hash_of(path: Path) -> str:
@@ -172,7 +196,7 @@ def open_store(folder: Path) -> Iterator[JobStore]:
     JobStore
         Connected.
     """
-    if (folder / SERIAL_STORE).exists() and not Layout.of(folder).data.is_dir():
+    if ran_serially(folder):
         store = disk_job_store(folder)
         store.connect()
         try:

@@ -79,7 +79,7 @@ def _add_points(
     reference = np.array([p.energy for p in points], dtype=np.float32)
     model = np.array([p.energy_model for p in points], dtype=np.float32)
     error = 1000 * (model - reference)
-    forces = np.array([p.force_rmse for p in points], dtype=np.float32)
+    forces = np.array([p.force_rmse for p in points], dtype=np.float32)  # None becomes NaN
     name = f"q = {charge}, {split}"
     for row, y in ((1, model), (2, error)):
         figure.add_trace(

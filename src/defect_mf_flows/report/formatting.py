@@ -8,6 +8,8 @@ import re
 
 from markupsafe import Markup
 
+from defect_mf_flows.schemas.search import Fate, FateKind
+
 MINUS = "\u2212"
 MISSING = "\u2013"
 
@@ -170,6 +172,44 @@ def start_order(start: str) -> tuple[int, float, str]:
     if found := _DISTORTION.match(start):
         return (1, float(found[1]), start)
     return (3 if _LOW_SEED.match(start) else 2, 0.0, start)
+
+
+def percent(share: float | None) -> str:
+    """Write a share in percent; what draws cannot tell from none or all is written as a bound."""
+    if share is None or not math.isfinite(share):
+        return MISSING
+    if 0 < share < 0.005:
+        return "< 1 %"
+    return "> 99 %" if 0.995 < share < 1 else f"{100 * share:.0f} %"
+
+
+def charges_text(pair: tuple[int, int]) -> str:
+    """Write the charges of a level, e.g. ``(+2/0)``."""
+    return f"({charge_text(pair[0])}/{charge_text(pair[1])})"
+
+
+def fate_text(fate: Fate | None) -> str:
+    """Say in words what a relaxation made of a defect.
+
+    Parameters
+    ----------
+    fate
+        As recorded; None in old documents.
+
+    Returns
+    -------
+    str
+        For example ``migrated by 3.8 Å``, plain text.
+    """
+    if fate is None:
+        return MISSING
+    length = f"{number(fate.distance, 1)} Å"
+    return {
+        FateKind.AT_SITE: "stayed",
+        FateKind.MIGRATED: f"migrated by {length}",
+        FateKind.REARRANGED: f"became {fate.name}",
+        FateKind.DISSOCIATED: f"fell apart: {fate.name}, {length}",
+    }[fate.kind]
 
 
 def duration(seconds: float | None) -> str:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 from collections import Counter
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-import plotly.graph_objects as go
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-
-from defect_mf_flows.report import figures, figures_model, figures_search, numbers, tables, words
+from defect_mf_flows.report import (
+    figures,
+    figures_model,
+    figures_search,
+    numbers,
+    savings,
+    tables,
+    tables_levels,
+    tables_search,
+    words,
+)
 from defect_mf_flows.report.figures_formation import formation_figure
 from defect_mf_flows.report.formatting import (
     charge_text,
@@ -24,123 +24,57 @@ from defect_mf_flows.report.formatting import (
     milli,
     number,
     plural,
-    state_html,
-    tidy,
 )
 from defect_mf_flows.report.level_tables import inverted
-from defect_mf_flows.report.theme import template
+from defect_mf_flows.report.methods import methods
+from defect_mf_flows.report.page import (
+    Plot,
+    disclaimer_tag,
+    make_plot,
+    render_template,
+    write_page,
+)
 from defect_mf_flows.schemas.results import Results
 from defect_mf_flows.schemas.search import Verdict
 
 logger = logging.getLogger(__name__)
 
-TAG_LENGTH = 110  # letters of the disclaimer that every figure repeats
 
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure of the page.
-
-    Attributes
-    ----------
-    name
-        Its id.
-    title
-        Short heading, or empty.
-    label
-        Plain words for screen readers.
-    height
-        Pixels, reserved before it is drawn.
-    spec
-        Its JSON, safe inside a script element.
-    wide
-        True to span all columns.
-    """
-
-    name: str
-    title: Markup
-    label: str
-    height: int
-    spec: Markup
-    wide: bool = False
-
-
-def make_plot(
-    name: str, figure: go.Figure, label: str, *, title: Markup | str = "", wide: bool = False
-) -> Plot:
-    """Prepare a plotly figure for the page.
-
-    Parameters
-    ----------
-    name
-        Its id on the page.
-    figure
-        The figure; its template is left out, as the page has one for light and one for dark.
-    label
-        Plain words for screen readers.
-    title
-        Short heading.
-    wide
-        True to span all columns.
-
-    Returns
-    -------
-    Plot
-    """
-    spec = json.loads(figure.to_json(validate=False, engine="json"))
-    spec["layout"].pop("template", None)
-    return Plot(
-        name=name,
-        title=Markup.escape(title),
-        label=label,
-        height=int(figure.layout.height),
-        spec=script_json(spec),
-        wide=wide,
-    )
-
-
-def script_json(value: Any) -> Markup:
-    """JSON that may stand inside a script element: no ``<`` can end or nest it."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-def render_report(results: Results) -> str:
+def render_report(results: Results, *, fireworks: bool = False) -> str:
     """Render the report.
 
     Parameters
     ----------
     results
         What the campaign found.
+    fireworks
+        Whether its jobs ran through FireWorks, which the methods paragraph then cites.
 
     Returns
     -------
     str
         One HTML document with its styles, scripts and data inside.
     """
-    page = _environment().get_template("report.html.j2")
-    return page.render(
+    return render_template(
+        "report.html.j2",
         results=results,
         inverted=inverted,
-        plotlyjs=Markup(get_plotlyjs()),
-        templates=script_json(
-            {
-                name: template(dark=dark).to_plotly_json()
-                for name, dark in (("light", False), ("dark", True))
-            }
-        ),
         tag=disclaimer_tag(results.disclaimer),
         cards=cards(results),
         paragraphs=words.summary(results),
         stop=words.stop_sentence(results),
         no_levels=words.no_levels_because(results),
+        minima_caption=tables_search.minima_caption(results),
+        uncertainty_caption=tables_levels.spread_caption(results),
+        no_uncertainty=words.no_uncertainty_because(results),
+        saving_caption=savings.saving_caption(results),
+        methods=methods(results, fireworks=fireworks),
         plots=plots(results),
         tables=_tables(results),
         failure_counts=tables.failure_counts(results),
         most_failures=tables.MOST_FAILURES,
         engines={k: tables.settings_text(v) for k, v in results.engines.items()},
+        settings=tables.settings_text(results.settings) if results.settings else "",
         other_counts={
             k.replace("_", " "): v
             for k, v in results.counts.items()
@@ -151,7 +85,7 @@ def render_report(results: Results) -> str:
     )
 
 
-def write_report(results: Results, path: Path) -> Path:
+def write_report(results: Results, path: Path, *, fireworks: bool = False) -> Path:
     """Write the report; readers see the old page or the new one, never half of it.
 
     Parameters
@@ -160,50 +94,15 @@ def write_report(results: Results, path: Path) -> Path:
         What the campaign found.
     path
         File to write; its folder is made if need be.
+    fireworks
+        As for :func:`render_report`.
 
     Returns
     -------
     Path
         The file.
     """
-    text = render_report(results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    logger.info("report of %s: %s (%.1f MB)", results.campaign, path, len(text) / 1e6)
-    return path
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("defect_mf_flows.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["defect"] = defect_html
-    environment.filters["state"] = state_html
-    environment.filters["number"] = number
-    environment.filters["plural"] = plural
-    environment.filters["tidy"] = tidy
-    return environment
-
-
-def disclaimer_tag(disclaimer: str | None) -> str:
-    """The disclaimer, cut to fit beside a figure."""
-    text = " ".join((disclaimer or "").split())
-    if len(text) <= TAG_LENGTH:
-        return text
-    return text[:TAG_LENGTH].rsplit(" ", 1)[0] + " …"
+    return write_page(render_report(results, fireworks=fireworks), path)
 
 
 def cards(results: Results) -> list[tuple[str, str, str]]:
@@ -273,6 +172,7 @@ def plots(results: Results) -> dict[str, list[Plot]]:
         ],
         "learning": [],
         "cost": [],
+        "savings": [],
         "structures": _structure_plots(results),
     }
     if results.ground_states:
@@ -308,6 +208,14 @@ def plots(results: Results) -> dict[str, list[Plot]]:
         groups["cost"] = [
             make_plot("calls", figures.calls_figure(results), "Evaluations per stage"),
             make_plot("seconds", figures.seconds_figure(results), "Wall time per stage"),
+        ]
+        groups["savings"] = [
+            make_plot(
+                f"saving-{found.unit}",
+                savings.saving_figure(results, found),
+                "Cost against the number of defects, with and without the model",
+            )
+            for found in savings.known_savings(results)
         ]
     return groups
 
@@ -355,13 +263,19 @@ def _structure_plots(results: Results) -> list[Plot]:
 def _tables(results: Results) -> dict[str, tables.Table]:
     return {
         "ground": tables.ground_state_table(results),
+        "minima": tables_search.minima_table(results),
+        "acquired": tables_search.acquired_table(results),
         "levels": tables.level_table(results),
+        "spreads": tables_levels.spread_table(results),
+        "orders": tables_levels.order_table(results),
+        "shares": tables_levels.share_table(results),
         "held_out": tables.metrics_table(results, held_out=True),
         "fitted": tables.metrics_table(results, held_out=False),
         "training": tables.training_table(results),
         "rounds": tables.rounds_table(results),
         "round_states": tables.round_states_table(results),
         "cost": tables.cost_table(results),
+        "savings": savings.saving_table(results),
         "counts": tables.counts_table(results),
         "label_groups": tables.label_groups_table(results),
         "failures": tables.failure_table(results),

@@ -8,7 +8,7 @@ import io
 from rich.console import Console
 from rich.table import Table
 
-from defect_mf_flows.schemas.levels import LevelPair, LevelReport
+from defect_mf_flows.schemas.levels import Concentrations, LevelPair, LevelReport
 
 
 def charge_text(charge: int) -> str:
@@ -102,7 +102,43 @@ def remarks(report: LevelReport) -> list[str]:
         for s in report.states
         if s.perturbed_host is not None
     ]
+    if report.concentrations:
+        found.append(
+            f"concentrations: host's density of states from {report.concentrations[0].dos}; dilute "
+            "limit, the lowest minimum of every charge, no vibrations"
+        )
     return [*found, *report.notes]
+
+
+def concentration_table(found: Concentrations) -> Table:
+    """Concentrations at one temperature, one charge state per row.
+
+    Parameters
+    ----------
+    found
+        The concentrations.
+    """
+    where = f"{found.temperature:g} K"
+    if found.frozen_from is not None:
+        where += f", defects frozen in at {found.frozen_from:g} K"
+    table = Table(
+        box=None, pad_edge=False, title_justify="left",
+        title=f"Concentrations at {where}: Fermi level {found.fermi_level:.3f} eV above the VBM",
+    )  # fmt: skip
+    table.add_column("")
+    table.add_column("charge", justify="right")
+    table.add_column("cm^-3", justify="right")
+    table.add_column("E(formation) / eV", justify="right")
+    for item in found.defects:
+        table.add_row(
+            item.defect, charge_text(item.charge), f"{item.concentration:.2e}",
+            f"{item.formation:.3f}",
+        )  # fmt: skip
+    table.add_row("electrons", "-1", f"{found.electrons:.2e}", "")
+    table.add_row("holes", "+1", f"{found.holes:.2e}", "")
+    if found.dopant:
+        table.add_row("dopant (fixed)", "", f"{found.dopant:+.2e}", "")
+    return table
 
 
 def print_levels(report: LevelReport) -> None:
@@ -118,6 +154,8 @@ def print_levels(report: LevelReport) -> None:
     )
     wide.print(state_table(report))
     wide.print(level_table(report))
+    for found in report.concentrations:
+        wide.print(concentration_table(found))
     for line in remarks(report):
         wide.print(f"note  {line}", highlight=False, markup=False)
 

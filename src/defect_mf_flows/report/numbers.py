@@ -130,7 +130,11 @@ def held_out(results: Results) -> list[HeadError]:
 
 def _pooled(rows: list[HeadMetrics], name: str) -> float | None:
     """Root mean square over frames of groups whose root mean squares are known."""
-    known = [(m.n_frames, getattr(m, name)) for m in rows if is_number(getattr(m, name))]
+    known = [
+        (m.n_frames - (m.n_without_forces if name.startswith("force") else 0), getattr(m, name))
+        for m in rows
+        if is_number(getattr(m, name))
+    ]
     total = sum(n for n, _ in known)
     return math.sqrt(sum(n * value**2 for n, value in known) / total) if total else None
 

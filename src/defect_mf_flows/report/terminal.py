@@ -198,6 +198,18 @@ def _levels(results: Results, console: Console) -> None:
         if mark in seen:
             console.print(Text(f"{mark} {meaning}", style="dim"))
     console.print(Text(f"Finite-size correction: {results.correction}"))
+    for item in (u for u in results.uncertainty if u.source == "model"):
+        for order in item.orders:
+            console.print(
+                Text(
+                    f"{item.defect}: {_pair(order.lower)} below {_pair(order.upper)} with "
+                    f"{100 * order.probability:.0f} % (committee of {item.members})"
+                )
+            )
+
+
+def _pair(charges: tuple[int, int]) -> str:
+    return f"({_charge(charges[0])}/{_charge(charges[1])})"
 
 
 def _metrics(results: Results, console: Console) -> None:

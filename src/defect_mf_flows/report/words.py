@@ -6,11 +6,13 @@ from markupsafe import Markup
 
 from defect_mf_flows.report import numbers
 from defect_mf_flows.report.formatting import (
+    charges_text,
     defect_html,
     duration,
     level_html,
     milli,
     number,
+    percent,
     plural,
     start_text,
     state_html,
@@ -53,6 +55,7 @@ def summary(results: Results) -> list[Markup]:
         _wrong(results),
         _low_fidelity(results),
         _levels(results),
+        _order(results),
         _accuracy(results),
         _cost(results),
     ]
@@ -161,6 +164,36 @@ def _levels(results: Results) -> Markup:
     return Markup("{}. Finite-size correction of all levels: {}.").format(
         Markup("; ").join(parts), results.correction
     )
+
+
+def _order(results: Results) -> Markup:
+    """Say which order of levels is the least certain."""
+    told = []
+    for item in (u for u in results.uncertainty if u.source == "model" and u.orders):
+        least = min(item.orders, key=lambda order: order.probability)
+        told.append(
+            Markup("{} {} below {} with {}").format(
+                defect_html(item.defect),
+                charges_text(least.lower),
+                charges_text(least.upper),
+                percent(least.probability),
+            )
+        )
+    if not told:
+        return Markup("")
+    contenders = sum(m.contender for m in results.ranked_minima)
+    return Markup("By the committee, the least certain order of two levels is {}{}; {}.").format(
+        Markup("; ").join(told[:NAMED]),
+        f"; and {len(told) - NAMED} more defects" if len(told) > NAMED else "",
+        f"{plural(contenders, 'minimum lies', 'minima lie')} within the spread of the lowest",
+    )
+
+
+def no_uncertainty_because(results: Results) -> str:
+    """Say why levels have no uncertainty."""
+    if any(m.spread is not None for m in results.ranked_minima):
+        return "a level's needs two charge states that were searched, and the host's band edges"
+    return "one model alone has no spread; training.committee trains several"
 
 
 def no_levels_because(results: Results) -> str:

@@ -83,7 +83,9 @@ def _text(path: Path) -> Iterator[TextIO]:
 def _labelled(frame: Frame) -> Atoms:
     atoms = frame_to_atoms(frame)
     atoms.info["content_hash"] = frame.content_hash
-    labels: dict[str, Any] = {"energy": frame.energy, "forces": frame.forces}
+    labels: dict[str, Any] = {"energy": frame.energy}
+    if frame.forces is not None:
+        labels["forces"] = frame.forces
     if frame.stress is not None:
         labels["stress"] = full_3x3_to_voigt_6_stress(frame.stress)
     atoms.calc = SinglePointCalculator(atoms, **labels)

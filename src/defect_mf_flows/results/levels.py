@@ -13,6 +13,10 @@ from defect_mf_flows.core.ewald import dielectric_tensor
 from defect_mf_flows.core.formation import crossings, negative_u
 from defect_mf_flows.engines.vasp.eigenvalues import frontier, perturbed_host
 from defect_mf_flows.errors import ResultsError
+from defect_mf_flows.results.concentrations import (
+    ConcentrationOptions,
+    imported_concentrations,
+)
 from defect_mf_flows.results.correcting import Corrector, HostCell, beside
 from defect_mf_flows.results.records import Records
 from defect_mf_flows.schemas.calculation import BandEdges, Calculation
@@ -50,6 +54,8 @@ class LevelOptions:
         Name; None: the store's only one.
     defects
         Names; empty: all.
+    concentrations
+        What they need; None: they are not computed.
     """
 
     dielectric: list[float] | None = None
@@ -59,6 +65,7 @@ class LevelOptions:
     method: CorrectionMethod | None = None
     fidelity: str | None = None
     defects: tuple[str, ...] = ()
+    concentrations: ConcentrationOptions | None = None
 
 
 def imported_levels(
@@ -114,6 +121,7 @@ def imported_levels(
         )
     states = grounds_marked(work.states)
     levels, skipped = levels_of(states, edges)
+    asked = options.concentrations
     return LevelReport(
         fidelity=fidelity,
         host=hosts[0].structure.composition.reduced_formula,
@@ -124,6 +132,9 @@ def imported_levels(
         states=states,
         levels=levels,
         negative_u=skipped,
+        concentrations=[]
+        if asked is None
+        else imported_concentrations(states, work.origins, edges, options.mu, asked),
         notes=[*work.notes, *_general_notes(states, tensor, options)],
     )
 
@@ -175,6 +186,7 @@ class _Work:
     options: LevelOptions
     states: list[ChargeState] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    origins: dict[str, tuple[Calculation, HostCell]] = field(default_factory=dict)
 
     def add(self, calculation: Calculation) -> None:
         structure, energy = calculation.final_structure, calculation.final_energy
@@ -195,6 +207,7 @@ class _Work:
                 f"{where}: potentials far away spread by {correction.spread:.2f} V; the charge is "
                 "not localised at the site, or the cell is too small"
             )
+        self.origins[calculation.start] = (calculation, host)
         self.states.append(
             ChargeState(
                 defect=calculation.defect,

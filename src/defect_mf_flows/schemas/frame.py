@@ -55,7 +55,8 @@ class Frame(Document):
     energy
         Total energy, eV per cell.
     forces
-        Shape (n_atoms, 3), eV/Angstrom.
+        Shape (n_atoms, 3), eV/Angstrom; None where the method has none, which must be said:
+        then the energy alone is learned and compared.
     stress
         Shape (3, 3), eV/Angstrom^3, or None.
     lineage
@@ -76,7 +77,7 @@ class Frame(Document):
     spin: StrictInt | None = None
     fidelity: str = Field(min_length=1)
     energy: float
-    forces: Matrix
+    forces: Matrix | None
     stress: Matrix | None = None
     lineage: Lineage
     content_hash: str = ""
@@ -103,11 +104,11 @@ class Frame(Document):
                 f"{self.lineage.charge} and frame charge {self.charge} differ; "
                 "attach the charge with core.charge.with_charge."
             )
-        if np.shape(self.forces) != (len(self.structure), 3):
+        if self.forces is not None and np.shape(self.forces) != (len(self.structure), 3):
             raise DatasetError(f"{where}: forces must have shape ({len(self.structure)}, 3).")
         if self.stress is not None and np.shape(self.stress) != (3, 3):
             raise DatasetError(f"{where}: stress must have shape (3, 3).")
-        labels = [self.forces] if self.stress is None else [self.forces, self.stress]
+        labels = [label for label in (self.forces, self.stress) if label is not None]
         if not (math.isfinite(self.energy) and all(np.isfinite(item).all() for item in labels)):
             raise DatasetError(f"{where}: energy, forces or stress not finite; drop the frame.")
         expected = frame_hash(self.structure, **{k: getattr(self, k) for k in _HASHED_FIELDS})

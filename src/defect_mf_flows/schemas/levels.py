@@ -145,6 +145,150 @@ class NegativeU(Document):
     u: float
 
 
+class LevelSpread(Document):
+    """A level with the uncertainty that a committee gives it.
+
+    Attributes
+    ----------
+    from_charge, to_charge
+        As in :class:`LevelPair`.
+    energy
+        From the source's own energies, eV above the valence-band maximum.
+    mean, sd
+        Over the draws, eV.
+    interval
+        2.5 and 97.5 % of the draws, eV.
+    stable
+        Share of the draws in which both charges are the most stable at the level.
+    """
+
+    from_charge: StrictInt
+    to_charge: StrictInt
+    energy: float
+    mean: float
+    sd: float
+    interval: tuple[float, float]
+    stable: float
+
+
+class LevelOrder(Document):
+    """Which of two levels of a defect lies below the other.
+
+    Attributes
+    ----------
+    lower, upper
+        Charges of the level that lies lower in most draws, and of the other.
+    probability
+        Share of the draws in which it does.
+    """
+
+    lower: tuple[StrictInt, StrictInt]
+    upper: tuple[StrictInt, StrictInt]
+    probability: float
+
+
+class ChargeShare(Document):
+    """How often a charge state is stable.
+
+    Attributes
+    ----------
+    charge
+        The charge.
+    ever
+        Share of the draws in which it is the most stable for some Fermi level.
+    in_gap
+        The same for a Fermi level between the band edges.
+    """
+
+    charge: StrictInt
+    ever: float
+    in_gap: float
+
+
+class LevelUncertainty(Document):
+    """What a committee says of the levels of one defect and of their order.
+
+    Attributes
+    ----------
+    defect
+        Which defect.
+    source
+        ``"model"``: energies of the model's minima; ``"hf"``: verified energies, lowered where
+        the committee holds it possible that a minimum that was not verified lies deeper.
+    members
+        Size of the committee.
+    scale
+        Factor on the members' spread, from the calibration.
+    draws
+        Number of draws.
+    levels, orders, charges
+        The levels, the order of every two of them, and the charges.
+    """
+
+    defect: str
+    source: str
+    members: int
+    scale: float
+    draws: int
+    levels: list[LevelSpread]
+    orders: list[LevelOrder]
+    charges: list[ChargeShare]
+
+
+class DefectConcentration(Document):
+    """Concentration of one charge state.
+
+    Attributes
+    ----------
+    defect, charge
+        Which charge state.
+    concentration
+        cm^-3.
+    formation
+        Formation energy at the Fermi level, eV.
+    degeneracy
+        Product of spin and orientational degeneracy and of the equivalent sites per host site.
+    """
+
+    defect: str
+    charge: StrictInt
+    concentration: float
+    formation: float
+    degeneracy: float
+
+
+class Concentrations(Document):
+    """Equilibrium of charges between defects and bands.
+
+    Attributes
+    ----------
+    temperature
+        K.
+    frozen_from
+        K: defects equilibrate at this temperature, and only their charges at ``temperature``.
+        None: defects equilibrate at ``temperature`` too.
+    fermi_level
+        eV above the valence-band maximum.
+    electrons, holes
+        cm^-3.
+    dopant
+        Fixed charge of an extrinsic dopant, cm^-3: donors positive.
+    defects
+        One per charge state.
+    dos
+        Where the density of states of the host comes from.
+    """
+
+    temperature: float
+    frozen_from: float | None
+    fermi_level: float
+    electrons: float
+    holes: float
+    dopant: float
+    defects: list[DefectConcentration]
+    dos: str
+
+
 class LevelReport(Document):
     """Formation energies and transition levels of one fidelity.
 
@@ -165,6 +309,8 @@ class LevelReport(Document):
         Those of elements that are missing count as 0, so that only differences have a meaning.
     states, levels, negative_u
         The science.
+    concentrations
+        One per temperature, where they were asked for.
     notes
         What the reader must know before using a number.
     """
@@ -178,4 +324,5 @@ class LevelReport(Document):
     states: list[ChargeState]
     levels: list[LevelPair]
     negative_u: list[NegativeU]
+    concentrations: list[Concentrations] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)

@@ -31,7 +31,9 @@ class HeadMetrics(Document):
     relative_energy_rmse_cell
         meV per cell after the mean error is removed: error of energy ORDERINGS.
     force_rmse, force_mae
-        meV/Angstrom per component.
+        meV/Angstrom per component, over the frames that have forces; None if none has.
+    n_without_forces
+        How many of the frames are labels of a method without forces.
     """
 
     head: str
@@ -42,8 +44,9 @@ class HeadMetrics(Document):
     energy_mae_cell: float
     energy_rmse_atom: float
     relative_energy_rmse_cell: float
-    force_rmse: float
-    force_mae: float
+    force_rmse: float | None
+    force_mae: float | None
+    n_without_forces: int = 0
     fitted_constant: bool = False
 
 
@@ -57,7 +60,7 @@ class ParityPoint(Document):
     energy, energy_model
         eV per cell, relative to the group's reference energy.
     force_rmse
-        meV/Angstrom over the frame's components.
+        meV/Angstrom over the frame's components, or None where the label has no forces.
     """
 
     head: str
@@ -65,7 +68,7 @@ class ParityPoint(Document):
     split: str
     energy: float
     energy_model: float
-    force_rmse: float
+    force_rmse: float | None
 
 
 class EpochRecord(Document):
@@ -108,6 +111,9 @@ class Calibration(Document):
         Side -> nominal share (``"0.68"``, ``"0.95"``) -> share of the errors within the
         interval that the scaled spread gives. The validation side was fitted; believe the
         test side.
+    absolute_scale, absolute_coverage
+        The same for energies as they are, which differences between charges, such as levels,
+        are made of; None and empty in documents older than this.
     """
 
     head: str
@@ -115,6 +121,29 @@ class Calibration(Document):
     n: dict[str, int]
     rmse: dict[str, float]
     coverage: dict[str, dict[str, float]]
+    absolute_scale: float | None = Field(None, gt=0)
+    absolute_coverage: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+
+class FoundationRecord(Document):
+    """The foundation model that a training started from.
+
+    Attributes
+    ----------
+    name
+        As given: a path, or a name that mace knows.
+    file
+        Where it was read.
+    sha256
+        Of the file.
+    head
+        Head of several that was taken; None for the only one.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    head: str | None = None
 
 
 class Member(StoredDocument):
@@ -144,6 +173,8 @@ class Member(StoredDocument):
         Lowest training label per ``"head|charge|composition"``, eV per cell.
     settings
         Hyperparameters.
+    foundation
+        The foundation model it started from; None for random weights.
     seed
         Seed of weights and batches.
     best_epoch
@@ -168,6 +199,7 @@ class Member(StoredDocument):
     shortest: dict[str, float] = Field(default_factory=dict)
     lowest: dict[str, float] = Field(default_factory=dict)
     settings: dict[str, Any]
+    foundation: FoundationRecord | None = None
     seed: int
     best_epoch: int
     seconds: float

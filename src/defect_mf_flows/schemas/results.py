@@ -8,10 +8,10 @@ from pydantic import Field, StrictInt
 
 from defect_mf_flows.schemas.base import Document, PeriodicStructure
 from defect_mf_flows.schemas.calculation import BandEdges, Failure
-from defect_mf_flows.schemas.levels import Correction
+from defect_mf_flows.schemas.levels import Correction, LevelUncertainty
 from defect_mf_flows.schemas.loop import Acquisition, RoundSummary, StopVerdict
 from defect_mf_flows.schemas.model import Calibration, EpochRecord, HeadMetrics, ParityPoint
-from defect_mf_flows.schemas.search import Deviation, Verdict
+from defect_mf_flows.schemas.search import Deviation, Fate, Verdict
 
 
 class GroundState(Document):
@@ -55,6 +55,9 @@ class GroundState(Document):
     shortest_bonds
         The shortest distances between the defect's neighbours in the verified ground state
         and in the low-fidelity ground state, Angstrom.
+    fate
+        What became of the defect in the verified ground state; None in documents older than
+        this.
     structure
         Verified geometry (kept in the additional store ``data``).
     """
@@ -81,6 +84,44 @@ class GroundState(Document):
     structure: PeriodicStructure
     next_energy: float | None = None
     next_spread: float | None = None
+    fate: Fate | None = None
+
+
+class FoundMinimum(Document):
+    """A minimum of the last search, with its rank and what the committee says of it.
+
+    Attributes
+    ----------
+    defect, charge, rank
+        Which minimum; the lowest has rank 0.
+    energy
+        Above the lowest by the model, eV per cell.
+    spread
+        Committee's calibrated spread of that, eV per cell; None without a committee.
+    share
+        Probability that it is the lowest, by the committee; None without one.
+    contender
+        Whether it lies within its spread of the lowest, and so may be the lowest.
+    fate
+        What the relaxation made of the defect; None in documents older than this.
+    n_starts, start
+        How many starts ended here, and the lowest of them.
+    verified
+        High-fidelity energy after relaxation, above the verified ground state, eV per cell;
+        None if it was not verified, or that failed.
+    """
+
+    defect: str
+    charge: StrictInt
+    rank: int
+    energy: float
+    spread: float | None = None
+    share: float | None = None
+    contender: bool = False
+    fate: Fate | None = None
+    n_starts: int
+    start: str
+    verified: float | None = None
 
 
 class TransitionLevel(Document):
@@ -234,6 +275,10 @@ class Results(Document):
         Of the last committee's spread; None without a committee.
     acquired
         Labels that the committee asked for.
+    ranked_minima
+        Minima of the last search, ranked (kept in the additional store ``data``).
+    uncertainty
+        Of levels and of their order, per defect and source; empty without a committee.
     rounds
         One summary per round.
     counts
@@ -246,6 +291,9 @@ class Results(Document):
         Relaxation end points (kept in the additional store ``data``).
     seeds, versions
         What makes the campaign repeatable.
+    settings
+        Sections of the campaign file other than host and fidelities; empty in documents older
+        than this.
     """
 
     campaign: str
@@ -269,6 +317,8 @@ class Results(Document):
     best_epoch: int | None = None
     calibration: Calibration | None = None
     acquired: list[Acquisition] = Field(default_factory=list)
+    ranked_minima: list[FoundMinimum] = Field(default_factory=list)
+    uncertainty: list[LevelUncertainty] = Field(default_factory=list)
     rounds: list[RoundSummary]
     counts: dict[str, Any]
     failures: list[Failure]
@@ -276,3 +326,4 @@ class Results(Document):
     pes: list[PesPoint]
     seeds: dict[str, int]
     versions: dict[str, str] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)

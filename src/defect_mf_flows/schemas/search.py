@@ -79,6 +79,9 @@ class Minimum(Document):
     spread
         Standard deviation of its energy above the lowest minimum over the members of a
         committee, calibrated, eV per cell; None without a committee.
+    members
+        Its energy by every member of a committee, the model's own first, eV per cell; empty
+        without one.
     """
 
     structure: PeriodicStructure
@@ -87,6 +90,7 @@ class Minimum(Document):
     fate: Fate | None = None
     soap: Vector = Field(default_factory=list)
     spread: float | None = None
+    members: list[float] = Field(default_factory=list)
 
 
 class SearchPoint(Document):

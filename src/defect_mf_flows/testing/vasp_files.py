@@ -27,6 +27,8 @@ class Header:
         Element, POTCAR title, number of atoms and valence electrons per species.
     atoms
         First geometry.
+    bands
+        What the header says of their number.
     """
 
     incar: dict[str, Any]
@@ -35,6 +37,7 @@ class Header:
     counts: list[int]
     valences: list[float]
     atoms: Atoms
+    bands: int = 64
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ class Labels:
     forces, stress
         eV/A; eV/A^3 in ASE's sign.
     eigenvalues, occupations
-        At Gamma, eV and 0..1.
+        At Gamma, eV, shape (n_levels,), and 0..1, shape (n_spins, n_levels).
+    potentials
+        Electrostatic potential at the atoms as felt by a positive charge, V.
     scf_converged
         What the OUTCAR says at the end of the electronic steps.
     """
@@ -61,6 +66,7 @@ class Labels:
     stress: np.ndarray
     eigenvalues: np.ndarray
     occupations: np.ndarray
+    potentials: np.ndarray
     scf_converged: bool = True
 
 
@@ -129,7 +135,8 @@ class Files:
         self._write(
             "OUTCAR",
             "\n General timing and accounting informations for this job:\n"
-            "                  Total CPU time used (sec):        1.000\n",
+            "                  Total CPU time used (sec):        1.000\n"
+            "                         Elapsed time (sec):        1.000\n",
         )
 
     def _write(self, name: str, text: str, mode: str = "a") -> None:
@@ -184,16 +191,14 @@ class Files:
         out.write(_structure(labels.atoms))
         out.write(_rows("forces", labels.forces) + _rows("stress", labels.stress / (-0.1 * GPa)))
         out.write(_xml_energy(labels.energies[-1]))
-        channels = 2 if self.header.incar.get("ISPIN", 1) == 2 else 1
-        rows = "".join(
-            f"       <r> {e:.4f} {o:.4f} </r>\n"
-            for e, o in zip(labels.eigenvalues, labels.occupations, strict=True)
-        )
-        spins = "".join(
-            f'     <set comment="spin {i + 1}">\n      <set comment="kpoint 1">\n{rows}'
-            "      </set>\n     </set>\n"
-            for i in range(channels)
-        )
+        spins = ""
+        for i, channel in enumerate(labels.occupations):
+            rows = "".join(
+                f"       <r> {e:.4f} {o:.4f} </r>\n"
+                for e, o in zip(labels.eigenvalues, channel, strict=True)
+            )
+            spins += f'     <set comment="spin {i + 1}">\n      <set comment="kpoint 1">\n'
+            spins += f"{rows}      </set>\n     </set>\n"
         out.write("  <eigenvalues>\n   <array>\n    <set>\n" + spins)
         out.write("    </set>\n   </array>\n  </eigenvalues>\n </calculation>\n")
         return out.getvalue()
@@ -202,27 +207,59 @@ class Files:
 
     def _outcar_header(self) -> str:
         h, out = self.header, StringIO()
-        out.write(f" vasp.{VERSION} stand-in\n running    1 mpi-ranks, on    1 nodes\n\n INCAR:\n")
+        out.write(f" vasp.{VERSION} stand-in\n executed on             no machine of its own\n")
+        out.write(" running    1 mpi-ranks, on    1 nodes\n\n INCAR:\n")
         for name, value in h.incar.items():
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
             out.write(f"   {name} = {shown}\n")
         out.write("\n")
         for _ in range(2):
             out.writelines(f" POTCAR:    {title}\n" for title in h.titles)
-        for title, valence in zip(h.titles, h.valences, strict=True):
-            out.write(f"   TITEL  = {title}\n")
+        for title, symbol, valence in zip(h.titles, h.symbols, h.valences, strict=True):
+            out.write(f"   VRHFIN ={symbol}: none\n   LEXCH  = PE\n   TITEL  = {title}\n")
             out.write(f"   POMASS =   65.390; ZVAL   = {valence:8.3f}    mass and valenz\n")
+        out.write(" generate k-points for:    1    1    1\n")
         counts = " ".join(f"{n:4d}" for n in h.counts)
         out.write("   k-points           NKPTS =      1   k-points in BZ     NKDIM =      1   ")
         out.write("number of bands    NBANDS=")
-        out.write(f"{64:7d}\n   ions per type =            {counts}\n")
+        out.write(f"{h.bands:7d}\n   ions per type =            {counts}\n")
+        out.write("   dimension x,y,z NGXF=    60 NGYF=   60 NGZF=   60\n")
         out.write(" total plane-waves  NPLWV =   1000\n")
         out.write(" k-points in reciprocal lattice and weights: Gamma\n")
         out.write("   0.00000000  0.00000000  0.00000000       1.000\n")
-        out.write(f"   ENCUT  =  {float(h.incar['ENCUT']):6.1f} eV  \n")
-        out.write(f"   ISPIN  =  {h.incar.get('ISPIN', 1):5d}    spin polarized calculation?\n")
-        out.write(f"   NELECT = {h.incar['NELECT']:12.4f}    total number of electrons\n")
+        out.write(self._outcar_parameters())
         return out.getvalue()
+
+    def _outcar_parameters(self) -> str:
+        """The settings in force, as VASP lists them after its inputs."""
+        tags = self.header.incar
+
+        def logical(tag: str) -> str:
+            return "T" if tags.get(tag, False) else "F"
+
+        encut, prec = float(tags["ENCUT"]), str(tags.get("PREC", "normal")).lower()[:6]
+        hybrid = bool(tags.get("LHFCALC", False))
+        moment, width = float(tags.get("NUPDOWN", -1)), float(tags.get("SIGMA", 0.2))
+        share, screening = float(tags.get("AEXX", 0.25)), float(tags.get("HFSCREEN", 0.2))
+        lines = [
+            f"PREC   = {prec:6s}    normal or accurate (medium, high low for compatibility)",
+            f"ISPIN  = {tags.get('ISPIN', 1):6d}    spin polarized calculation?",
+            f"LASPH  = {logical('LASPH'):>6s}    aspherical Exc in radial PAW",
+            f"ENCUT  = {encut:6.1f} eV {encut / 13.605693:6.2f} Ry",
+            f"NELM   = {tags.get('NELM', 60):6d};   NELMIN=  2; NELMDL= -5     # of ELM steps",
+            f"EDIFFG = {float(tags.get('EDIFFG', 0)):8.1E}   stopping-criterion for IOM",
+            f"NSW    = {tags.get('NSW', 0):6d}    number of steps for IOM",
+            f"IBRION = {tags.get('IBRION', -1):6d}    ionic relax: 0-MD 1-quasi-New 2-CG",
+            f"NELECT = {float(tags['NELECT']):12.4f}    total number of electrons",
+            f"NUPDOWN= {moment:12.4f}    fix difference up-down",
+            f"ISMEAR = {tags.get('ISMEAR', 1):5d};   SIGMA  = {width:6.2f}  broadening in eV",
+            "GGA     =    --    GGA type",
+            "LEXCH   =     8    internal setting for exchange type",
+            f"LHFCALC = {logical('LHFCALC'):>5s}    Hartree Fock is set to",
+            f"AEXX    = {share if hybrid else 0:9.4f} exact exchange contribution",
+            f"HFSCREEN= {screening if hybrid else 0:9.4f} screening length",
+        ]
+        return "".join(f"   {line}\n" for line in lines)
 
     def _outcar_step(self, labels: Labels) -> str:
         out, n = StringIO(), self.steps
@@ -235,7 +272,7 @@ class Files:
             out.write(f"  free energy    TOTEN  = {energy:18.8f} eV\n")
         how = "because EDIFF is" if labels.scf_converged else "EDIFF was not"
         out.write(f"{'-' * 24} aborting loop {how} reached {'-' * 40}\n")
-        out.write(f" E-fermi : {labels.eigenvalues[labels.occupations > 0.5].max():8.4f}\n")
+        out.write(_potential_table(labels.potentials) + _level_table(labels))
         xx = (labels.stress / (-0.1 * GPa))[[0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0]]
         out.write("  in kB  " + " ".join(f"{x:11.5f}" for x in xx) + "\n")
         out.write("      direct lattice vectors                 reciprocal lattice vectors\n")
@@ -268,6 +305,34 @@ class Files:
         last = labels.energies[-1]
         out.write(f"{self.steps:4d} F= {last:.8E} E0= {last:.8E}  d E ={0:.6E}  mag=     0.0000\n")
         return out.getvalue()
+
+
+def _potential_table(potentials: np.ndarray) -> str:
+    """Potentials at the cores, as felt by an electron."""
+    out = " average (electrostatic) potential at core\n  the test charge radii are     0.9521\n"
+    out += "  (the norm of the test charge is              1.0000)\n"
+    for first in range(0, len(potentials), 5):
+        row = enumerate(-potentials[first : first + 5], first + 1)
+        out += "".join(f"{number:8d}{value:9.4f}" for number, value in row) + "\n"
+    return out + "\n\n\n"
+
+
+def _level_table(labels: Labels) -> str:
+    """Eigenvalues with occupations: 1 each in a polarised run, 2 in an unpolarised one."""
+    polarised = len(labels.occupations) == 2
+    highest = labels.eigenvalues[labels.occupations.max(axis=0) > 0.5].max()
+    out = f" E-fermi : {highest:8.4f}     XC(G=0):  -7.8949     alpha+bet : -7.8862\n\n"
+    for spin, channel in enumerate(labels.occupations, start=1):
+        out += f" spin component {spin}\n\n" if polarised else ""
+        out += " k-point     1 :       0.0000    0.0000    0.0000\n"
+        out += "  band No.  band energies     occupation \n"
+        for number, (energy, share) in enumerate(
+            zip(labels.eigenvalues, channel, strict=True), start=1
+        ):
+            full = share if polarised else 2 * share
+            out += f"{number:7d}{energy:13.4f}{full:13.5f}\n"
+        out += "\n"
+    return out + f"{'-' * 100}\n"
 
 
 def _xml_energy(energy: float) -> str:

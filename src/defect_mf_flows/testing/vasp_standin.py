@@ -207,9 +207,39 @@ class StandIn:
             forces=forces,
             stress=stress,
             eigenvalues=levels,
-            occupations=np.clip(filled / max(filled.max(), 1.0), 0, 1),
+            occupations=self._channels(filled),
+            potentials=self._potentials(atoms, np.asarray(results.get("charges"))),
             scf_converged=not bad,
         )
+
+    def _channels(self, filled: np.ndarray) -> np.ndarray:
+        """Occupations per spin, 0..1, from those of orbitals that two electrons may share."""
+        if self.incar.get("ISPIN", 1) != 2:
+            return np.clip(filled[None, :] / 2, 0, 1)
+        if not round(self.incar.get("NUPDOWN", 0)):
+            return np.clip(np.array([filled, filled]) / 2, 0, 1)
+        up = np.minimum(filled, 1.0)
+        return np.clip(np.array([up, filled - up]), 0, 1)
+
+    @staticmethod
+    def _potentials(atoms: Atoms, charges: np.ndarray) -> np.ndarray:
+        """Potential of the other atoms' charges and their images at every atom, V."""
+        from defect_mf_flows.core.ewald import AnisotropicEwald
+
+        ewald = AnisotropicEwald(atoms.cell.array, np.eye(3))
+        places = atoms.get_scaled_positions(wrap=False)
+        # Of an atom's own charge only the images count: the pair energy is half of q^2 phi.
+        own = 2 * ewald.energy() * charges
+        pairs = [
+            sum(q * ewald.potential(here - there) for q, there in others)
+            for here, others in (
+                (place, zip(np.delete(charges, i), np.delete(places, i, axis=0), strict=True))
+                for i, place in enumerate(places)
+            )
+        ]
+        # Cores sit deep in their own shells: a constant per element.
+        deep = np.array([40.0 + number for number in atoms.numbers])
+        return own + np.array(pairs) - deep
 
     def _memory(self) -> None:
         if "memory" in self.faults and self.incar.get("KPAR", 1) > 1:

@@ -10,7 +10,7 @@ import pytest
 from pymatgen.io.vasp.inputs import Incar
 
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.engines.vasp.parsing import read_run
+from defect_mf_flows.engines.vasp.runs import read_run
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Eigenvalues of a defect cell against the bands of the host."""
+"""Levels next to the gap: band edges, and a defect cell's levels against the host's bands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from monty.io import zopen
+
+from defect_mf_flows.schemas.calculation import BandEdges
 
 #: A carrier whose level is not farther than this inside the gap counts as one of a band, eV.
 SHALLOW = 0.1
@@ -38,6 +40,42 @@ class Frontier:
         """Where the lowest empty level is, and its energy."""
         return min(self.empty.items(), key=lambda item: item[1])
 
+    @property
+    def edges(self) -> BandEdges | None:
+        """Band edges, or None where the occupations leave no gap."""
+        vbm, cbm = self.vbm[1], self.cbm[1]
+        return BandEdges(vbm=vbm, cbm=cbm) if vbm < cbm else None
+
+
+def frontier_of(
+    levels: Iterable[tuple[KPoint, float, float]], *, filled: float = 0.5
+) -> Frontier | None:
+    """Find the levels next to the gap.
+
+    Parameters
+    ----------
+    levels
+        K-point, energy (eV) and occupation of every level, the deepest band first.
+    filled
+        A level counts as occupied above this share of the deepest one's occupation.
+
+    Returns
+    -------
+    Frontier or None
+        None if no level is occupied, or none is empty.
+    """
+    occupied: dict[KPoint, float] = {}
+    empty: dict[KPoint, float] = {}
+    full = 0.0
+    for where, energy, occupation in levels:
+        # The deepest band is full: 1 in a polarised run, 2 in an unpolarised one.
+        full = full or occupation
+        if occupation > filled * full:
+            occupied[where] = max(occupied.get(where, energy), energy)
+        else:
+            empty[where] = min(empty.get(where, energy), energy)
+    return Frontier(occupied, empty) if occupied and empty else None
+
 
 def frontier(path: Path) -> Frontier | None:
     """Read the last table of eigenvalues of an OUTCAR.
@@ -61,27 +99,22 @@ def frontier(path: Path) -> Frontier | None:
 
 def _read(lines: Iterable[bytes]) -> Frontier | None:
     where: KPoint = ()
-    found, table, full = Frontier(), False, 0.0
+    found: list[tuple[KPoint, float, float]] = []
+    table = False
     for line in lines:
         if b"E-fermi" in line:
-            found = Frontier()
+            found = []
         elif line.startswith(b" k-point ") and b":" in line and b"plane" not in line:
             where = tuple(float(x) for x in line.split(b":")[1].split()[:3])
         elif b"band No." in line:
-            table, full = True, 0.0
+            table = True
         elif table:
             words = line.split()
             if len(words) != 3 or not words[0].isdigit():
                 table = False
                 continue
-            energy, occupation = float(words[1]), float(words[2])
-            # The deepest band is full: 1 in a polarised run, 2 in an unpolarised one.
-            full = full or occupation
-            if occupation > 0.5 * full:
-                found.occupied[where] = max(found.occupied.get(where, energy), energy)
-            else:
-                found.empty[where] = min(found.empty.get(where, energy), energy)
-    return found if found.occupied and found.empty else None
+            found.append((where, float(words[1]), float(words[2])))
+    return frontier_of(found)
 
 
 def perturbed_host(cell: Frontier, host: Frontier, *, shift: float) -> str | None:

@@ -1,7 +1,8 @@
 """An OUTCAR of any VASP version, read once, line by line, one ionic step in memory.
 
 The settings come from VASP's own list of parameters, which has every default filled in and which
-versions without an echo of the INCAR have, too. The echo only adds what the list leaves out.
+versions without an echo of the INCAR have, too. The echo only adds what the list leaves out, and
+the digits that the list rounds away.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from typing import IO, Any
 import numpy as np
 from ase.units import GPa
 from monty.io import zopen
+
+from defect_mf_flows.engines.vasp.eigenvalues import Frontier
+from defect_mf_flows.engines.vasp.method import SOME_DISPERSION
 
 #: VASP prints the pressure's sign in kBar; frames hold ASE's sign in eV/A^3.
 KBAR = -0.1 * GPa
@@ -46,7 +50,8 @@ class RawStep:
     energy
         eV per cell, extrapolated to vanishing smearing.
     forces
-        Shape (n_atoms, 3), eV/A; NaN where VASP printed none.
+        Shape (n_atoms, 3), eV/A; NaN where no number was printed; None where the method has
+        none, which VASP's always has.
     stress
         Shape (3, 3), eV/A^3, positive under tension, or None.
     scf_converged
@@ -56,7 +61,7 @@ class RawStep:
     cell: np.ndarray
     positions: np.ndarray
     energy: float
-    forces: np.ndarray
+    forces: np.ndarray | None
     stress: np.ndarray | None
     scf_converged: bool
 
@@ -91,6 +96,8 @@ class RunHead:
         Whether VASP said that the relaxation reached the required accuracy.
     broken
         Why reading stopped before the end of the file; empty if it did not.
+    frontier
+        Levels next to the gap of the last step, where the reader passes them (vasprun.xml).
     """
 
     version: str = ""
@@ -108,6 +115,7 @@ class RunHead:
     seconds: float = 0.0
     relaxed: bool = False
     broken: str = ""
+    frontier: Frontier | None = None
 
     @property
     def valence(self) -> float | None:
@@ -117,10 +125,16 @@ class RunHead:
         return sum(n * z for n, z in zip(self.counts, self.zval, strict=True))
 
     @property
+    def elements(self) -> list[str]:
+        """Symbol of every POTCAR."""
+        return self.symbols or [title.split()[1].partition("_")[0] for title in self.titles]
+
+    @property
     def species(self) -> list[str]:
-        """Symbol of every atom."""
-        names = self.symbols or [title.split()[1].partition("_")[0] for title in self.titles]
-        return [s for s, n in zip(names, self.counts, strict=True) for _ in range(n)]
+        """Symbol of every atom; empty if the file has not one count per POTCAR."""
+        if len(self.elements) != len(self.counts):
+            return []
+        return [s for s, n in zip(self.elements, self.counts, strict=True) for _ in range(n)]
 
 
 class Hashing(io.RawIOBase):
@@ -185,7 +199,7 @@ class Outcar:
             except (EOFError, OSError, zlib.error) as error:
                 self.head.broken = f"{type(error).__name__}: {error}"
             finally:
-                self.head.tags = {**self._echo, **self.head.tags}
+                self.head.tags = {**self._echo, **_finer(self.head.tags, self._echo)}
                 self.head.digest = stream.sha.hexdigest()
 
     # -- before the first step -----------------------------------------------------------
@@ -213,8 +227,8 @@ class Outcar:
                 self.head.grid = tuple(int(x) for x in line.split(b":")[1].split())
             elif b"k-points in reciprocal lattice and weights" in line:
                 self._kpoints(lines)
-            elif b"DFT-D" in line or b"DFTD3" in line:
-                self.head.tags.setdefault("IVDW", "on")
+            elif (b"DFT-D" in line or b"DFTD3" in line) and "IVDW" not in self._echo:
+                self.head.tags.setdefault("IVDW", SOME_DISPERSION)
             elif b"direct lattice vectors" in line:
                 self._cell = _cell(lines)
             inside = False
@@ -308,6 +322,22 @@ class Outcar:
         step = RawStep(cell, table[:, :3], energy, table[:, 3:6], self._stress, self._converged)
         self._stress, self._converged = None, False
         return step
+
+
+def _finer(listed: dict[str, str], echo: dict[str, str]) -> dict[str, str]:
+    """Take the digits that VASP's list rounds away from the echo of the INCAR."""
+    found = dict(listed)
+    for tag, text in listed.items():
+        if "." not in text:
+            continue
+        try:
+            rounded, given = float(text), float(echo.get(tag, ""))
+        except ValueError:
+            continue
+        decimals = len(text.partition(".")[2])
+        if abs(rounded - given) <= 0.5000001 * 10.0**-decimals:
+            found[tag] = echo[tag]
+    return found
 
 
 def _number(text: bytes) -> float:

@@ -12,8 +12,16 @@ from defect_mf_flows.campaign.vasp import VaspSettings
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.engines.ase import EXPLODED_FORCE
 from defect_mf_flows.engines.vasp import handlers as watch
-from defect_mf_flows.engines.vasp.parsing import Run, Step
-from defect_mf_flows.engines.vasp.running import Progress
+from defect_mf_flows.engines.vasp.method import (
+    SOME_DISPERSION,
+    accuracy_of,
+    as_text,
+    imposed_moment,
+    method_of,
+)
+from defect_mf_flows.engines.vasp.outcar import RawStep
+from defect_mf_flows.engines.vasp.running import Progress, fractional
+from defect_mf_flows.engines.vasp.runs import Run
 from defect_mf_flows.errors import ChargeError, FidelityError
 from defect_mf_flows.schemas.calculation import (
     Calculation,
@@ -25,22 +33,8 @@ from defect_mf_flows.schemas.calculation import (
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import Frame, Lineage
 
-#: Tags that make a label what it is, with VASP's defaults.
-METHOD: dict[str, Any] = {
-    "GGA": "PE",
-    "LHFCALC": False,
-    "AEXX": 0.25,
-    "HFSCREEN": 0.2,
-    "ENCUT": None,
-    "ISPIN": 1,
-    "NUPDOWN": -1,
-    "IVDW": 0,
-    "LSORBIT": False,
-    "LDAU": False,
-    "PREC": "Normal",
-    "ISMEAR": 1,
-    "SIGMA": 0.2,
-}
+#: Settings of the numerics that decide a label, too.
+COMPARED = ("ISPIN", "ISMEAR", "SIGMA")
 
 #: Executions in a row that may end without a new ionic step.
 IDLE_EXECUTIONS = 3
@@ -108,29 +102,47 @@ def check_run(run: Run, expected: Any, start: StartStructure, fidelity: str) -> 
     FidelityError
         If a tag of the method differs; names it.
     """
+    if run.charge is None:
+        raise ChargeError(
+            f"{run.source}: tells no NELECT and valences, and so no charge; remove the folder and "
+            "run again."
+        )
     if run.charge != start.charge:
         raise ChargeError(
-            f"{run.source}: VASP computed charge {run.charge:+d} (NELECT {run.nelect:g} of "
-            f"{run.valence:g}), not {start.charge:+d}; remove the folder and run again."
+            f"{run.source}: VASP computed charge {run.charge:+d} (NELECT {run.head.nelect:g} of "
+            f"{run.head.valence:g}), not {start.charge:+d}; remove the folder and run again."
         )
-    for tag, default in METHOD.items():
-        wanted, got = (_plain(source.get(tag, default)) for source in (expected, run.incar))
-        hybrid_only = tag in ("AEXX", "HFSCREEN") and not expected.get("LHFCALC", False)
-        if not hybrid_only and wanted != got:
+    ours = [site.specie.symbol for site in CellOrder.of(start.structure).grouped(start.structure)]
+    if run.head.species != ours:
+        raise FidelityError(
+            f"{run.source}: its atoms are not those of {start.label}, in number, element or order; "
+            "remove the folder and run again."
+        )
+    wanted, got = (
+        _settings(tags, run.head.elements) for tags in (as_text(expected), run.head.tags)
+    )
+    for name in {**wanted, **got}:  # the functional is named first
+        one, other = wanted.get(name), got.get(name)
+        if name == "IVDW" and other == SOME_DISPERSION and one != "0":
+            continue
+        if one != other and not (isinstance(one, float) and np.isclose(one, other or 0, atol=1e-6)):
             raise FidelityError(
-                f"{run.source}: {tag} is {got}, but fidelity {fidelity!r} has {wanted}; these "
+                f"{run.source}: {name} is {other}, but fidelity {fidelity!r} has {one}; these "
                 "labels belong to another fidelity. Remove the folder and run again."
             )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.strip().upper()
-    return round(float(value), 6) if isinstance(value, int | float) else value
+def _settings(tags: dict[str, str], elements: list[str]) -> dict[str, Any]:
+    accuracy = accuracy_of(tags)
+    return {
+        **method_of(tags, elements),
+        **{name: accuracy[name] for name in COMPARED},
+        "NUPDOWN": imposed_moment(tags),
+    }
 
 
 def frames_of(
-    steps: list[Step], start: StartStructure, order: CellOrder, *, fidelity: str, uuid: str
+    steps: list[RawStep], start: StartStructure, order: CellOrder, *, fidelity: str, uuid: str
 ) -> list[Frame]:
     """Turn ionic steps into frames on the start's lattice, in the start's order of atoms.
 
@@ -159,9 +171,9 @@ def frames_of(
     symbols = [site.specie.symbol for site in start.structure]
     for number, step in enumerate(steps):
         lattice = start.structure.lattice
-        if not np.allclose(step.structure.lattice.matrix, lattice.matrix, atol=1e-4):
+        if not np.allclose(step.cell, lattice.matrix, atol=1e-4):
             raise FidelityError(f"{uuid} step {number}: the cell has changed; ISIF must be 2.")
-        positions = order.restored(np.array(step.structure.frac_coords))
+        positions = order.restored(fractional(step.positions, step.cell))
         lineage = Lineage(
             defect=start.defect,
             charge=start.charge,
@@ -176,7 +188,7 @@ def frames_of(
                 spin=start.spin,
                 fidelity=fidelity,
                 energy=step.energy,
-                forces=order.restored(step.forces),
+                forces=None if step.forces is None else order.restored(step.forces),
                 stress=step.stress,
                 lineage=lineage,
             )
@@ -221,7 +233,7 @@ def calculation_of(
     Calculation
         With a failure of reason ``walltime`` if it can continue.
     """
-    finite = [s for s in progress.steps if np.isfinite(s.energy) and np.isfinite(s.forces).all()]
+    finite = [s for s in progress.steps if _finite(s)]
     frames = frames_of(finite, start, order, fidelity=fidelity, uuid=uuid)
     failure = _failure(progress, frames, start, kind, settings, limits)
     last = progress.runs[-1] if progress.runs else None
@@ -232,7 +244,7 @@ def calculation_of(
         "incar": {k: v if isinstance(v, bool | int | float) else str(v) for k, v in incar.items()},
         "kpoints": str(inputs["KPOINTS"]),
         "potcars": [p.header for p in inputs["POTCAR"]],
-        "magnetization": last.magnetization if last else None,
+        "magnetization": last.head.magnetization if last else None,
     }
     return Calculation(
         job_uuid=uuid,
@@ -258,7 +270,7 @@ def calculation_of(
         n_calls=progress.calls + more_calls,
         seconds=progress.seconds,
         engine=EngineRecord(
-            name="vasp", version=last.version if last else "unknown", settings=record
+            name="vasp", version=last.head.version if last else "unknown", settings=record
         ),
         band_edges=last.edges if last and failure is None else None,
         final_energy=frames[-1].energy if frames else None,
@@ -312,16 +324,23 @@ def _failure(
 
 
 def _converged(frame: Frame, kind: CalculationKind, fmax: float) -> bool:
-    largest = float(np.linalg.norm(frame.forces, axis=1).max())
     # VASP compares before it rounds its output.
-    return kind is CalculationKind.STATIC or largest <= fmax * 1.001 + 1e-4
+    return kind is CalculationKind.STATIC or _largest(frame) <= fmax * 1.001 + 1e-4
 
 
 def _exploded(frames: list[Frame], start: StartStructure) -> bool:
     last = frames[-1]
-    return watch.has_exploded(start.structure, last.structure) or bool(
-        np.linalg.norm(last.forces, axis=1).max() > EXPLODED_FORCE
-    )
+    return watch.has_exploded(start.structure, last.structure) or _largest(last) > EXPLODED_FORCE
+
+
+def _finite(step: RawStep) -> bool:
+    return all(np.isfinite(x).all() for x in (step.energy, step.forces) if x is not None)
+
+
+def _largest(frame: Frame) -> float:
+    """Largest force on an atom, eV/A; VASP always has forces."""
+    assert frame.forces is not None
+    return float(np.linalg.norm(frame.forces, axis=1).max())
 
 
 def _other(progress: Progress) -> tuple[FailureReason, str]:

@@ -20,7 +20,8 @@ import numpy as np
 from pymatgen.core import Structure
 
 from defect_mf_flows.core.charge import charge_of, with_charge
-from defect_mf_flows.engines.vasp.parsing import Run, Step, read_run
+from defect_mf_flows.engines.vasp.outcar import RawStep
+from defect_mf_flows.engines.vasp.runs import Run, read_run
 from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.frame import content_hash, structure_key
 
@@ -58,7 +59,7 @@ class Progress:
     """
 
     runs: list[Run] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
+    steps: list[RawStep] = field(default_factory=list)
     calls: int = 0
     seconds: float = 0.0
     errors: list[str] = field(default_factory=list)
@@ -114,15 +115,20 @@ def next_execution(folder: Path) -> Path:
     return path
 
 
-def _append(steps: list[Step], step: Step) -> None:
+def _append(steps: list[RawStep], step: RawStep) -> None:
     """Append, unless it repeats the last geometry: a continued run may compute it again."""
     if steps:
-        shift = step.structure.frac_coords - steps[-1].structure.frac_coords
-        moved = step.structure.lattice.get_cartesian_coords(shift - np.round(shift))
+        shift = fractional(step.positions - steps[-1].positions, step.cell)
+        moved = (shift - np.round(shift)) @ step.cell
         if np.abs(moved).max() < SAME_GEOMETRY:
             steps[-1] = step
             return
     steps.append(step)
+
+
+def fractional(positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Cartesian vectors, shape (n, 3), in units of the cell's vectors."""
+    return np.asarray(np.linalg.solve(cell.T, positions.T).T)
 
 
 def _attempts(execution: Path) -> list[Run]:

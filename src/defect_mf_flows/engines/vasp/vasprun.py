@@ -1,6 +1,7 @@
 """A vasprun.xml of any VASP version, read once, one ionic step in memory.
 
-Eigenvalues and densities of states, most of the file, are thrown away as they come.
+Densities of states and projections, most of the file, are thrown away as they come; of the
+eigenvalues those of the last step stay.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from xml.etree.ElementTree import Element, ParseError, iterparse
 import numpy as np
 from monty.io import zopen
 
+from defect_mf_flows.engines.vasp.eigenvalues import Frontier, frontier_of
 from defect_mf_flows.engines.vasp.outcar import KBAR, Hashing, RawStep, RunHead
 
-_EMPTIED = frozenset({"set", "eigenvalues", "dos", "projected", "time"})
+_EMPTIED = frozenset({"eigenvalues", "dos", "projected", "time"})
+_OUTSIDE = frozenset({"generator", "incar", "kpoints", "parameters", "atominfo", "modeling"})
+_READ = _EMPTIED | _OUTSIDE | {"scstep", "calculation", "set"}
 
 
 class VasprunXml:
@@ -34,6 +38,8 @@ class VasprunXml:
         self._electronic: list[dict[str, float]] = []
         self._incar: dict[str, str] = {}
         self._parameters: dict[str, str] = {}
+        self._has_levels = False
+        self._levels: list[list[str]] = []
 
     def steps(self) -> Iterator[RawStep]:
         """Yield the complete ionic steps; afterwards ``head`` is complete.
@@ -48,29 +54,37 @@ class VasprunXml:
             buffered = io.BufferedReader(stream, 1 << 20)
             try:
                 yield from self._events(buffered)
-            except (ParseError, EOFError, OSError, zlib.error, ValueError) as error:
+            except (ParseError, EOFError, OSError, zlib.error, ValueError, IndexError) as error:
                 self.head.broken = f"{type(error).__name__}: {error}"
             finally:
+                self.head.frontier = _frontier(self._levels, self.head.kpoints)
                 self.head.digest = stream.sha.hexdigest()
 
     def _events(self, stream: Any) -> Iterator[RawStep]:
-        inside = False
-        for event, element in iterparse(stream, events=("start", "end")):
-            if event == "start":
-                inside = inside or element.tag == "calculation"
+        for _, element in iterparse(stream, events=("end",)):
+            tag = element.tag
+            if tag not in _READ:
                 continue
-            if inside:
-                if element.tag == "scstep":
-                    self._electronic.append(_energies(element.find("energy")))
+            if tag == "scstep":
+                self._electronic.append(_energies(element.find("energy")))
+                element.clear()
+            elif tag == "calculation":
+                self._has_levels = False
+                step = self._step(element)
+                element.clear()
+                if step is not None:
+                    yield step
+            elif tag == "eigenvalues" and not self._has_levels:
+                # Those of the projections follow, and are the same.
+                self._has_levels = True
+                self._levels = _level_rows(element)
+                element.clear()
+            elif tag == "set":
+                # In a step the first sets are those of the eigenvalues, which are not yet read.
+                if self._has_levels:
                     element.clear()
-                elif element.tag == "calculation":
-                    inside = False
-                    step = self._step(element)
-                    element.clear()
-                    if step is not None:
-                        yield step
-                elif element.tag in _EMPTIED:
-                    element.clear()
+            elif tag in _EMPTIED:
+                element.clear()
             else:
                 self._outside(element)
 
@@ -169,7 +183,31 @@ def _tags(element: Element) -> dict[str, str]:
 def _rows(element: Element | None) -> np.ndarray | None:
     if element is None:
         return None
-    return np.array([[_number(x) for x in (v.text or "").split()] for v in element.findall("v")])
+    words = [(v.text or "").split() for v in element.findall("v")]
+    try:
+        return np.array(words, dtype=float)
+    except ValueError:  # stars
+        return np.array([[_number(word) for word in row] for row in words])
+
+
+def _level_rows(element: Element) -> list[list[str]]:
+    """Energies and occupations as text, per spin and k-point."""
+    points = element.findall("array/set/set/set")
+    return [[r.text or "" for r in point] for point in points]
+
+
+def _frontier(levels: list[list[str]], kpoints: list[tuple[float, ...]]) -> Frontier | None:
+    """Levels next to the gap; k-points repeat for the second spin."""
+    if not kpoints:
+        return None
+    found = []
+    for number, point in enumerate(levels):
+        where = kpoints[number % len(kpoints)][:3]
+        for row in point:
+            energy, occupation = (_number(word) for word in row.split()[:2])
+            found.append((where, energy, occupation))
+    # As pymatgen has it: whatever holds charge is occupied.
+    return frontier_of(found, filled=0.0)
 
 
 def _number(text: str | None) -> float:

@@ -61,6 +61,21 @@
     });
   }
 
+  const copy = document.getElementById("copy-methods");
+  if (copy) {
+    const text = document.getElementById("methods-text");
+    const said = document.getElementById("copied");
+    copy.addEventListener("click", function () {
+      // Pages opened from disk may not use the clipboard's own interface everywhere.
+      const range = document.createRange();
+      range.selectNodeContents(text);
+      const selection = window.getSelection();
+      selection.removeAllRanges();
+      selection.addRange(range);
+      said.textContent = document.execCommand("copy") ? "Copied." : "Selected: press Ctrl+C.";
+    });
+  }
+
   dark.addEventListener("change", function () { drawn.forEach(draw); });
 
   // On paper: light colours, one column, a width that fits A4 and Letter.

@@ -1,0 +1,288 @@
+"""A methods paragraph with citations, written from what a campaign did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from defect_mf_flows.report import numbers
+from defect_mf_flows.report.citations import WORKS
+from defect_mf_flows.report.formatting import ascii_number, plural
+from defect_mf_flows.schemas.results import Results
+
+STRATEGIES = {
+    "joint": "on both fidelities at once, with a shared representation and a readout per fidelity",
+    "high_only": "on the high fidelity alone",
+    "transfer_frozen": "on the low fidelity first and then, with frozen lower layers, on the high",
+    "transfer": "on the low fidelity first and then on the high",
+    "delta": "on the low fidelity and on its difference from the high",
+    "low_plus_constant": "on the low fidelity, with a constant per charge for the high",
+}
+CHARGE_TERMS = {
+    "none": "without the charge as an input",
+    "categorical": "with a learnable vector per charge state beside the embedding of the elements",
+    "continuous": "with an embedding of the total charge",
+    "per_charge": "with a network per charge state",
+    "intensive": "with a learnable vector per charge state, atomic energies counted from those of "
+    "the pristine host under the same charge",
+}
+KEPT_TOGETHER = {
+    "relaxation": "all frames of a relaxation",
+    "basin": "all relaxations into one minimum",
+    "defect": "all charge states of a defect",
+    "composition": "all cells of a composition",
+}
+
+
+@dataclass
+class Writer:
+    """Collects sentences, and numbers what they cite in the order of their first use."""
+
+    sentences: list[str] = field(default_factory=list)
+    cited: list[str] = field(default_factory=list)
+
+    def cite(self, *keys: str) -> str:
+        """Mark of a citation, for example ``" [1,3]"``."""
+        for key in keys:
+            if key not in self.cited:
+                self.cited.append(key)
+        places = sorted(self.cited.index(key) + 1 for key in keys)
+        return f" [{','.join(map(str, places))}]" if places else ""
+
+    def say(self, sentence: str) -> None:
+        """Add a sentence."""
+        self.sentences.append(sentence)
+
+    def references(self) -> list[str]:
+        """The list of references."""
+        return [f"[{i}] {WORKS[key].text()}" for i, key in enumerate(self.cited, start=1)]
+
+
+@dataclass(frozen=True)
+class MethodsText:
+    """A paragraph and its references.
+
+    Attributes
+    ----------
+    paragraph
+        Plain text.
+    references
+        One per citation, numbered as in the paragraph.
+    """
+
+    paragraph: str
+    references: list[str]
+
+    def text(self) -> str:
+        """Paragraph and references, to paste into a manuscript."""
+        return self.paragraph + "\n\n" + "\n".join(self.references)
+
+
+def methods(results: Results, *, fireworks: bool = False) -> MethodsText:
+    """Write the methods paragraph of a campaign.
+
+    Parameters
+    ----------
+    results
+        What the campaign found and did.
+    fireworks
+        Whether its jobs ran through FireWorks.
+
+    Returns
+    -------
+    MethodsText
+        Of what the documents record, and no more.
+    """
+    writer = Writer()
+    _system(writer, results)
+    _reference_methods(writer, results)
+    _labels(writer, results)
+    _model(writer, results)
+    _search(writer, results)
+    _verification(writer, results)
+    _levels(writer, results)
+    _programs(writer, results, fireworks=fireworks)
+    if results.disclaimer:
+        writer.say(f"Note: {' '.join(results.disclaimer.split())}")
+    return MethodsText(" ".join(writer.sentences), writer.references())
+
+
+def _calls(results: Results, stage: str) -> tuple[int, int]:
+    """Calculations and evaluations of a stage."""
+    mine = [c for c in results.cost if c.stage == stage]
+    return sum(c.jobs for c in mine), sum(c.calls for c in mine)
+
+
+def _listed(items: Iterable[str]) -> str:
+    *rest, last = [*items] or ["none"]
+    return f"{', '.join(rest)} and {last}" if rest else last
+
+
+def _charges(results: Results, defect: str) -> str:
+    found = sorted((g.charge for g in results.ground_states if g.defect == defect), reverse=True)
+    return ", ".join(f"{q:+d}" if q else "0" for q in found)
+
+
+def _system(writer: Writer, results: Results) -> None:
+    host, names = results.host, numbers.defects(results)
+    told = _listed(f"{name} ({_charges(results, name)})" for name in names)
+    writer.say(
+        f"Charged point defects in {host.get('formula', 'the host')} were generated with doped"
+        f"{writer.cite('doped')} in a supercell of {host.get('n_atoms', '?')} atoms: {told}."
+    )
+    relaxations, _ = _calls(results, "low fidelity")
+    writer.say(
+        f"Their structures were searched by the multi-fidelity approach of Wang et al."
+        f"{writer.cite('multifidelity')}, following Mosquera-Lois et al.{writer.cite('search')}: "
+        f"{plural(relaxations, 'start structure')}, mainly bond distortions and rattles from "
+        f"ShakeNBreak{writer.cite('shakenbreak', 'snb_method')}, "
+        f"{'was' if relaxations == 1 else 'were'} relaxed at the low fidelity "
+        f"({results.fidelities.get('low', '?')})."
+    )
+
+
+def _reference_methods(writer: Writer, results: Results) -> None:
+    parts = []
+    for role, name in results.fidelities.items():
+        engine = results.engines.get(name) or {}
+        parts.append(f"the {role} fidelity was {_engine(writer, name, engine)}")
+    if parts:
+        sentence = "; ".join(parts)
+        writer.say(f"{sentence[0].upper()}{sentence[1:]}.")
+
+
+def _engine(writer: Writer, name: str, engine: dict[str, Any]) -> str:
+    settings = engine.get("settings") or {}
+    kind = engine.get("engine")
+    limit = f"relaxations ended at {engine['fmax']} eV/A" if "fmax" in engine else ""
+    if kind == "xtb":
+        method = settings.get("method", "GFN2-xTB")
+        keys = {"GFN1-xTB": ("gfn1",), "GFN2-xTB": ("gfn2",)}.get(method, ())
+        parts = [f"{method}{writer.cite(*keys)} as implemented in tblite, at the Gamma point"]
+    elif kind in ("vasp", "gpaw"):
+        functional = settings.get("functional", name)
+        keys = {"PBE": ("pbe",), "HSE06": ("hse",)}.get(functional, ())
+        program = {"vasp": ("VASP", ("vasp", "paw")), "gpaw": ("GPAW", ("gpaw",))}[kind]
+        parts = [
+            f"{functional}{writer.cite(*keys)} as implemented in {program[0]}"
+            f"{writer.cite(*program[1])}",
+            *([f"plane-wave cutoff {settings['encut']:g} eV"] if "encut" in settings else []),
+            _kpoints(settings),
+        ]
+    else:
+        parts = [f"{name} ({settings.get('calculator', kind)}) through ASE{writer.cite('ase')}"]
+    return ", ".join(part for part in [*parts, limit] if part)
+
+
+def _kpoints(settings: dict[str, Any]) -> str:
+    if settings.get("gamma_only"):
+        return "Gamma point only"
+    if settings.get("kpoints"):
+        return "x".join(map(str, settings["kpoints"])) + " Gamma-centred k-points"
+    if settings.get("kpoint_density"):
+        return f"k-point density {settings['kpoint_density']:g}"
+    return ""
+
+
+def _labels(writer: Writer, results: Results) -> None:
+    counts, high = results.counts, results.fidelities.get("high")
+    frames = counts.get("frames", {}).get(results.fidelities.get("low"), 0)
+    picked, sampler = counts.get("picked"), results.settings.get("picks", {}).get("sampler")
+    labels = counts.get("labels", {})
+    if not picked:
+        return
+    how = f" by {sampler} sampling" if sampler else ""
+    kept = "; ".join(f"{n} with {name}" for name, n in labels.items())
+    writer.say(
+        f"Of the {frames} frames of these relaxations, {picked} were chosen{how} for "
+        f"single points at the high fidelity ({high}). The last training set held {kept}."
+    )
+
+
+def _model(writer: Writer, results: Results) -> None:
+    training = results.settings.get("training", {})
+    strategy = STRATEGIES.get(training.get("strategy", ""), "")
+    term = CHARGE_TERMS.get(training.get("charge_term", ""), "")
+    size = training.get("committee", 1)
+    what = f"A committee of {size} MACE potentials" if size > 1 else "A MACE potential"
+    rest = ", ".join(part for part in (strategy, term) if part)
+    together = KEPT_TOGETHER.get(results.settings.get("split", {}).get("by", ""), "")
+    writer.say(
+        f"{what}{writer.cite('mace')} was trained"
+        f"{' ' + rest if rest else ''}"
+        f"{f'; {together} stayed on one side of the split' if together else ''}."
+    )
+    errors = numbers.held_out(results)
+    if errors:
+        told = _listed(
+            f"{ascii_number(e.energy_cell, 1)} meV per cell ({ascii_number(e.energy_atom, 2)} "
+            f"meV per atom) and {ascii_number(e.force, 1)} meV/A for {e.head}"
+            for e in errors
+        )
+        writer.say(f"Root-mean-square errors on held-out frames were {told}.")
+
+
+def _search(writer: Writer, results: Results) -> None:
+    starts, calls = _calls(results, "search")
+    if not starts:
+        return
+    rounds = len(results.rounds)
+    writer.say(
+        f"On its high-fidelity head, {plural(starts, 'relaxation')} ({calls} force evaluations, "
+        f"FIRE{writer.cite('fire')}) over {plural(rounds, 'round')} gave the minima, which were "
+        f"told apart by SOAP vectors{writer.cite('soap', 'dscribe')} at the defect site, energy "
+        "and, where these do not decide, a comparison of the atoms up to symmetry."
+    )
+
+
+def _verification(writer: Writer, results: Results) -> None:
+    relaxations, calls = _calls(results, "verification")
+    counts = numbers.verdict_counts(results)
+    told = _listed(f"{n} {verdict.value}" for verdict, n in counts.items() if n)
+    writer.say(
+        f"The lowest minima of every charge state were relaxed at the high fidelity "
+        f"({plural(relaxations, 'relaxation')}, {plural(calls, 'evaluation')}); of the model's "
+        f"ground states {told}. The loop ended {results.stop.value}."
+    )
+    if results.acquired:
+        writer.say(
+            f"Between rounds, {plural(len(results.acquired), 'geometry', 'geometries')} on which "
+            "the committee disagreed "
+            f"{'was' if len(results.acquired) == 1 else 'were'} labelled at the high fidelity."
+        )
+
+
+def _levels(writer: Writer, results: Results) -> None:
+    if not results.transition_levels:
+        return
+    correction = results.correction
+    writer.say(
+        "Charge transition levels were computed from the verified energies; finite-size "
+        f"correction: {correction}."
+    )
+    if results.uncertainty:
+        first = results.uncertainty[0]
+        fitted = "calibrated on validation labels" if results.calibration else "not calibrated"
+        writer.say(
+            f"Their uncertainty and that of their order is the spread of the {first.members} "
+            f"members of the committee ({fitted}), carried through by {first.draws} draws."
+        )
+
+
+def _programs(writer: Writer, results: Results, *, fireworks: bool) -> None:
+    versions = results.versions
+    named = [
+        f"{package} {versions[package]}"
+        for package in ("defect-mf-flows", "jobflow", "mace-torch", "doped", "shakenbreak", "ase")
+        if versions.get(package, "not installed") != "not installed"
+    ]
+    jobflow = writer.cite("jobflow")
+    through = f" and FireWorks{writer.cite('fireworks')}" if fireworks else ""
+    kinds = {str((e or {}).get("engine")) for e in results.engines.values()}
+    vasp = f", VASP through atomate2{writer.cite('atomate2')}" if "vasp" in kinds else ""
+    writer.say(
+        f"The calculations ran as jobflow{jobflow} workflows{through}{vasp}"
+        f"{' (' + ', '.join(named) + ')' if named else ''}; campaign "
+        f"{results.campaign_hash[:16]}, seed {results.seeds.get('campaign', '?')}."
+    )

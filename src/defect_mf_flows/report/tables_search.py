@@ -1,0 +1,88 @@
+"""Tables of the search: minima in their order, and the labels that the loop asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from defect_mf_flows.report.formatting import (
+    MISSING,
+    defect_html,
+    fate_text,
+    milli,
+    percent,
+)
+from defect_mf_flows.report.tables import Cell, Table, start_cell
+from defect_mf_flows.schemas.results import FoundMinimum, Results
+
+#: Minima per charge state; those that may be the lowest are always shown.
+MOST_MINIMA = 8
+
+
+def shown_minima(results: Results) -> Iterator[FoundMinimum]:
+    """The lowest minima of every charge state, and all that may be the lowest."""
+    for minimum in results.ranked_minima:
+        if minimum.rank < MOST_MINIMA or minimum.contender:
+            yield minimum
+
+
+def minima_table(results: Results) -> Table:
+    """Minima of the last search by rank, one per row."""
+    committee = any(m.spread is not None for m in results.ranked_minima)
+    spread: list[Cell] = ["#Spread (meV)", "#Chance to be the lowest"] if committee else []
+    table = Table(
+        [
+            "State",
+            "#Rank",
+            "#Model, above the lowest (meV)",
+            *spread,
+            "#Verified, above the ground state (meV)",
+            "Defect",
+            "Found from",
+            "#Starts",
+        ]
+    )
+    for m in shown_minima(results):
+        sure: list[Cell] = [milli(m.spread, 1), percent(m.share)] if committee else []
+        table.rows.append(
+            [
+                defect_html(m.defect, m.charge),
+                f"{m.rank + 1}{' ≈' if m.contender else ''}",
+                milli(m.energy, 1),
+                *sure,
+                milli(m.verified, 1),
+                fate_text(m.fate),
+                start_cell(m.start),
+                str(m.n_starts),
+            ]
+        )
+    return table
+
+
+def minima_caption(results: Results) -> str:
+    """What the table of minima shows, and what it leaves out."""
+    text = "Minima of the last search on the model, the lowest first."
+    if any(m.spread is not None for m in results.ranked_minima):
+        text += (
+            " ≈ Within the committee's spread of the lowest, so that it may be the lowest: such "
+            "minima are candidates for verification too."
+        )
+    left = len(results.ranked_minima) - sum(1 for _ in shown_minima(results))
+    return text + (f" {left} higher ones are in results.json." if left else "")
+
+
+def acquired_table(results: Results) -> Table:
+    """Labels that the committee asked for."""
+    kinds = {"minimum": "predicted minimum", "crossing": "between two minima"}
+    table = Table(["State", "#After round", "What", "Geometry", "#Energy (meV)", "#Spread (meV)"])
+    for a in results.acquired:
+        table.rows.append(
+            [
+                defect_html(a.defect, a.charge),
+                str(a.round),
+                kinds.get(a.kind, a.kind) or MISSING,
+                a.label,
+                milli(a.energy, 1),
+                milli(a.spread, 1),
+            ]
+        )
+    return table
