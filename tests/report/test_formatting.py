@@ -4,11 +4,11 @@ import pytest
 
 from defect_mf_flows.report.formatting import (
     ascii_number,
-    charge_text,
     defect_html,
     duration,
     milli,
     number,
+    page_charge,
     start_order,
     start_text,
     state_html,
@@ -29,7 +29,7 @@ def test_signs():
     assert number(0.0, 1, signed=True) == "0.0"
     assert milli(-0.0123, 1, signed=True) == "−12.3"
     assert ascii_number(-1.5, 1) == "-1.5"
-    assert [charge_text(q) for q in (1, 0, -2)] == ["+1", "0", "−2"]
+    assert [page_charge(q) for q in (1, 0, -2)] == ["+1", "0", "−2"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import DefectSettings, HostSettings
 from defect_mf_flows.core.charge import with_charge
+from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.errors import CampaignError
 from defect_mf_flows.schemas.defect import Defect, DefectSet, Host
 from defect_mf_flows.schemas.frame import content_hash, structure_key
@@ -189,5 +190,5 @@ def doped_entry(defect: Defect, *, charge: int) -> Any:
 
     entry = DefectEntry.from_dict(json.loads(defect.entry))
     entry.charge_state = charge
-    entry.name = f"{defect.name}_{charge:+d}" if charge else f"{defect.name}_0"
+    entry.name = f"{defect.name}_{charge_text(charge)}"
     return entry

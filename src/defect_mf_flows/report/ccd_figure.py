@@ -8,25 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from defect_mf_flows.core.ccd import HBAR
+from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.report.diagram import ENDINGS
 from defect_mf_flows.report.theme import BLUE, GREY, ORANGE
 from defect_mf_flows.schemas.ccd import CoordinateDiagram
 
 
-def _sign(charge: int) -> str:
-    return f"{charge:+d}" if charge else "0"
-
-
 def ccd_lines(found: CoordinateDiagram) -> Iterator[str]:
     """Yield the numbers of a diagram as lines of text."""
-    a, b = (_sign(c.charge) for c in found.curves)
+    a, b = (charge_text(c.charge) for c in found.curves)
     yield f"{found.defect} {a} and {b}: dQ = {found.dq:.3f} amu^1/2 A, energies of {found.source}"
     for curve in found.curves:
         yield (
-            f"  charge {_sign(curve.charge):>2}: effective mode {1000 * curve.phonon_energy:.1f} "
-            f"meV, Huang-Rhys factor {found.huang_rhys[f'{curve.charge:+d}']:.2f}, parabola within "
-            f"{1000 * curve.fit_rmse:.1f} meV"
+            f"  charge {charge_text(curve.charge):>2}: effective mode "
+            f"{1000 * curve.phonon_energy:.1f} meV, Huang-Rhys factor "
+            f"{found.huang_rhys[f'{curve.charge:+d}']:.2f}, "
+            f"parabola within {1000 * curve.fit_rmse:.1f} meV"
         )
     if found.level is not None:
         yield f"  level ({a}/{b}) {found.level:.3f} eV above the VBM ({found.level_from})"
@@ -35,7 +33,7 @@ def ccd_lines(found: CoordinateDiagram) -> Iterator[str]:
             "no crossing" if h is None else f"{h:.3f} eV" for h in (item.sampled, item.harmonic)
         ]
         yield (
-            f"  {item.carrier} capture {_sign(item.initial)} -> {_sign(item.final)}: "
+            f"  {item.carrier} capture {charge_text(item.initial)} -> {charge_text(item.final)}: "
             f"{_released(item.energy)}, barrier {heights[0]} (parabolas: {heights[1]})"
         )
     for note in found.notes:
@@ -70,7 +68,7 @@ def write_ccd(found: CoordinateDiagram, path: Path) -> None:
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     known = found.level is not None and found.gap is not None
-    a, b = (_sign(c.charge) for c in found.curves)
+    a, b = (charge_text(c.charge) for c in found.curves)
     # Electron capture: the neutral end of the process carries the free electron.
     shift = (found.gap or 0.0) - (found.level or 0.0) if known else 0.0
     names = (f"{a} + electron in the conduction band" if known else a, b)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from defect_mf_flows.core.formation import crossing, stable_charges
+from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.report.theme import CYCLE, GREY
 from defect_mf_flows.schemas.levels import LevelReport
@@ -123,7 +124,7 @@ def _name_charges(
     axis.set_ylim(bottom, top)
     handles = []
     for charge in sorted(energies, reverse=True):
-        text = f"{charge:+d}" if charge else "0"
+        text = charge_text(charge)
         if charge in shallow:
             text += " (host-like)"
         line = axis.plot([], [], "-", lw=2.4, color=colours[charge], label=text)[0]

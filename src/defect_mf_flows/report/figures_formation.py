@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from defect_mf_flows.core.formation import crossing, stable_charges
 from defect_mf_flows.report.diagram import envelope
-from defect_mf_flows.report.formatting import is_number
+from defect_mf_flows.report.formatting import is_number, page_charge
 from defect_mf_flows.report.theme import CYCLE, GREY, style
 from defect_mf_flows.schemas.results import FormationEnergies, Results
 
@@ -101,7 +101,7 @@ def _panel(
             line={"width": 3, "color": colours[charge]}, hoverinfo="skip", showlegend=False,
         )  # fmt: skip
     hull = stable_charges(energies)
-    names = [f"({_sign(a)}/{_sign(b)})" for a, b in pairwise(hull)]
+    names = [f"({page_charge(a)}/{page_charge(b)})" for a, b in pairwise(hull)]
     places = [crossing(energies, a, b) for a, b in pairwise(hull)]
     shown = [(f, name) for f, name in zip(places, names, strict=True) if ends[0] < f < ends[1]]
     figure.add_scatter(
@@ -119,10 +119,6 @@ def _panel(
     if column == 1:
         for charge, colour in colours.items():
             figure.add_scatter(
-                row=1, col=1, x=[None], y=[None], mode="lines", name=_sign(charge),
+                row=1, col=1, x=[None], y=[None], mode="lines", name=page_charge(charge),
                 line={"width": 3, "color": colour},
             )  # fmt: skip
-
-
-def _sign(charge: int) -> str:
-    return f"{charge:+d}".replace("-", "−") if charge else "0"

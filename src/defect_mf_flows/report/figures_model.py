@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from defect_mf_flows.report import numbers
-from defect_mf_flows.report.formatting import charge_text, is_number, number, plural
+from defect_mf_flows.report.formatting import is_number, number, page_charge, plural
 from defect_mf_flows.report.theme import CYCLE, GREY, HIGH_COLOUR, LOW_COLOUR, log_ticks, style
 from defect_mf_flows.schemas.model import ParityPoint
 from defect_mf_flows.schemas.results import Results
@@ -75,7 +75,7 @@ def _add_points(
     points: list[ParityPoint],
     colour: str,
 ) -> None:
-    charge, split = charge_text(points[0].charge), points[0].split
+    charge, split = page_charge(points[0].charge), points[0].split
     reference = np.array([p.energy for p in points], dtype=np.float32)
     model = np.array([p.energy_model for p in points], dtype=np.float32)
     error = 1000 * (model - reference)

@@ -8,9 +8,9 @@ import re
 
 from markupsafe import Markup
 
+from defect_mf_flows.core.notation import MINUS, charge_text
 from defect_mf_flows.schemas.search import Fate, FateKind
 
-MINUS = "\u2212"
 MISSING = "\u2013"
 
 _VACANCY = re.compile(r"^(?:v|V|Va|vac)_([A-Z][a-z]?)(?:_(.+))?$")
@@ -83,22 +83,9 @@ def milli(value: float | None, digits: int = 1, *, signed: bool = False) -> str:
     return number(None if value is None else 1000 * value, digits, signed=signed)
 
 
-def charge_text(charge: int, *, minus: str = MINUS) -> str:
-    """Write a charge as ``+1``, ``0`` or ``−1``.
-
-    Parameters
-    ----------
-    charge
-        The charge.
-    minus
-        The minus sign; a hyphen for terminals.
-
-    Returns
-    -------
-    str
-        With its sign, zero without.
-    """
-    return "0" if charge == 0 else f"{charge:+d}".replace("-", minus)
+def page_charge(charge: int) -> str:
+    """Write a charge with a true minus sign, for pages and figures."""
+    return charge_text(charge, minus=MINUS)
 
 
 def defect_html(name: str, charge: int | None = None) -> Markup:
@@ -122,7 +109,7 @@ def defect_html(name: str, charge: int | None = None) -> Markup:
     elif found := _OTHER.match(name):
         text, suffix = f"{found[1]}<sub>{found[2]}</sub>", found[3] or ""
     if charge is not None:
-        text += f"<sup>{charge_text(charge)}</sup>"
+        text += f"<sup>{page_charge(charge)}</sup>"
     if suffix:
         text += f" ({html.escape(suffix.replace('_', ' '))})"
     return Markup(text)
@@ -139,7 +126,7 @@ def state_html(key: str) -> Markup:
 
 def level_html(defect: str, from_charge: int, to_charge: int) -> Markup:
     """Write a transition level, e.g. ``V<sub>Zn</sub> ε(0/−1)``."""
-    charges = f"{charge_text(from_charge)}/{charge_text(to_charge)}"
+    charges = f"{page_charge(from_charge)}/{page_charge(to_charge)}"
     return Markup("{} ε({})").format(defect_html(defect), charges)
 
 
@@ -161,7 +148,7 @@ def start_text(start: str) -> str:
         value = float(found[1])
         return "0 %" if value == 0 else f"{value:+g} %".replace("-", MINUS)
     if found := _LOW_SEED.match(start):
-        return f"LF {charge_text(int(found[1]))} #{found[2]}"
+        return f"LF {page_charge(int(found[1]))} #{found[2]}"
     return start or MISSING
 
 
@@ -185,7 +172,7 @@ def percent(share: float | None) -> str:
 
 def charges_text(pair: tuple[int, int]) -> str:
     """Write the charges of a level, e.g. ``(+2/0)``."""
-    return f"({charge_text(pair[0])}/{charge_text(pair[1])})"
+    return f"({page_charge(pair[0])}/{page_charge(pair[1])})"
 
 
 def fate_text(fate: Fate | None) -> str:

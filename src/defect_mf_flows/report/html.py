@@ -19,10 +19,10 @@ from defect_mf_flows.report import (
 )
 from defect_mf_flows.report.figures_formation import formation_figure
 from defect_mf_flows.report.formatting import (
-    charge_text,
     defect_html,
     milli,
     number,
+    page_charge,
     plural,
 )
 from defect_mf_flows.report.level_tables import inverted
@@ -255,7 +255,7 @@ def _structure_plots(results: Results) -> list[Plot]:
             )
             continue
         label = f"Verified ground state of {ground.defect}, charge {ground.charge:+d}"
-        title = f"{ground.defect} {charge_text(ground.charge)}"
+        title = f"{ground.defect} {page_charge(ground.charge)}"
         found.append(make_plot(f"structure-{n}", figure, label, title=title))
     return found
 

@@ -8,12 +8,8 @@ import io
 from rich.console import Console
 from rich.table import Table
 
+from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.schemas.levels import Concentrations, LevelPair, LevelReport
-
-
-def charge_text(charge: int) -> str:
-    """Charge with its sign; 0 without."""
-    return f"{charge:+d}" if charge else "0"
 
 
 def pair_text(level: LevelPair) -> str:

@@ -11,13 +11,13 @@ from markupsafe import Markup
 from defect_mf_flows.report import numbers
 from defect_mf_flows.report.formatting import (
     MISSING,
-    charge_text,
     defect_html,
     fate_text,
     is_number,
     level_html,
     milli,
     number,
+    page_charge,
     start_text,
     state_html,
     tidy,
@@ -185,7 +185,7 @@ def metrics_table(results: Results, *, held_out: bool) -> Table:
             table.rows.append(
                 [
                     m.head,
-                    charge_text(m.charge),
+                    page_charge(m.charge),
                     m.split,
                     str(m.n_frames),
                     number(m.energy_rmse_cell, 1),

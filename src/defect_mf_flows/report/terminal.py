@@ -8,11 +8,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from defect_mf_flows.core.notation import MINUS, charge_text
 from defect_mf_flows.report import numbers, tables, words
 from defect_mf_flows.report.formatting import (
-    MINUS,
     ascii_number,
-    charge_text,
     duration,
     plural,
     start_text,
@@ -62,7 +61,7 @@ def print_summary(results: Results, console: Console) -> None:
 
 
 def _charge(charge: int) -> str:
-    return charge_text(charge, minus="-")
+    return charge_text(charge)
 
 
 def _milli(value: float | None, digits: int = 1) -> str:
@@ -302,5 +301,5 @@ def _reason(results: Results) -> str:
     reason = results.stop_reason
     for key in numbers.judged_states(results):
         defect, charge = key.split("|")
-        reason = reason.replace(key, f"{defect} {charge_text(int(charge), minus='-')}")
+        reason = reason.replace(key, f"{defect} {charge_text(int(charge))}")
     return reason

@@ -12,6 +12,7 @@ from defect_mf_flows.campaign import Campaign, FidelitySettings
 from defect_mf_flows.campaign.checks import DEFECT_NAME
 from defect_mf_flows.campaign.vasp import VaspSettings
 from defect_mf_flows.core.charge import with_charge
+from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.engines.vasp.sets import ChargedCellSet
 
 
@@ -41,7 +42,7 @@ def describe_vasp(campaign: Campaign, structure: Structure) -> list[str]:
         low = _tags(fidelities[0], charged, spin, relax=True)
         high = _tags(fidelities[1], charged, spin, relax=False)
         sign = "" if charge == 0 else f" {'-' if charge > 0 else '+'} {abs(charge)}"
-        lines.append(f"  {defect} {charge:+d}" if charge else f"  {defect} 0")
+        lines.append(f"  {defect} {charge_text(charge)}")
         lines.append(f"    {'NELECT':<12}{'valence electrons of the POTCARs' + sign} (both)")
         if "NUPDOWN" in low and low["NUPDOWN"] == high.get("NUPDOWN"):
             lines.append(f"    {'NUPDOWN':<12}{low['NUPDOWN']:g} (both)")
