@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,12 +107,32 @@ def test_a_benchmark_writes_a_page_with_every_arm(
     assert (tmp_path / f"{name}-tiny.svg").read_text().startswith("<?xml")
     rows = json.loads((tmp_path / f"{name}-tiny.json").read_text())["rows"]
     assert {row["arm"] for row in rows} == set(arms)
+    if name == "charge":
+        _check_charge_rows(rows)
     assert all(np.isfinite(row["seconds"]) for row in rows)
     # Again, from the cache, to the same page.
     trainings = set((cache / "training").iterdir())
     run_benchmark(name, size=tiny((1,)), out=tmp_path, folder=cache, workers=1)
     assert set((cache / "training").iterdir()) == trainings
     assert page.read_text() == text
+
+
+def _check_charge_rows(rows: list[dict[str, Any]]) -> None:
+    unseen = [row for row in rows if "without" in row]
+    wanted = {(term, charge) for term in charge.UNSEEN_TERMS for charge in SIZE.charges}
+    assert {(row["arm"], row["without"]) for row in unseen} == wanted
+    for row in (row for row in rows if "without" not in row):
+        assert 0 <= row["minima_found"] <= row["minima_known"]
+        assert row["minima_known"] >= len(SIZE.charges), "every charge has a ground state"
+        assert set(row["ground_displacement"]) == {str(q) for q in SIZE.charges}
+
+
+@pytest.mark.slow
+def test_a_charge_that_is_left_out_is_on_no_side(pool: Pool) -> None:
+    frames, dataset = assemble(pool, seed=1, heads=[LOW], without=-1)
+    assert {frame.charge for frame in frames} == {0}
+    assert {entry.charge for entry in dataset.entries} == {0}
+    assert {entry.split for entry in dataset.entries} == set(Split)
 
 
 def test_the_commands_say_what_they_do() -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, run_arms
+from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours
 from defect_mf_flows.benchmark.data import dataset_of, nested_order, pool_candidates, sides
 from defect_mf_flows.benchmark.metrics import bootstrap
+from defect_mf_flows.benchmark.minima import MIN_DISTANCE, model_minima
 from defect_mf_flows.benchmark.pool import (
     DEFECT,
     HIGH,
@@ -22,15 +23,13 @@ from defect_mf_flows.benchmark.pool import (
     Task,
     compute,
     cost,
-    defects_of,
     describe,
 )
 from defect_mf_flows.benchmark.processes import executor
-from defect_mf_flows.benchmark.writing import Page, bars
-from defect_mf_flows.campaign import MatchSettings, PickSettings, TrainingSettings
+from defect_mf_flows.benchmark.writing import bars
+from defect_mf_flows.campaign import PickSettings
 from defect_mf_flows.core.acquisition import PLACES, Query, between, choose
 from defect_mf_flows.core.filters import closest_approach
-from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.samplers import pick
 from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.core.uncertainty import relative_spread
@@ -48,8 +47,6 @@ FIRST, BATCH, MEMBERS, VERIFY_STEPS = 2, 2, 3, 40
 
 #: A verified energy this close to the lowest known one is the ground state, eV per cell.
 FOUND = 0.02
-
-MIN_DISTANCE = 0.55
 
 
 @dataclass
@@ -104,16 +101,10 @@ def ground_energies(pool: Pool, labels: Path, *, workers: int) -> dict[int, floa
     return best
 
 
-def measure(
-    arm: Arm,
-    pool: Pool,
-    settings: TrainingSettings,
-    scratch: Path,
-    truth: dict[int, float],
-    rounds: int,
-) -> dict[str, Any]:
+def measure(arm: Arm, job: Job, truth: dict[int, float]) -> dict[str, Any]:
     """Run one policy until every ground state is verified, or the rounds are over."""
-    run = Run()
+    run, pool, rounds = Run(), job.pool, job.size.rounds
+    labels = job.scratch / "labels"
     side = sides(pool, arm.seed)
     points = [i for i, p in enumerate(pool.small) if side[p.relaxation] is not Split.TEST]
     order = nested_order([pool.small[i] for i in points], arm.seed)
@@ -122,16 +113,16 @@ def measure(
     run.calls = len(run.labelled)
     seconds, number = 0.0, 0
     for number in range(1, rounds + 1):
-        model = _train(arm, run, pool, settings, scratch)
+        model = _train(arm, run, job)
         seconds += model.seconds + sum(member.seconds for member in model.members)
-        searches = {q: _search(pool, model, q) for q in charges if q not in run.found}
+        searches = {q: model_minima(pool, model, q, HIGH) for q in charges if q not in run.found}
         for charge, minima in searches.items():
-            _verify(run, minima, charge, truth, scratch / "labels", number)
+            _verify(run, minima, charge, truth, labels, number)
         if len(run.found) == len(charges):
             break
         if number < rounds:
             wanted = BATCH * (len(charges) - len(run.found))
-            _label(arm, run, pool, points, searches, model, wanted, scratch / "labels")
+            _label(arm, run, pool, points, searches, model, wanted, labels)
     done = len(run.found) == len(charges)
     return {
         "arm": arm.name,
@@ -144,45 +135,23 @@ def measure(
     }
 
 
-def _train(arm: Arm, run: Run, pool: Pool, settings: TrainingSettings, scratch: Path) -> Model:
+def _train(arm: Arm, run: Run, job: Job) -> Model:
     import torch
 
     from defect_mf_flows.learning.committee import train_committee
 
     torch.set_num_threads(1)
     members = MEMBERS if arm.name == "committee" else 1
-    frames, dataset = dataset_of(pool, arm.seed, run.labelled, run.extra)
+    frames, dataset = dataset_of(job.pool, arm.seed, run.labelled, run.extra)
     return train_committee(
         frames,
         dataset,
-        settings=settings.model_copy(update={"committee": members}),
+        settings=job.size.training.model_copy(update={"committee": members}),
         seed=arm.seed,
-        scratch=scratch,
+        scratch=job.scratch,
         threads=1,
         isolated=False,
     )
-
-
-def _search(pool: Pool, model: Model, charge: int) -> list[Minimum]:
-    """Minima of a charge on the high head, from every start of the low-fidelity search."""
-    from defect_mf_flows.learning.relaxation import relax
-
-    starts = [p.low for p in pool.small if p.low.charge == charge and p.low.lineage.step == 0]
-    starts += [p.low for p in pool.small if p.low.charge == charge and p.is_end]
-    structures = [frame.structure for frame in starts]
-    ends = relax(structures, [charge] * len(starts), model, HIGH, fmax=0.05, steps=80)
-    good = [
-        (end, f"{frame.lineage.start}@{frame.lineage.step}")
-        for end, frame in zip(ends, starts, strict=True)
-        if end.problem is None and closest_approach(end.structure) >= MIN_DISTANCE
-    ]
-    defects = defects_of(pool.size)
-    matcher = Matcher(defects.get(DEFECT), defects.host.supercell, MatchSettings())
-    return matcher.collect(
-        [end.structure for end, _ in good],
-        [end.energy for end, _ in good],
-        [name for _, name in good],
-    ).minima
 
 
 def _verify(
@@ -274,36 +243,15 @@ def _relaxation(frame: Frame, label: str) -> Task:
     return Task(HIGH, CalculationKind.RELAX, start, VERIFY_STEPS)
 
 
-def run(
-    size: BenchmarkSize, pool: Pool, *, scratch: Path, out: Path, command: str, workers: int
-) -> Path:
-    """Run all policies and write the page.
-
-    Parameters
-    ----------
-    size, pool, scratch, out, command, workers
-        As for the benchmark of charge terms.
-
-    Returns
-    -------
-    Path
-        The page.
-    """
-    truth = ground_energies(pool, scratch / "labels", workers=workers)
-    evaluate = partial(
-        measure,
-        pool=pool,
-        settings=size.training,
-        scratch=scratch,
-        truth=truth,
-        rounds=size.rounds,
-    )
-    rows = run_arms(arms(size), evaluate, workers=workers)
+def run(job: Job) -> Path:
+    """Run all policies and write the page; returns the page."""
+    truth = ground_energies(job.pool, job.scratch / "labels", workers=job.workers)
+    rows = job.run(arms(job.size), partial(measure, truth=truth))
     by_arm: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_arm[row["arm"]].append(row)
-    page = Page("active", size.name, out, command)
-    page.text("Active learning", _about(size, pool, rows))
+    page = job.page("active")
+    page.text("Active learning", _about(job, rows))
     calls = {name: bootstrap([float(r["calls"]) for r in own]) for name, own in by_arm.items()}
     page.table(
         "GFN2-xTB calls until the ground states of all charges are verified",
@@ -334,8 +282,8 @@ def run(
     return page.write(rows)
 
 
-def _about(size: BenchmarkSize, pool: Pool, rows: list[dict[str, Any]]) -> str:
-    hours = sum(row["seconds"] for row in rows) / 3600
+def _about(job: Job, rows: list[dict[str, Any]]) -> str:
+    size, pool = job.size, job.pool
     return (
         f"{describe(size.pool)}. Pool {pool.content[:12]}; its cost: {cost(pool)}. All policies "
         f"know every {LOW} label and begin with the same {FIRST} labels of {HIGH} per charge. "
@@ -345,7 +293,7 @@ def _about(size: BenchmarkSize, pool: Pool, rows: list[dict[str, Any]]) -> str:
         "models disagree on, the others frames of the pool. A ground state is found within "
         f"{1000 * FOUND:.0f} meV of the lowest energy to which {HIGH} relaxes any end of the "
         f"{LOW} search. At most {size.rounds} rounds, {size.training.max_epochs} epochs, "
-        f"{len(size.seeds)} seeds, {hours:.2f} h of training in all. A run that ends without all "
+        f"{len(size.seeds)} seeds, {hours(rows)}. A run that ends without all "
         "ground states counts with the calls it spent, which is too few. Brackets: 95 % bootstrap "
         "interval over seeds."
     )

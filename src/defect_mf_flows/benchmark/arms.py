@@ -6,13 +6,16 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from defect_mf_flows.benchmark.data import assemble
-from defect_mf_flows.benchmark.pool import HIGH, LOW, PoolSize
+from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool, PoolSize
 from defect_mf_flows.benchmark.processes import executor
+from defect_mf_flows.benchmark.writing import Page
 from defect_mf_flows.campaign import TrainingSettings
+from defect_mf_flows.schemas.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +73,7 @@ class Arm:
         Settings that make the arm.
     heads
         Fidelities.
-    share, fraction, sampler
+    share, fraction, sampler, without
         As for ``assemble``.
     """
 
@@ -81,21 +84,62 @@ class Arm:
     share: float = 1.0
     fraction: float = 1.0
     sampler: str | None = None
+    without: int | None = None
 
 
-def train_arm(arm: Arm, pool: Any, settings: TrainingSettings, scratch: Path) -> Any:
+@dataclass(frozen=True)
+class Job:
+    """One benchmark that is asked for.
+
+    Attributes
+    ----------
+    size
+        Full, quick or a test's.
+    pool
+        Labels.
+    scratch
+        Trainings are cached here.
+    out
+        Folder of the page, its figure and its numbers.
+    command
+        That makes the page.
+    workers
+        Processes.
+    """
+
+    size: BenchmarkSize
+    pool: Pool
+    scratch: Path
+    out: Path
+    command: str
+    workers: int
+
+    def run(self, arms: list[Arm], measure: Measure) -> list[dict[str, Any]]:
+        """Train and measure arms in processes of their own; one row each, in the order given."""
+        return run_arms(arms, partial(measure, job=self), workers=self.workers)
+
+    def page(self, name: str) -> Page:
+        """An empty page."""
+        return Page(name, self.size.name, self.out, self.command)
+
+
+Measure = Callable[..., dict[str, Any]]
+
+
+def hours(rows: list[dict[str, Any]]) -> str:
+    """What the trainings took in all, in words."""
+    return f"{sum(row['seconds'] for row in rows) / 3600:.2f} h of training in all"
+
+
+def train_arm(arm: Arm, job: Job) -> Model:
     """Train one arm.
 
     Parameters
     ----------
     arm
         What to train.
-    pool
-        Labels.
-    settings
-        Settings shared by all arms.
-    scratch
-        Trainings are cached here.
+    job
+        Labels, settings shared by all arms, and the cache.
 
     Returns
     -------
@@ -105,23 +149,23 @@ def train_arm(arm: Arm, pool: Any, settings: TrainingSettings, scratch: Path) ->
     from defect_mf_flows.learning.training import train
 
     frames, dataset = assemble(
-        pool,
+        job.pool,
         seed=arm.seed,
         heads=list(arm.heads),
         share=arm.share,
         fraction=arm.fraction,
         sampler=arm.sampler,
+        without=arm.without,
     )
     import torch
 
     torch.set_num_threads(1)
-    changed = settings.model_copy(update=dict(arm.changes))
     return train(
         frames,
         dataset,
-        settings=changed,
+        settings=job.size.training.model_copy(update=dict(arm.changes)),
         seed=arm.seed,
-        scratch=scratch,
+        scratch=job.scratch,
         threads=1,
         isolated=False,
     )

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, run_arms, train_arm
+import numpy as np
+
+from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, train_arm
 from defect_mf_flows.benchmark.data import test_points
-from defect_mf_flows.benchmark.metrics import bootstrap, low, relative_errors, rms, size_errors
-from defect_mf_flows.benchmark.pool import LOW, Pool, cost, describe
+from defect_mf_flows.benchmark.metrics import (
+    bootstrap,
+    low,
+    relative_errors,
+    rms,
+    size_errors,
+)
+from defect_mf_flows.benchmark.minima import BASIN, WINDOW, minima_found
+from defect_mf_flows.benchmark.pool import LOW, cost, describe
 from defect_mf_flows.benchmark.writing import Page, bars
-from defect_mf_flows.campaign import TrainingSettings
 
 TERMS = ("none", "categorical", "continuous", "per_charge", "intensive")
 
 #: One model of all charges on a fifth of the data, against models of one charge on all of it.
 FIFTH = "categorical, 1/5 of the data"
+
+#: Terms that say something of a charge that never trained; a category has no vector for it.
+UNSEEN_TERMS = ("none", "continuous")
+
+Rows = dict[str, list[dict[str, Any]]]
 
 
 def arms(size: BenchmarkSize) -> list[Arm]:
@@ -31,80 +43,88 @@ def arms(size: BenchmarkSize) -> list[Arm]:
     return made
 
 
-def measure(arm: Arm, pool: Pool, settings: TrainingSettings, scratch: Path) -> dict[str, Any]:
-    """Train one arm and measure it on held-out relaxations and in the large cell."""
+def unseen_arms(size: BenchmarkSize) -> list[Arm]:
+    """Leave one charge out: every charge, for every seed."""
+    return [
+        Arm(term, seed, (("charge_term", term),), heads=(LOW,), without=charge)
+        for seed in size.seeds
+        for charge in size.pool.charges
+        for term in UNSEEN_TERMS
+    ]
+
+
+def measure(arm: Arm, job: Job) -> dict[str, Any]:
+    """Train one arm and measure it on held-out relaxations, in a search and in the large cell."""
     from defect_mf_flows.learning.potential import Potential
 
-    model = train_arm(arm, pool, settings, scratch)
+    model, pool = train_arm(arm, job), job.pool
     potential = Potential(model, head=LOW)
-    errors = relative_errors(potential, pool, test_points(pool, arm.seed), low)
+    errors = relative_errors(potential.predict, pool, test_points(pool, arm.seed), low)
     size = size_errors(potential, pool, low, LOW)
     charges = list(errors)
+    minima = {q: minima_found(pool, model, q) for q in charges}
     growth = list(size.offset_growth.values())
     return {
         "arm": arm.name,
         "seed": arm.seed,
         "energy": {str(q): rms(errors[q][0]) for q in charges},
         "force": {str(q): rms(errors[q][1]) for q in charges},
+        "ground_displacement": {str(q): minima[q].ground for q in charges},
+        "minima_found": sum(found.found for found in minima.values()),
+        "minima_known": sum(found.known for found in minima.values()),
         "size": {str(q): value for q, value in size.signed.items()},
         "size_geometry": size.geometry,
         "offset_growth": {str(q): value for q, value in size.offset_growth.items()},
-        "offset_growth_rms": rms(_array(growth)),
+        "offset_growth_rms": rms(np.array(growth)),
         "offset_growth_labels": {str(q): v for q, v in size.offset_growth_labels.items()},
-        "size_rms": rms(_array(list(size.signed.values()))),
+        "size_rms": rms(np.array(list(size.signed.values()))),
         "seconds": model.seconds,
     }
 
 
-def run(
-    size: BenchmarkSize, pool: Pool, *, scratch: Path, out: Path, command: str, workers: int
-) -> Path:
-    """Train all arms, measure them and write the page.
+def measure_unseen(arm: Arm, job: Job) -> dict[str, Any]:
+    """Train one arm without a charge and measure it on the held-out relaxations of that charge."""
+    from defect_mf_flows.core.charge import to_atoms
+    from defect_mf_flows.learning.potential import Potential
 
-    Parameters
-    ----------
-    size
-        Full or quick.
-    pool
-        Labels.
-    scratch
-        Trainings are cached here.
-    out
-        Folder of the page, its figure and its numbers.
-    command
-        That made the page.
-    workers
-        Processes.
+    assert arm.without is not None
+    model, pool = train_arm(arm, job), job.pool
+    potential = Potential(model, head=LOW)
+    points = [p for p in test_points(pool, arm.seed) if p.low.charge == arm.without]
+    # predict() refuses a charge that did not train; differences within it are what is asked.
+    errors = relative_errors(
+        lambda structures: potential.evaluate([to_atoms(s) for s in structures]), pool, points, low
+    )
+    energy, force = errors[arm.without]
+    return {
+        "arm": arm.name,
+        "seed": arm.seed,
+        "without": arm.without,
+        "energy": rms(energy),
+        "force": rms(force),
+        "seconds": model.seconds,
+    }
 
-    Returns
-    -------
-    Path
-        The page.
-    """
-    evaluate = partial(measure, pool=pool, settings=size.training, scratch=scratch)
-    rows = run_arms(arms(size), evaluate, workers=workers)
-    page = Page("charge", size.name, out, command)
-    page.text("Charge terms", _about(size, pool, rows))
-    by_arm: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+def run(job: Job) -> Path:
+    """Train all arms, measure them and write the page; returns the page."""
+    rows = job.run(arms(job.size), measure)
+    unseen = job.run(unseen_arms(job.size), measure_unseen)
+    by_arm: Rows = defaultdict(list)
     for row in rows:
         by_arm[row["arm"]].append(row)
-    charges = list(rows[0]["energy"])
+    page = job.page("charge")
+    page.text("Charge terms", _about(job, [*rows, *unseen]))
+    _targets(page, by_arm)
     page.table(
         "Held-out relaxations: energy above the minimum of the charge, RMSE in meV per cell",
-        ["charge term", *(f"q = {int(q):+d}" for q in charges)],
-        [
-            [name, *(str(bootstrap([r["energy"][q] for r in own])) for q in charges)]
-            for name, own in by_arm.items()
-        ],
+        *_per_charge(by_arm, "energy"),
     )
     page.table(
-        "Held-out relaxations: forces near minima, RMSE in meV/A",
-        ["charge term", *(f"q = {int(q):+d}" for q in charges)],
-        [
-            [name, *(str(bootstrap([r["force"][q] for r in own])) for q in charges)]
-            for name, own in by_arm.items()
-        ],
+        "Held-out relaxations: forces near minima, RMSE in meV/A", *_per_charge(by_arm, "force")
     )
+    _minima_table(page, by_arm)
+    _unseen_table(page, unseen, job.size)
     _size_tables(page, by_arm)
     growth = {name: [r["offset_growth_rms"] for r in own] for name, own in by_arm.items()}
     page.figure(
@@ -113,55 +133,103 @@ def run(
             "error of the offset between charges\nin the larger cell, meV per cell",
         )
     )
-    return page.write(rows)
+    return page.write([*rows, *unseen])
 
 
-def _size_tables(page: Page, by_arm: dict[str, list[dict[str, Any]]]) -> None:
-    first = next(iter(by_arm.values()))[0]
-    charges = list(first["size"])
+def _per_charge(by_arm: Rows, key: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a measure of each charge."""
+    charges = list(next(iter(by_arm.values()))[0][key])
+    return ["charge term", *(f"q = {int(q):+d}" for q in charges)], [
+        [name, *(str(bootstrap([r[key][q] for r in own])) for q in charges)]
+        for name, own in by_arm.items()
+    ]
+
+
+def _targets(page: Page, by_arm: Rows) -> None:
+    """What was hoped for, and what came of it."""
+
+    def mean(name: str, key: str) -> float:
+        return float(np.mean([list(row[key].values()) for row in by_arm[name]]))
+
+    def line(text: str, value: float, limit: float) -> list[str]:
+        return [text, f"{value:.1f}", f"{limit:.1f}", "yes" if value <= limit else "no"]
+
+    lines = []
+    for name in ("categorical", "intensive"):
+        lines += [
+            line(f"{name}: energy above the minimum, meV per cell", mean(name, "energy"), 10),
+            line(f"{name}: forces near minima, meV/A", mean(name, "force"), 20),
+        ]
+    growth = float(np.mean([row["offset_growth_rms"] for row in by_arm["intensive"]]))
+    lines += [
+        line("intensive: offset between charges in the larger cell, meV per cell", growth, 10),
+        line(
+            "one model of all charges on a fifth of the data, against one per charge on all of "
+            "it: energy, meV per cell",
+            mean(FIFTH, "energy"),
+            mean("per_charge", "energy"),
+        ),
+    ]
+    page.table("Targets (means over charges and seeds)", ["what", "value", "at most", "met"], lines)
+
+
+def _minima_table(page: Page, by_arm: Rows) -> None:
+    header, rows = _per_charge(by_arm, "ground_displacement")
+    for row, own in zip(rows, by_arm.values(), strict=True):
+        found, known = (sum(r[key] for r in own) for key in ("minima_found", "minima_known"))
+        row.append(f"{found} of {known}")
+    page.table(
+        "Search on the model: largest displacement between its ground state and that of the "
+        f"GFN1-xTB search, A; last column: minima within {WINDOW:g} eV of the lowest that it "
+        f"found (every atom near the defect within {BASIN:g} A), of all charges and seeds",
+        [*header, "minima found"],
+        rows,
+    )
+
+
+def _unseen_table(page: Page, rows: list[dict[str, Any]], size: BenchmarkSize) -> None:
+    def cell(term: str, charge: int) -> str:
+        own = [r for r in rows if r["arm"] == term and r["without"] == charge]
+        energy = bootstrap([r["energy"] for r in own])
+        force = bootstrap([r["force"] for r in own])
+        return f"{energy}; {force}"
+
+    page.table(
+        "A charge that never trained: energy above its minimum, RMSE in meV per cell; forces near "
+        "minima, RMSE in meV/A. Its offset to other charges is not predicted by any term",
+        ["charge term", *(f"q = {charge:+d}" for charge in size.pool.charges)],
+        [[term, *(cell(term, charge) for charge in size.pool.charges)] for term in UNSEEN_TERMS],
+    )
+
+
+def _size_tables(page: Page, by_arm: Rows) -> None:
+    header, rows = _per_charge(by_arm, "size")
+    for row, own in zip(rows, by_arm.values(), strict=True):
+        row.append(str(bootstrap([r["size_geometry"] for r in own])))
     page.table(
         "Larger cell: mean error of the energy above the host, meV per cell, signed; "
         "last column: RMSE once the mean of each charge is removed",
-        ["charge term", *(f"q = {int(q):+d}" for q in charges), "geometry"],
-        [
-            [
-                name,
-                *(str(bootstrap([r["size"][q] for r in own])) for q in charges),
-                str(bootstrap([r["size_geometry"] for r in own])),
-            ]
-            for name, own in by_arm.items()
-        ],
+        [*header, "geometry"],
+        rows,
     )
-    grown = list(first["offset_growth"])
-    labels = ["labels", *(f"{first['offset_growth_labels'][q]:.0f}" for q in grown)]
+    header, rows = _per_charge(by_arm, "offset_growth")
+    grown = next(iter(by_arm.values()))[0]["offset_growth_labels"]
     page.table(
         "Growth of E(q) - E(0) of the unrelaxed vacancy from the small to the large cell: what "
         "the labels say, and the error of the models, meV per cell",
-        ["charge term", *(f"q = {int(q):+d}" for q in grown)],
-        [
-            labels,
-            *(
-                [name, *(str(bootstrap([r["offset_growth"][q] for r in own])) for q in grown)]
-                for name, own in by_arm.items()
-            ),
-        ],
+        header,
+        [["labels", *(f"{value:.0f}" for value in grown.values())], *rows],
     )
 
 
-def _about(size: BenchmarkSize, pool: Pool, rows: list[dict[str, Any]]) -> str:
-    hours = sum(row["seconds"] for row in rows) / 3600
+def _about(job: Job, rows: list[dict[str, Any]]) -> str:
+    size, pool = job.size, job.pool
     return (
         f"{describe(size.pool)}. {len(pool.small)} geometries of the small cell, "
         f"{len(pool.large)} of the large one, {pool.failed} dropped. Pool {pool.content[:12]}; its "
         f"cost: {cost(pool)}. Models learn GFN1-xTB alone, so that the charge term is the only "
         f"difference; {len(size.seeds)} seeds (split, weights, batches), "
-        f"{size.training.max_epochs} epochs each, {hours:.2f} h of training in all. Every arm has "
+        f"{size.training.max_epochs} epochs each, {hours(rows)}. Every arm has "
         "a fitted constant per charge. Brackets: 95 % bootstrap interval over seeds. Near a "
         "minimum: no force above 1 eV/A."
     )
-
-
-def _array(values: list[float]) -> Any:
-    import numpy as np
-
-    return np.array(values)

@@ -60,6 +60,7 @@ def assemble(
     share: float = 1.0,
     fraction: float = 1.0,
     sampler: str | None = None,
+    without: int | None = None,
 ) -> tuple[list[Frame], Dataset]:
     """Make a dataset of the small cell.
 
@@ -78,6 +79,8 @@ def assemble(
         Of training points that are used at all.
     sampler
         Chooses which training points have a high-fidelity label; None: at random, nested.
+    without
+        Charge of which the dataset holds nothing, not even to test; None: it holds all.
 
     Returns
     -------
@@ -89,9 +92,10 @@ def assemble(
     side = sides(pool, seed)
     frames: list[Frame] = []
     entries: list[DatasetEntry] = []
-    charges = {p.low.charge for p in pool.small}
+    known = [p for p in pool.small if p.low.charge != without]
+    charges = {p.low.charge for p in known}
     for wanted in Split:
-        points = [p for p in pool.small if side[p.relaxation] is wanted]
+        points = [p for p in known if side[p.relaxation] is wanted]
         order = nested_order(points, seed)
         if wanted is Split.TRAIN and fraction < 1.0:
             order = order[: max(2 * len(charges), round(fraction * len(order)))]

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, run_arms, train_arm
+from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, train_arm
 from defect_mf_flows.benchmark.data import test_points
 from defect_mf_flows.benchmark.metrics import (
     basin_signs,
-    bootstrap,
     equal_error_share,
     high,
     relative_errors,
     rms,
 )
-from defect_mf_flows.benchmark.pool import HIGH, Pool, cost, describe
-from defect_mf_flows.benchmark.writing import Page, curves
-from defect_mf_flows.campaign import TrainingSettings
+from defect_mf_flows.benchmark.pool import HIGH, cost, describe
+from defect_mf_flows.benchmark.shares import ShareTables
+from defect_mf_flows.benchmark.writing import Page
 
 STRATEGIES = (
     "joint",
@@ -43,13 +40,13 @@ def arms(size: BenchmarkSize) -> list[Arm]:
     ]
 
 
-def measure(arm: Arm, pool: Pool, settings: TrainingSettings, scratch: Path) -> dict[str, Any]:
+def measure(arm: Arm, job: Job) -> dict[str, Any]:
     """Train one arm and measure its highest head on held-out relaxations."""
     from defect_mf_flows.learning.potential import Potential
 
-    model = train_arm(arm, pool, settings, scratch)
+    model, pool = train_arm(arm, job), job.pool
     potential = Potential(model, head=HIGH)
-    errors = relative_errors(potential, pool, test_points(pool, arm.seed), high)
+    errors = relative_errors(potential.predict, pool, test_points(pool, arm.seed), high)
     right, pairs = basin_signs(potential, pool, high)
     return {
         "arm": arm.name,
@@ -64,76 +61,27 @@ def measure(arm: Arm, pool: Pool, settings: TrainingSettings, scratch: Path) -> 
     }
 
 
-def run(
-    size: BenchmarkSize, pool: Pool, *, scratch: Path, out: Path, command: str, workers: int
-) -> Path:
-    """Train all arms, measure them and write the page.
-
-    Parameters
-    ----------
-    size, pool, scratch, out, command, workers
-        As for the benchmark of charge terms.
-
-    Returns
-    -------
-    Path
-        The page.
-    """
-    evaluate = partial(measure, pool=pool, settings=size.training, scratch=scratch)
-    rows = run_arms(arms(size), evaluate, workers=workers)
-    page = Page("fidelity", size.name, out, command)
-    page.text("Fidelity strategies", _about(size, pool, rows))
-    groups: dict[tuple[str, float], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row["arm"], row["share"]].append(row)
-    header = ["strategy", *(_share(groups, share) for share in size.shares)]
-    for title, key, factor in (
-        ("GFN2-xTB energy above the minimum of the charge, RMSE in meV per cell", "energy", 1),
-        ("GFN2-xTB forces near minima, RMSE in meV/A", "force", 1),
-        ("Pairs of relaxation ends of one charge in the right order, %", "signs", 100),
-    ):
-        page.table(
-            title,
-            header,
-            [
-                [
-                    strategy,
-                    *(
-                        str(bootstrap([factor * r[key] for r in groups[strategy, share]]))
-                        for share in size.shares
-                    ),
-                ]
-                for strategy in STRATEGIES
-            ],
-        )
-    _saving(page, size, groups)
-    page.figure(
-        curves(
-            {
-                strategy: [
-                    (100 * share, bootstrap([r["energy"] for r in groups[strategy, share]]))
-                    for share in size.shares
-                ]
-                for strategy in STRATEGIES
-            },
-            "GFN2-xTB labels, % of low-fidelity frames",
-            "energy above the minimum, RMSE, meV per cell",
-        )
-    )
+def run(job: Job) -> Path:
+    """Train all arms, measure them and write the page; returns the page."""
+    rows = job.run(arms(job.size), measure)
+    tables = ShareTables("strategy", STRATEGIES, job.size.shares, rows)
+    page = job.page("fidelity")
+    page.text("Fidelity strategies", _about(job, rows))
+    tables.write_errors(page)
+    _saving(page, tables)
+    tables.draw(page)
     return page.write(rows)
 
 
-def _saving(
-    page: Page, size: BenchmarkSize, groups: dict[tuple[str, float], list[dict[str, Any]]]
-) -> None:
+def _saving(page: Page, tables: ShareTables) -> None:
     """How many times fewer labels a strategy needs than learning from the high ones alone."""
-    shares = list(size.shares)
-    alone = [float(np.mean([r["energy"] for r in groups["high_only", s]])) for s in shares]
+    shares = tables.shares
+    alone = [tables.mean("high_only", share) for share in shares]
     rows = []
     for strategy in STRATEGIES:
         cells = [strategy]
         for share in shares:
-            error = float(np.mean([r["energy"] for r in groups[strategy, share]]))
+            error = tables.mean(strategy, share)
             needed, reached = equal_error_share(shares, alone, error)
             below = reached and needed == shares[0] and alone[0] < error
             sign = "< " if below else "" if reached else "> "
@@ -147,21 +95,14 @@ def _saving(
     )
 
 
-def _share(groups: dict[tuple[str, float], list[dict[str, Any]]], share: float) -> str:
-    labels = [row["labels"] for row in groups["high_only", share]]
-    low, high = min(labels), max(labels)
-    count = str(low) if low == high else f"{low}-{high}"
-    return f"{100 * share:g} % ({count} labels)"
-
-
-def _about(size: BenchmarkSize, pool: Pool, rows: list[dict[str, Any]]) -> str:
-    hours = sum(row["seconds"] for row in rows) / 3600
+def _about(job: Job, rows: list[dict[str, Any]]) -> str:
+    size, pool = job.size, job.pool
     return (
         f"{describe(size.pool)}. {len(pool.small)} geometries with both labels, {pool.failed} "
         f"dropped. Pool {pool.content[:12]}; its cost: {cost(pool)}. Charge term: "
         f"{size.training.charge_term}. {len(size.seeds)} seeds (split, subset, weights, batches), "
         f"steps of {size.training.max_epochs} epochs over all labels of the data set for every "
-        f"strategy, {hours:.2f} h of training in all. Subsets of high-fidelity labels are nested "
+        f"strategy, {hours(rows)}. Subsets of high-fidelity labels are nested "
         "and hold at least one label of every charge on the training and validation side, so "
         "that the smallest shares of a small pool are the same. Labels in the head of a "
         "column are those that train. Brackets: 95 % bootstrap interval over seeds. Near a "

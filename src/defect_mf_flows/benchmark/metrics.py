@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from pymatgen.core import Structure
 
 from defect_mf_flows.benchmark.pool import Pool, PoolPoint
 from defect_mf_flows.learning.potential import Potential
@@ -19,6 +20,7 @@ NEAR_MINIMUM = 1.0
 TIE = 0.05
 
 Pick = Callable[[PoolPoint], Frame]
+Predict = Callable[[list[Structure]], list[tuple[float, np.ndarray]]]
 
 
 def low(point: PoolPoint) -> Frame:
@@ -39,14 +41,14 @@ def near_minimum(frame: Frame) -> bool:
 
 
 def relative_errors(
-    potential: Potential, pool: Pool, points: list[PoolPoint], pick: Pick
+    predict: Predict, pool: Pool, points: list[PoolPoint], pick: Pick
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Errors of held-out points.
 
     Parameters
     ----------
-    potential
-        Model.
+    predict
+        Of a model: structures to energies and forces.
     pool
         Names the lowest label of each charge, from which both energies count.
     points
@@ -65,7 +67,7 @@ def relative_errors(
         own = [pick(p) for p in points if p.low.charge == charge]
         everything = [pick(p) for p in pool.small if p.low.charge == charge]
         bottom = min(everything, key=lambda frame: frame.energy)
-        found = potential.predict([bottom.structure, *(frame.structure for frame in own)])
+        found = predict([bottom.structure, *(frame.structure for frame in own)])
         zero = found[0][0] - bottom.energy
         energy = [1000 * (e - f.energy - zero) for f, (e, _) in zip(own, found[1:], strict=True)]
         force = [

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from defect_mf_flows.benchmark import active, charge, fidelity, foundation, sampling
-from defect_mf_flows.benchmark.arms import FULL, NETWORK, BenchmarkSize
+from defect_mf_flows.benchmark.arms import FULL, NETWORK, BenchmarkSize, Job
 from defect_mf_flows.benchmark.foundation_models import MODELS, find_model
 from defect_mf_flows.benchmark.known import from_campaign, from_pool
 from defect_mf_flows.benchmark.pool import QUICK as QUICK_POOL
@@ -79,7 +79,7 @@ def run_benchmark(
         os.environ[variable] = "1"
     pool = build_pool(chosen.pool, cache / "labels", workers=count)
     command = f"defect-mf benchmark {name}" + (" --quick" if quick else "")
-    return RUNNERS[name](chosen, pool, scratch=cache, out=out, command=command, workers=count)
+    return RUNNERS[name](Job(chosen, pool, cache, out, command, count))
 
 
 def run_foundation(
