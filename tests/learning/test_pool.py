@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,9 +153,9 @@ def test_a_call_with_enough_to_do_takes_processes(
     started: list[int] = []
     make = RelaxationPool.__init__
 
-    def counted(self: RelaxationPool, *arguments: object, processes: int) -> None:
+    def counted(self: RelaxationPool, *arguments: Any, processes: int, **options: Any) -> None:
         started.append(processes)
-        make(self, *arguments, processes=processes)  # type: ignore[arg-type]
+        make(self, *arguments, processes=processes, **options)
 
     monkeypatch.setattr(RelaxationPool, "__init__", counted)
     relax(structures[:2], CHARGES[:2], model, "high", 1e3, 1, processes=2)
