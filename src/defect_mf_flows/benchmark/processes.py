@@ -9,6 +9,12 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 
+def single_threaded() -> None:
+    """One thread per process, also in those that are started from here."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = "1"
+
+
 def executor(workers: int) -> ProcessPoolExecutor:
     """Pool of fresh processes that end with their parent, also if it is killed.
 

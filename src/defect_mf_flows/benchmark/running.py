@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
-from defect_mf_flows.benchmark import active, charge, fidelity, foundation, sampling
+from defect_mf_flows.benchmark import active, charge, fidelity, foundation, sampling, search
 from defect_mf_flows.benchmark.arms import FULL, NETWORK, BenchmarkSize, Job
 from defect_mf_flows.benchmark.foundation_models import MODELS, find_model
 from defect_mf_flows.benchmark.known import from_campaign, from_pool
 from defect_mf_flows.benchmark.pool import QUICK as QUICK_POOL
 from defect_mf_flows.benchmark.pool import PoolSize, build_pool
+from defect_mf_flows.benchmark.processes import single_threaded
 from defect_mf_flows.campaign import TrainingSettings, load_campaign
 from defect_mf_flows.settings import available_cores, get_settings
 
@@ -74,12 +74,43 @@ def run_benchmark(
     chosen = size or (_quick(name) if quick else _full(name))
     cache = folder or get_settings().scratch / "benchmark"
     count = workers or available_cores()
-    # One thread per process, also in those that are started from here.
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = "1"
+    single_threaded()
     pool = build_pool(chosen.pool, cache / "labels", workers=count)
     command = f"defect-mf benchmark {name}" + (" --quick" if quick else "")
     return RUNNERS[name](Job(chosen, pool, cache, out, command, count))
+
+
+def run_search(
+    *,
+    quick: bool = False,
+    size: search.SearchSize | None = None,
+    out: Path,
+    folder: Path | None = None,
+    workers: int | None = None,
+) -> Path:
+    """Run the benchmark of searches, or continue it.
+
+    Parameters
+    ----------
+    quick, out, folder, workers
+        As for :func:`run_benchmark`.
+    size
+        Another form, for tests.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    cache = folder or get_settings().scratch / "benchmark"
+    single_threaded()
+    return search.run(
+        size or (search.QUICK if quick else search.FULL),
+        scratch=cache,
+        out=out,
+        command="defect-mf benchmark search" + (" --quick" if quick else ""),
+        workers=workers or available_cores(),
+    )
 
 
 def run_foundation(

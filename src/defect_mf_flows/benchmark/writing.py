@@ -133,3 +133,18 @@ def curves(lines: dict[str, list[tuple[float, Interval]]], x: str, y: str) -> An
     axes.set_ylabel(y)
     axes.legend(fontsize="small")
     return figure
+
+
+def steps(lines: dict[str, list[tuple[float, float]]], x: str, y: str) -> Any:
+    """Draw one rising staircase per arm; an arm of one point is a mark."""
+    figure, axes = _figure()
+    for name, points in lines.items():
+        places, heights = [p for p, _ in points], [h for _, h in points]
+        marked = "o" if len(set(places)) == 1 else None
+        axes.step(places, heights, where="post", marker=marked, markevery=[-1], label=name)
+    axes.set_xscale("log")
+    axes.set_ylim(0, 1.05)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.legend(fontsize="small")
+    return figure

@@ -76,6 +76,19 @@ def active(quick: bool, out: Path, pool: Path | None, workers: int | None) -> No
 
 @benchmark.command()
 @_options
+@refusing
+def search(quick: bool, out: Path, pool: Path | None, workers: int | None) -> None:
+    """Count expensive calls until the ground state, against ShakeNBreak and random starts.
+
+    V_Zn, V_S and S_Zn in ZnS, five charges each; runs a campaign of this package, too.
+    """
+    from defect_mf_flows.benchmark.running import run_search
+
+    _show(run_search(quick=quick, out=out, folder=pool, workers=workers))
+
+
+@benchmark.command()
+@_options
 @click.option(
     "--model",
     "models",
@@ -116,8 +129,7 @@ def foundation(
         campaign=campaign,
         finished=folder,
     )
-    click.echo(page.read_text())
-    click.echo(f"page  {page}")
+    _show(page)
 
 
 def _run(name: str, quick: bool, out: Path, folder: Path | None, workers: int | None) -> None:
@@ -125,6 +137,9 @@ def _run(name: str, quick: bool, out: Path, folder: Path | None, workers: int | 
 
     # Hours pass: say how far it is, without -v.
     logging.getLogger("defect_mf_flows.benchmark").setLevel(logging.INFO)
-    page = run_benchmark(name, quick=quick, out=out, folder=folder, workers=workers)
+    _show(run_benchmark(name, quick=quick, out=out, folder=folder, workers=workers))
+
+
+def _show(page: Path) -> None:
     click.echo(page.read_text())
     click.echo(f"page  {page}")

@@ -1,0 +1,262 @@
+"""Benchmark of searches: who reaches the lowest known minimum, for how many expensive calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from defect_mf_flows.benchmark.pool import HIGH, LOW, METHODS
+from defect_mf_flows.benchmark.processes import executor
+from defect_mf_flows.benchmark.search_ways import (
+    FMAX,
+    OURS,
+    RANDOM_RATTLE,
+    STAGED,
+    STEPWISE,
+    Pair,
+    Searches,
+    SearchSize,
+    Trial,
+    Way,
+    ours,
+)
+from defect_mf_flows.benchmark.writing import Page, steps
+from defect_mf_flows.campaign import StartSettings
+
+#: A search has found the ground state if it comes this close to it, eV per cell.
+REACHED = 0.01
+#: Orders in which the starts of an unordered search are taken.
+ORDERS = 500
+
+FULL = SearchSize(
+    name="",
+    supercell=(2, 2, 1),
+    pairs={"v_Zn": (-2, -1, 0, 1, 2), "v_S": (-2, -1, 0, 1, 2), "S_Zn": (-2, -1, 0, 1, 2)},
+    steps=80,
+    n_random=10,
+    top=3,
+    campaign={
+        "frames": {"per_relaxation": 8},
+        "picks": {"fraction": 0.1},
+        "training": {
+            "r_max": 3.4,
+            "hidden_irreps": "16x0e + 16x1o",
+            "batch_size": 8,
+            "max_epochs": 50,
+        },
+        "search": {"pair_distortions": [-0.4], "steps": 200},
+        "verification": {"minima": 2},
+        "loop": {"max_rounds": 2},
+    },
+)
+
+QUICK = SearchSize(
+    name="quick",
+    supercell=(1, 1, 1),
+    pairs={"v_Zn": (0, -1)},
+    steps=20,
+    n_random=2,
+    top=1,
+    campaign={
+        "frames": {"per_relaxation": 5},
+        "picks": {"fraction": 0.3},
+        "training": {"r_max": 3.5, "hidden_irreps": "8x0e + 8x1o", "max_epochs": 8},
+        "search": {"distortions": [-0.3], "pair_distortions": [], "rattles": [0.05], "steps": 20},
+        "verification": {"minima": 1},
+        "loop": {"max_rounds": 1},
+    },
+    starts=StartSettings(distortions=[-0.3, 0.0, 0.3]),
+)
+
+
+def run(size: SearchSize, *, scratch: Path, out: Path, command: str, workers: int) -> Path:
+    """Run every way of searching, or what is left of it, and write the page.
+
+    Parameters
+    ----------
+    size
+        Full, quick or a test's.
+    scratch
+        Cache of calculations, and the campaign's folder.
+    out
+        Folder of the page, its figure and its numbers.
+    command
+        That makes the page.
+    workers
+        Processes.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    labels = scratch / "labels"
+    labels.mkdir(parents=True, exist_ok=True)
+    own, account = ours(size, scratch / f"search-{size.name or 'full'}", workers=workers)
+    with executor(workers) as processes:
+        searches = Searches(size, labels, processes)
+        ways = [own, searches.staged(), searches.stepwise(), searches.random()]
+    ratio = float(np.median(searches.seconds[LOW]) / np.median(searches.seconds[HIGH]))
+    comparison = Comparison(size, ways, ratio)
+    page = Page("search", size.name, out, command)
+    page.text("Searches", _about(size, ratio, account))
+    comparison.write(page)
+    return page.write(comparison.rows())
+
+
+class Comparison:
+    """Ways of searching, against the lowest minimum that any of them knows.
+
+    Parameters
+    ----------
+    size
+        What was searched.
+    ways
+        All, the package's own first.
+    ratio
+        Cost of a low-fidelity call in high-fidelity calls.
+    """
+
+    def __init__(self, size: SearchSize, ways: Sequence[Way], ratio: float) -> None:
+        self.size, self.ways, self.ratio = size, list(ways), ratio
+        self.pairs = list(size.each())
+        self.best = {
+            pair: min(trial.energy for way in ways for trial in way.trials[pair])
+            for pair in self.pairs
+        }
+
+    def write(self, page: Page) -> None:
+        """Targets, totals, pair by pair, and the curve."""
+        page.table("Targets", ["what", "value", "at least", "met"], self._targets())
+        page.table(
+            f"All starts of every search ({len(self.pairs)} defects and charges)",
+            [
+                "search",
+                f"within {1000 * REACHED:g} meV of the lowest known minimum",
+                "high-fidelity calls",
+                "low-fidelity calls",
+                "high-fidelity equivalents",
+            ],
+            [self._totals(way) for way in self.ways],
+        )
+        page.table(
+            "Lowest energy above the lowest known minimum, meV per cell",
+            ["defect, charge", *(way.name for way in self.ways)],
+            [
+                [f"{defect} {charge:+d}" if charge else f"{defect} 0"]
+                + [_milli(self.excess(way, (defect, charge))) for way in self.ways]
+                for defect, charge in self.pairs
+            ],
+        )
+        page.figure(
+            steps(
+                {way.name: self.curve(way) for way in self.ways},
+                "high-fidelity equivalent calls per defect and charge",
+                "share of ground states reached",
+            )
+        )
+
+    def excess(self, way: Way, pair: Pair) -> float:
+        """How far above the lowest known minimum a search ended, eV per cell."""
+        return min((t.energy for t in way.trials[pair]), default=math.inf) - self.best[pair]
+
+    def reached(self, way: Way) -> int:
+        """Defects and charges whose ground state a search found."""
+        return sum(self.excess(way, pair) <= REACHED for pair in self.pairs)
+
+    def high_calls(self, way: Way) -> float:
+        """All high-fidelity calls of a search."""
+        return sum(trial.calls for pair in self.pairs for trial in way.trials[pair])
+
+    def curve(self, way: Way) -> list[tuple[float, float]]:
+        """Share of ground states reached against equivalent calls per defect and charge."""
+        rng = np.random.default_rng(0)
+        first: list[float] = []
+        orders = 1 if way.ordered else ORDERS
+        for pair in self.pairs:
+            trials = way.trials[pair]
+            for _ in range(orders):
+                order = range(len(trials)) if way.ordered else rng.permutation(len(trials))
+                spent = self._first(way, pair, [trials[int(k)] for k in order])
+                first.append(spent)
+        at = np.sort([spent for spent in first if math.isfinite(spent)])
+        return [(float(x), (k + 1) / len(first)) for k, x in enumerate(at)]
+
+    def _first(self, way: Way, pair: Pair, trials: list[Trial]) -> float:
+        """Equivalent calls until the ground state; infinite if it is never reached."""
+        spent = self.ratio * way.low_calls[pair]
+        for trial in trials:
+            spent += trial.calls
+            if trial.energy - self.best[pair] <= REACHED:
+                return spent
+        return math.inf
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Numbers behind the page."""
+        return [
+            {
+                "search": way.name,
+                "defect": pair[0],
+                "charge": pair[1],
+                "excess": self.excess(way, pair),
+                "high_calls": sum(trial.calls for trial in way.trials[pair]),
+                "low_calls": way.low_calls[pair],
+            }
+            for way in self.ways
+            for pair in self.pairs
+        ]
+
+    def _totals(self, way: Way) -> list[str]:
+        high, low = self.high_calls(way), sum(way.low_calls.values())
+        return [
+            way.name,
+            f"{self.reached(way)} of {len(self.pairs)}",
+            f"{high:.0f}",
+            f"{low:.0f}",
+            f"{high + self.ratio * low:.0f}",
+        ]
+
+    def _targets(self) -> list[list[str]]:
+        way = {item.name: item for item in self.ways}
+        found = 100 * self.reached(way[OURS]) / len(self.pairs)
+        saved = 100 * (1 - self.high_calls(way[OURS]) / self.high_calls(way[STEPWISE]))
+        count = sum(
+            self.excess(way[OURS], pair) <= REACHED < self.excess(way[STAGED], pair)
+            for pair in self.pairs
+        )
+        return [
+            _line("ground states that this package reached, %", found, 95),
+            _line(f"fewer high-fidelity calls than {STEPWISE}, %", saved, 90),
+            _line("ground states that this package finds and the staged search misses", count, 1),
+        ]
+
+
+def _line(text: str, value: float, limit: float) -> list[str]:
+    return [text, f"{value:.1f}", f"{limit:.1f}", "yes" if value >= limit else "no"]
+
+
+def _milli(value: float) -> str:
+    return f"{1000 * value:.0f}" if math.isfinite(value) else "none"
+
+
+def _about(size: SearchSize, ratio: float, account: dict[str, float]) -> str:
+    atoms = 8 * int(np.prod(size.supercell))
+    spent = ", ".join(
+        f"{name}: {value:.0f}" + ("" if "seconds" in name else f" {METHODS[HIGH]} calls")
+        for name, value in account.items()
+    )
+    return (
+        f"{', '.join(size.pairs)} in ZnS, {atoms}-atom host cell, Gamma only, closed shell; "
+        f"low fidelity {METHODS[LOW]}, high fidelity {METHODS[HIGH]}, one call of the first costs "
+        f"{ratio:.2f} of the second (medians of this run). Every relaxation ends at {FMAX:g} eV/A "
+        f"or after {size.steps} steps; the starts of ShakeNBreak are the same in every search, "
+        f"random starts are rattled by {RANDOM_RATTLE:g} of a bond. The lowest known minimum is "
+        "the lowest that any of the searches found at high fidelity. A call is one energy with "
+        f"forces. What this package spent: {spent}. Its calls, training labels included, are "
+        "shared equally among defects and charges. Unordered starts are taken in "
+        f"{ORDERS} random orders."
+    )
