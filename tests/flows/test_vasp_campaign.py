@@ -11,6 +11,7 @@ from pymatgen.io.vasp.inputs import Incar
 from defect_mf_flows.campaign import load_campaign
 from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.flows.campaign import CampaignMaker
+from defect_mf_flows.jobs.levels import EFNV
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.search import Verdict
 from defect_mf_flows.testing import write_campaign
@@ -27,13 +28,18 @@ def test_makers_of_a_vasp_campaign_survive_the_database(tmp_path):
 def test_a_vasp_campaign_runs_from_host_to_levels(tmp_path, run_campaign_here):
     with vasp_stand_in(tmp_path / "machine") as environment:
         # run_campaign_here gives its folder as scratch.
-        run = run_campaign_here(_folder(tmp_path), VASP_CHANGES)
+        changes = {**VASP_CHANGES, "levels.dielectric": 9.0}
+        run = run_campaign_here(_folder(tmp_path), changes)
     results = run.results
     assert [(g.defect, g.charge) for g in results.ground_states] == [("v_Zn", 0), ("v_Zn", -1)]
     assert all(g.verdict in Verdict for g in results.ground_states)
     assert results.transition_levels
     assert results.band_edges.gap > 1
     assert results.engines
+    assert results.correction == EFNV, "from the potentials that VASP wrote"
+    (correction,) = results.corrections
+    assert correction.charge == -1
+    assert correction.alignment != 0
     calculations = list(run.api.documents(Calculation, load=True))
     assert {c.engine.name for c in calculations} == {"vasp"}
     assert {(c.fidelity, c.kind.value) for c in calculations} == {

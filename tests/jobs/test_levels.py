@@ -6,7 +6,7 @@ from ase.build import bulk
 from pymatgen.core import Lattice, Structure
 
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.jobs.levels import POINT_CHARGE, UNCORRECTED, CampaignLevels
+from defect_mf_flows.jobs.levels import EFNV, MIXED, POINT_CHARGE, UNCORRECTED, CampaignLevels
 from defect_mf_flows.schemas.calculation import BandEdges
 from defect_mf_flows.schemas.model import Calibration
 from defect_mf_flows.schemas.search import (
@@ -88,6 +88,62 @@ def test_a_dielectric_constant_adds_the_same_labelled_correction_to_every_source
     for source in ("hf", "model", "low"):
         for q in (1, 2):
             assert after[source][q] - before[source][q] == pytest.approx(shift[q])
+
+
+def relaxed(charge: int, potentials: np.ndarray | None) -> SimpleNamespace:
+    """A vacancy's calculation; the first S atom is missing."""
+    structure = cell()
+    structure.remove_sites([i for i, s in enumerate(structure) if s.specie.symbol == "S"][:1])
+    return SimpleNamespace(
+        final_structure=with_charge(structure, charge),
+        site_potentials=None if potentials is None else potentials.tolist(),
+        job_uuid=f"verified {charge:+d}",
+    )
+
+
+def with_potentials(step: float, known=(1, 2)) -> CampaignLevels:
+    """Every core potential of a charged cell lies ``step`` times its charge above the host's."""
+    made = campaign_levels(dielectric=10.0)
+    host = SimpleNamespace(
+        band_edges=EDGES,
+        final_energy=-130.0,
+        final_structure=cell(),
+        site_potentials=np.linspace(-60, -40, 32).tolist(),
+        job_uuid="host",
+    )
+    made.hosts = {"low": host, "high": host}
+    kept = np.delete(np.array(host.site_potentials), 16)
+    for charge in known:
+        own = relaxed(charge, kept + step * charge)
+        assert len(own.final_structure) == len(kept)
+        made.verified = {**made.verified, ("v_S", charge): own}
+    return made
+
+
+def test_core_potentials_of_host_and_minimum_give_efnv_corrections():
+    made = with_potentials(0.05)
+    assert made.method == EFNV
+    zero = {c.charge: c for c in with_potentials(0.0).corrections()}
+    for correction in made.corrections():
+        q = correction.charge
+        assert correction.source == [f"verified {q:+d}", "host"]
+        assert correction.defect == "v_S"
+        # A constant potential of 0.05 q everywhere is aligned away: -q times itself.
+        assert correction.energy - zero[q].energy == pytest.approx(-q * 0.05 * q)
+        assert correction.far_potential == pytest.approx(zero[q].far_potential + 0.05 * q)
+    before, after = by_source(campaign_levels()), by_source(made)
+    shift = {c.charge: c.energy for c in made.corrections()}
+    for source in ("hf", "model", "low"):
+        assert after[source][2] - before[source][2] == pytest.approx(shift[2])
+
+
+def test_a_minimum_without_core_potentials_is_told_apart():
+    made = with_potentials(0.05, known=(1,))
+    assert made.method == MIXED
+    assert {c.charge: str(c.method) for c in made.corrections()} == {
+        1: "eFNV",
+        2: "point charge",
+    }
 
 
 def test_an_anisotropic_tensor_is_used_whole():

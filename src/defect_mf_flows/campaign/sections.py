@@ -267,7 +267,8 @@ class LevelSettings(Section):
     dielectric: Dielectric | None = Field(
         None,
         description="Static dielectric constant of the host, ionic part included: a number, three "
-        "or three rows of three. Charged cells are then corrected for the images of point charges.",
+        "or three rows of three. Charged cells are then corrected: eFNV where the engine gives "
+        "core potentials (VASP), else for the images of point charges alone.",
     )
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
 
 from defect_mf_flows.campaign import Campaign
-from defect_mf_flows.core.corrections import point_charge
+from defect_mf_flows.core.corrections import efnv, point_charge
 from defect_mf_flows.core.formation import negative_u
 from defect_mf_flows.core.level_uncertainty import level_uncertainty
 from defect_mf_flows.core.levels import Level, transition_levels
 from defect_mf_flows.core.ranking import member_energies
 from defect_mf_flows.core.starts import derived_seed
+from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.schemas.calculation import BandEdges, Calculation
 from defect_mf_flows.schemas.defect import Defect, DefectSet
-from defect_mf_flows.schemas.levels import Correction, LevelUncertainty
+from defect_mf_flows.schemas.levels import Correction, CorrectionMethod, LevelUncertainty
 from defect_mf_flows.schemas.model import Calibration
 from defect_mf_flows.schemas.results import (
     FormationEnergies,
@@ -24,13 +30,17 @@ from defect_mf_flows.schemas.results import (
 )
 from defect_mf_flows.schemas.search import Exploration, SearchSet, VerificationSet
 
+logger = logging.getLogger(__name__)
+
 UNCORRECTED = "none (uncorrected for the finite cell)"
+EFNV = "eFNV, from the core potentials of the verified minima"
+MIXED = "eFNV where the calculations have core potentials, else point charges only"
 POINT_CHARGE = (
     "point charges only (levels.dielectric), without potential alignment; often no better than none"
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class CampaignLevels:
     """Levels of all defects of a campaign.
 
@@ -42,6 +52,8 @@ class CampaignLevels:
         Calculation of the pristine cell per fidelity.
     grounds
         Verified ground states.
+    verified
+        High-fidelity calculation of a ground state per defect and charge, where it is known.
     """
 
     campaign: Campaign
@@ -49,11 +61,17 @@ class CampaignLevels:
     exploration: Exploration
     hosts: Mapping[str, Calculation]
     grounds: list[GroundState]
+    verified: Mapping[tuple[str, int], Calculation] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
         """Which finite-size correction the levels carry."""
-        return UNCORRECTED if self.campaign.levels.dielectric is None else POINT_CHARGE
+        if self.campaign.levels.dielectric is None:
+            return UNCORRECTED
+        methods = {correction.method for correction in self.corrections()}
+        if CorrectionMethod.EFNV not in methods:
+            return POINT_CHARGE
+        return EFNV if methods == {CorrectionMethod.EFNV} else MIXED
 
     def band_edges(self, fidelity: str) -> BandEdges | None:
         """The campaign's band edges, or those of the host's calculation."""
@@ -64,14 +82,42 @@ class CampaignLevels:
 
     def corrections(self) -> list[Correction]:
         """One per charged ground state; the model's energy of the same minimum takes it too."""
+        return self._corrections
+
+    @cached_property
+    def _corrections(self) -> list[Correction]:
         dielectric = self.campaign.levels.dielectric
         if dielectric is None:
             return []
         return [
-            point_charge(ground.structure, ground.charge, dielectric, defect=ground.defect)
+            self._from_potentials(ground, dielectric)
+            or point_charge(ground.structure, ground.charge, dielectric, defect=ground.defect)
             for ground in self.grounds
             if ground.charge
         ]
+
+    def _from_potentials(self, ground: GroundState, dielectric: Any) -> Correction | None:
+        """EFNV correction of a ground state; None where its calculation has no potentials."""
+        own = self.verified.get((ground.defect, ground.charge))
+        host = self.hosts[self.campaign.roles.high]
+        if own is None or own.site_potentials is None or host.site_potentials is None:
+            return None
+        if own.final_structure is None or host.final_structure is None:
+            return None
+        try:
+            return efnv(
+                own.final_structure,
+                host.final_structure,
+                ground.charge,
+                dielectric,
+                potentials=np.array(own.site_potentials),
+                host_potentials=np.array(host.site_potentials),
+                defect=ground.defect,
+                sources=[own.job_uuid, host.job_uuid],
+            )
+        except ResultsError as error:
+            logger.warning("%s %+d: no eFNV correction: %s", ground.defect, ground.charge, error)
+            return None
 
     def levels(self) -> list[TransitionLevel]:
         """Levels of the three sources side by side."""
@@ -196,7 +242,7 @@ class CampaignLevels:
                 if s.defect == defect.name and s.minima
             },
         }
-        # A point charge's energy depends on cell and charge alone, so all sources share it.
+        # That of the verified minimum: model and low fidelity have no potentials of their own.
         shift = {c.charge: c.energy for c in self.corrections() if c.defect == defect.name}
         return {
             source: {q: energy + shift.get(q, 0.0) for q, energy in energies.items()}

@@ -31,6 +31,7 @@ from defect_mf_flows.jobs.levels import CampaignLevels
 from defect_mf_flows.schemas.calculation import Calculation, Failure, FailureReason
 from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.defect import Defect, DefectSet
+from defect_mf_flows.schemas.frame import structure_key
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.results import (
@@ -146,7 +147,18 @@ class Gathering:
         lost = [_no_ground_state(v) for v, ground in judged if ground is None]
         if not grounds:
             raise ResultsError(" ".join(failure.message for failure in lost))
-        levels = CampaignLevels(c, self.defects, self.exploration, self.hosts, grounds)
+        levels = CampaignLevels(
+            c,
+            self.defects,
+            self.exploration,
+            self.hosts,
+            grounds,
+            {
+                (g.defect, g.charge): calculation
+                for v, g in judged
+                if g is not None and (calculation := self._calculation(v)) is not None
+            },
+        )
         return Results(
             campaign=c.name,
             campaign_hash=campaign_hash(c, self.defects.host.primitive),
@@ -232,6 +244,25 @@ class Gathering:
             shortest_bonds=_shortest(defect, {"verified": best, "low": low}),
             structure=best.relaxed,
             fate=fate_of(best.relaxed, defect, self.defects.host.supercell)[0],
+        )
+
+    def _calculation(self, verification: Verification) -> Calculation | None:
+        """The calculation that ended in a verified ground state."""
+        if verification.ground_state is None:
+            return None
+        best = verification.candidates[verification.ground_state]
+        if best.relaxed is None:
+            return None
+        wanted = structure_key(best.relaxed)
+        return next(
+            (
+                c
+                for c in self.labels
+                if c.job_uuid in best.calculations
+                and c.final_structure is not None
+                and structure_key(c.final_structure) == wanted
+            ),
+            None,
         )
 
     def _minima(self) -> list[FoundMinimum]:

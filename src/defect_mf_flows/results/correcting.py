@@ -88,6 +88,8 @@ class HostCell:
     @cached_property
     def potentials(self) -> np.ndarray | None:
         """Core potentials, or None if they cannot be read."""
+        if self.calculation.site_potentials is not None:
+            return np.array(self.calculation.site_potentials)
         return None if self.outcar is None else corrections.site_potentials(self.outcar)
 
     @cached_property

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, StrictInt, model_validator
 
-from defect_mf_flows.errors import ChargeError, FidelityError
+from defect_mf_flows.errors import ChargeError, DatasetError, FidelityError
 from defect_mf_flows.schemas.base import Document, PeriodicStructure, StoredDocument, Vector
 from defect_mf_flows.schemas.frame import Frame
 
@@ -165,6 +165,10 @@ class Calculation(StoredDocument):
         eV per cell of the last frame, or None.
     final_structure
         Last geometry, charge attached, or None.
+    site_potentials
+        Electrostatic potential at the cores of the last geometry as felt by a positive charge, V,
+        in its order of atoms, which corrections of charged cells need; None where the engine
+        does not give them.
     n_frames
         Number of frames.
     lowest_energy
@@ -198,6 +202,7 @@ class Calculation(StoredDocument):
     band_edges: BandEdges | None = None
     final_energy: float | None = None
     final_structure: PeriodicStructure | None = None
+    site_potentials: list[float] | None = None
     n_frames: int
     lowest_energy: float | None = None
     input_hash: str | None = None
@@ -209,6 +214,11 @@ class Calculation(StoredDocument):
     @model_validator(mode="after")
     def _check(self) -> Calculation:
         where = f"calculation {self.start} {self.job_uuid}"
+        if self.site_potentials is not None and len(self.site_potentials) != self.n_atoms:
+            raise DatasetError(
+                f"{where}: {len(self.site_potentials)} site potentials for {self.n_atoms} atoms; "
+                "it was altered, compute it again."
+            )
         charges: set[float | None] = {frame.charge for frame in self.frames}
         if self.final_structure is not None:
             charges.add(self.final_structure._charge)

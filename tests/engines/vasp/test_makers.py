@@ -58,10 +58,12 @@ def test_atoms_return_in_the_order_in_which_they_came(machine, vasp, make_start)
     ordered = make_start(0)
     mixed = [0, 4, 1, 5, 2, 6, 3]
     shuffled = Structure.from_sites([ordered.structure[i] for i in mixed])
-    one = vasp().compute(ordered, uuid="a").frames[0]
-    other = vasp().compute(
-        make_start(0, structure=with_charge(shuffled, 0)), uuid="b"
-    ).frames[0]  # fmt: skip
+    first = vasp().compute(ordered, uuid="a")
+    second = vasp().compute(make_start(0, structure=with_charge(shuffled, 0)), uuid="b")
+    one, other = first.frames[0], second.frames[0]
+    potentials = np.array(first.site_potentials)
+    assert np.ptp(potentials) > 1, "those of the two elements differ"
+    assert np.allclose(second.site_potentials, potentials[mixed], atol=2e-4)
     assert [s.specie.symbol for s in other.structure] == [s.specie.symbol for s in shuffled]
     assert other.energy == pytest.approx(one.energy, abs=1e-6)
     assert np.allclose(np.array(other.forces), np.array(one.forces)[mixed], atol=1e-5)

@@ -273,11 +273,19 @@ def calculation_of(
             name="vasp", version=last.head.version if last else "unknown", settings=record
         ),
         band_edges=last.edges if last and failure is None else None,
+        site_potentials=_potentials(last, order) if last and failure is None else None,
         final_energy=frames[-1].energy if frames else None,
         final_structure=frames[-1].structure if frames else None,
         n_frames=len(frames),
         frames=frames,
     )
+
+
+def _potentials(run: Run, order: CellOrder) -> list[float] | None:
+    found = run.site_potentials()
+    if found is None:
+        return None
+    return [float(value) for value in order.restored(found)]
 
 
 def unfinished(calculation: Calculation) -> bool:

@@ -10,11 +10,14 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from defect_mf_flows.core.charge import whole_charge
+from defect_mf_flows.core.corrections import site_potentials
 from defect_mf_flows.engines.vasp.eigenvalues import frontier
 from defect_mf_flows.engines.vasp.outcar import Outcar, RawStep, RunHead
 from defect_mf_flows.engines.vasp.vasprun import VasprunXml
-from defect_mf_flows.errors import EngineError
+from defect_mf_flows.errors import EngineError, ResultsError
 from defect_mf_flows.schemas.calculation import BandEdges
 
 logger = logging.getLogger(__name__)
@@ -73,6 +76,21 @@ class Run:
         else:
             found = self.head.frontier
         return None if found is None else found.edges
+
+    def site_potentials(self) -> np.ndarray | None:
+        """Core potentials of the last step, V, shape (n_atoms,); None where there are none."""
+        outcar = self.source
+        if not outcar.name.startswith("OUTCAR"):
+            beside = _existing(outcar.parent, "OUTCAR")
+            if beside is None:
+                return None
+            outcar = beside
+        try:
+            found = site_potentials(outcar)
+        except ResultsError as error:
+            logger.warning("%s: corrections will have no potentials: %s", outcar.parent, error)
+            return None
+        return found if len(found) == len(self.head.species) else None
 
 
 def read_outcar(path: Path) -> Run:
