@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from slurm_cluster import SlurmCluster, wait_until, why_not
 from slurm_site import ROUTING, SlurmSite
@@ -209,7 +208,8 @@ def reach_walltime(site: SlurmSite, cluster: SlurmCluster) -> None:
         process.suspend()
     cluster.command("scontrol", "update", f"JobId={queue_job}", "TimeLimit=1")
     wait_until(lambda: cluster.show(queue_job)["JobState"] == "TIMEOUT", 240, "the walltime")
-    assert not any(map(psutil.pid_exists, [p.pid for p in workers])), "outlived its walltime"
+    # The state is known before the last process is gone.
+    wait_until(lambda: not any(p.is_running() for p in workers), 60, "a training that outlives it")
 
 
 def crash_the_node(site: SlurmSite, cluster: SlurmCluster, pattern: str) -> str:
