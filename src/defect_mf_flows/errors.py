@@ -39,6 +39,14 @@ class TrainingError(DefectMFError):
     """The training subprocess failed."""
 
 
+class VibrationError(DefectMFError):
+    """A geometry lies at no minimum, so it has no harmonic vibrations."""
+
+
+class DynamicsError(DefectMFError):
+    """Molecular dynamics cannot be started, continued or written."""
+
+
 class ServiceError(DefectMFError):
     """A local service (mongod, a worker) could not be started or was lost."""
 
