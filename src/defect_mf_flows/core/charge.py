@@ -348,12 +348,12 @@ def atoms_to_frame(atoms: Atoms) -> Frame:
     )
 
 
-def write_extxyz(path: Path, atoms: list[Atoms]) -> None:
-    """Write labelled atoms after checking that each carries charge and fidelity."""
+def write_extxyz(path: Path, atoms: list[Atoms], *, append: bool = False) -> None:
+    """Write labelled atoms, or add them, once each is seen to carry charge and fidelity."""
     for item in atoms:
         atoms_charge(item)
         atoms_fidelity(item)
-    ase.io.write(path, atoms, format="extxyz")
+    ase.io.write(path, atoms, format="extxyz", append=append)
 
 
 def read_extxyz(path: Path) -> list[Atoms]:
