@@ -11,6 +11,7 @@ from defect_mf_flows.cli import (  # noqa: F401  (they register their commands)
     reporting,
     site,
     site_setup,
+    temperature,
     web,
 )
 from defect_mf_flows.cli.app import main

@@ -1,0 +1,33 @@
+"""Progress bars of commands that compute in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Make a bar per name on a terminal, and nothing elsewhere.
+
+    Yields
+    ------
+    callable
+        Called with a name; what it returns is called with what is done and how much there is.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda what: lambda done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
+
+        def start(what: str) -> Callable[[int, int], None]:
+            task = bars.add_task(what, total=None)
+            return lambda done, total: bars.update(task, completed=done, total=total)
+
+        yield start
