@@ -76,19 +76,19 @@ def vibrations(
     Takes the verified ground states of a finished CAMPAIGN, or one structure and a model. Each
     charge is relaxed to the model's own minimum first; a saddle point is refused.
     """
-    from defect_mf_flows.cli.bars import progress_bars
+    from defect_mf_flows.cli.bars import progress_bars, results_alone
     from defect_mf_flows.learning.vibrations import VibrationOptions
     from defect_mf_flows.report.vibrations_figure import check_ending, vibration_lines
 
     if strains and len(strains) < 5:
         raise click.UsageError("--strain: an equation of state needs at least five.")
     check_ending(figure)
-    cells = CellChoice(**given).read()
     kelvins = tuple(sorted(set(temperatures))) or VibrationOptions.temperatures
     options = VibrationOptions(kelvins, fmax=fmax, steps=steps, step=step, follow=follow)
-    from defect_mf_flows.results.vibrations import vibration_report
+    with results_alone(), progress_bars() as bars:
+        from defect_mf_flows.results.vibrations import vibration_report
 
-    with progress_bars() as bars:
+        cells = CellChoice(**given).read()
         found = vibration_report(
             cells, options, strains=sorted(strains), device=device, progress=bars
         )
@@ -154,7 +154,7 @@ def md(
     model. Each frame carries charge and fidelity. The same command continues after a kill; when
     atoms explode the trajectory ends before them, with exit status 1.
     """
-    from defect_mf_flows.cli.bars import progress_bars
+    from defect_mf_flows.cli.bars import progress_bars, results_alone
     from defect_mf_flows.report.dynamics_figure import dynamics_lines, write_dynamics
     from defect_mf_flows.report.vibrations_figure import check_ending
     from defect_mf_flows.schemas.dynamics import DynamicsEnd, DynamicsSettings
@@ -163,10 +163,10 @@ def md(
     settings = DynamicsSettings(
         temperature=temperature, timestep=timestep, friction=friction, every=every, seed=seed
     )
-    cells = CellChoice(**given).read(around)
-    from defect_mf_flows.results.dynamics import cell_dynamics
+    with results_alone(), progress_bars() as bars:
+        from defect_mf_flows.results.dynamics import cell_dynamics
 
-    with progress_bars() as bars:
+        cells = CellChoice(**given).read(around)
         found = cell_dynamics(
             cells, settings, trajectory, steps=steps, device=device, progress=bars("steps")
         )

@@ -10,6 +10,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.core.ccd import HBAR
 from defect_mf_flows.core.charge import charge_of, charged_structure, spin_of, with_spin
+from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.errors import VibrationError
 from defect_mf_flows.schemas.vibrations import QuasiHarmonic, Thermal
 
@@ -97,7 +98,7 @@ def normal_modes(
     )
     phonon = Phonopy(cell, np.eye(3, dtype=int), primitive_matrix=np.eye(3))
     phonon.generate_displacements(distance=step)
-    displaced = [_like(structure, found) for found in phonon.supercells_with_displacements]
+    displaced = [_like(structure, found) for found in phonon.supercells_with_displacements or []]
     found: list[np.ndarray] = []
     for start in range(0, len(displaced), _CHUNK):
         found += forces(displaced[start : start + _CHUNK])
@@ -236,7 +237,7 @@ def thermodynamics(energies: np.ndarray, temperatures: Sequence[float]) -> list[
     """
     from ase.thermochemistry import HarmonicThermo
 
-    harmonic = HarmonicThermo(np.asarray(energies, dtype=float))
+    harmonic = HarmonicThermo([float(e) for e in energies])
     rows = []
     for kelvin in temperatures:
         if kelvin == 0:
@@ -339,8 +340,8 @@ def quasi_harmonic(
             fit = None
         if fit is None or not min(volumes) <= fit.v0 <= max(volumes):
             raise VibrationError(
-                f"charge {charge:+d} at {kelvin:g} K: the free energy is lowest at an end of the "
-                f"strains {min(strains):g} to {max(strains):g}; give larger ones (--strain)."
+                f"charge {charge_text(charge)} at {kelvin:g} K: the free energy is lowest at an end "
+                f"of the strains {min(strains):g} to {max(strains):g}; give larger ones (--strain)."
             )
         free.append(float(fit.e0))
         best.append(float(fit.v0))
@@ -361,4 +362,5 @@ def quasi_harmonic(
 
 
 def _name(structure: Structure) -> str:
-    return f"{structure.composition.formula.replace(' ', '')} with charge {charge_of(structure):+d}"
+    formula = structure.composition.formula.replace(" ", "")
+    return f"{formula} with charge {charge_text(charge_of(structure))}"

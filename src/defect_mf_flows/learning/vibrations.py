@@ -10,6 +10,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.core import vibrations as core
 from defect_mf_flows.core.charge import charge_of, spin_of
+from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.errors import VibrationError
 from defect_mf_flows.learning.flock import relax_here
 from defect_mf_flows.learning.potential import Potential
@@ -80,7 +81,7 @@ def vibrations(
         If the head was not trained on the charge or spin.
     """
     options = options or VibrationOptions()
-    where = f"{defect or 'the cell'} {charge_of(structure):+d}"
+    where = f"{defect or 'the cell'} {charge_text(charge_of(structure))}"
     here, followed = structure, 0
     while True:
         here = _relaxed(potential, here, options, where) if options.steps else here

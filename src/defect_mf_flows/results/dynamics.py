@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from defect_mf_flows.core.charge import charge_of
+from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.learning.dynamics import Progress, model_dynamics
 from defect_mf_flows.learning.potential import Potential
@@ -47,7 +49,7 @@ def cell_dynamics(
         If there are several cells.
     """
     if len(cells.cells) != 1:
-        charges = ", ".join(f"{c.structure._charge:+.0f}" for c in cells.cells)
+        charges = ", ".join(charge_text(charge_of(c.structure)) for c in cells.cells)
         raise ResultsError(f"{cells.source}: charges {charges}; give one of them (--charge).")
     (cell,) = cells.cells
     found = model_dynamics(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from defect_mf_flows.core.charge import charge_of
+from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.core.vibrations import level_shifts
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.vibrations import (
@@ -67,14 +69,18 @@ def vibration_report(
             cell.structure,
             options,
             defect=cell.defect,
-            progress=progress(f"charge {cell.structure._charge:+.0f}"),
+            progress=progress(f"charge {charge_text(charge_of(cell.structure))}"),
         )
         for cell in cells.cells
     ]
     shifts = [_shift(a, b, cells) for a, b in pairwise(states)]
     volumes = [
         quasi_harmonic(
-            potential, s, strains, options, progress=progress(f"charge {s.charge:+d}, volumes")
+            potential,
+            s,
+            strains,
+            options,
+            progress=progress(f"charge {charge_text(s.charge)}, volumes"),
         )
         for s in (states if strains else [])
     ]
@@ -107,7 +113,7 @@ def _shift(upper: Vibrations, lower: Vibrations, cells: ModelCells) -> LevelShif
 
 def _notes(state: Vibrations) -> list[str]:
     notes = []
-    name = f"charge {state.charge:+d}"
+    name = f"charge {charge_text(state.charge)}"
     if state.followed:
         notes.append(
             f"{name}: relaxed into a saddle point {state.followed} time(s) and went on downhill"
