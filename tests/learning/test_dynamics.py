@@ -7,7 +7,7 @@ from typing import Any
 import ase.units
 import numpy as np
 import pytest
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator
 from pymatgen.core import Lattice, Structure
 
 from defect_mf_flows.core.charge import atoms_charge, atoms_fidelity, read_extxyz, with_charge
@@ -35,8 +35,8 @@ class Einstein(Calculator):
         super().__init__()
         self.breaks, self.calls = breaks, 0
 
-    def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:  # fmt: skip
-        super().calculate(atoms, properties, system_changes)
+    def calculate(self, atoms: Any = None, *arguments: Any, **options: Any) -> None:
+        super().calculate(atoms, *arguments, **options)
         self.calls += 1
         broken = self.breaks is not None and self.calls > self.breaks
         shift = atoms.get_positions() - CRYSTAL.cart_coords
@@ -44,7 +44,14 @@ class Einstein(Calculator):
         self.results = {"energy": 0.5 * spring * float((shift**2).sum()), "forces": -spring * shift}
 
 
-def walk(path: Path, steps: int, *, settings: DynamicsSettings = WARM, structure: Structure = CRYSTAL, **options: Any) -> DynamicsReport:  # fmt: skip
+def walk(
+    path: Path,
+    steps: int,
+    *,
+    settings: DynamicsSettings = WARM,
+    structure: Structure = CRYSTAL,
+    **options: Any,
+) -> DynamicsReport:
     identity = identify(structure, "pbe", "0" * 64, settings, defect="v_Zn")
     return run_dynamics(
         structure, options.pop("calculator", Einstein()), identity, path, steps=steps, **options

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from defect_mf_flows.core.charge import charge_of
+from defect_mf_flows.core.ccd import HBAR
+from defect_mf_flows.core.charge import charge_of, with_charge
+from defect_mf_flows.errors import ChargeError, VibrationError
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.vibrations import VibrationOptions, vibrations
 from defect_mf_flows.schemas.defect import StartStructure

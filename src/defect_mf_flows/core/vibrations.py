@@ -340,8 +340,9 @@ def quasi_harmonic(
             fit = None
         if fit is None or not min(volumes) <= fit.v0 <= max(volumes):
             raise VibrationError(
-                f"charge {charge_text(charge)} at {kelvin:g} K: the free energy is lowest at an end "
-                f"of the strains {min(strains):g} to {max(strains):g}; give larger ones (--strain)."
+                f"charge {charge_text(charge)} at {kelvin:g} K: the free energy is lowest at an "
+                f"end of the strains {min(strains):g} to {max(strains):g}; give larger ones "
+                "(--strain)."
             )
         free.append(float(fit.e0))
         best.append(float(fit.v0))

@@ -296,7 +296,7 @@ class _Run:
             step=step,
             positions=self.atoms.get_positions(),
             momenta=self.atoms.get_momenta(),
-            random=self.random.bit_generator.state,
+            random=dict(self.random.bit_generator.state),
             size=size,
         )
 

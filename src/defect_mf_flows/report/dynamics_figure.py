@@ -82,7 +82,7 @@ def write_dynamics(found: DynamicsReport, path: Path) -> None:
     axes[0].set_ylim(bottom=0)
     energies = np.array(found.energies)
     axes[1].plot(picoseconds, energies - energies[0], color=GREEN, lw=1)
-    axes[1].set_ylabel("energy (eV)")
+    axes[1].set_ylabel("E − E(0) (eV)")
     if found.bonds:
         _bonds(axes[2], picoseconds, found.bonds)
     if found.end is DynamicsEnd.EXPLODED:
@@ -96,6 +96,7 @@ def write_dynamics(found: DynamicsReport, path: Path) -> None:
     axes[-1].set_xlabel("time (ps)")
     for axis in axes:
         axis.tick_params(labelsize=9)
+        axis.set_xlim(0, picoseconds[-1] or 1.0)
     figure.align_ylabels(axes)
     who = found.identity
     figure.suptitle(

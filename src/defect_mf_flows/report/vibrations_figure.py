@@ -58,11 +58,11 @@ def vibration_lines(found: VibrationReport) -> Iterator[str]:
             level = "" if shift.static is None else f", level {shift.static + value:.3f} eV"
             yield f"level {pair} at {kelvin:g} K: {1000 * value:+.1f} meV{level}"
     for item in found.quasi_harmonic:
-        rows = zip(item.temperatures, item.equilibrium, item.expansion, item.free_energies, strict=True)  # fmt: skip
-        for kelvin, volume, expansion, free in rows:
+        for number, kelvin in enumerate(item.temperatures):
             yield (
-                f"quasi-harmonic {charge_text(item.charge)} at {kelvin:g} K: V = {volume:.2f} A^3, "
-                f"expansion {1e6 * expansion:.1f}e-6 /K, F = {free:.4f} eV"
+                f"quasi-harmonic {charge_text(item.charge)} at {kelvin:g} K: V = "
+                f"{item.equilibrium[number]:.2f} A^3, expansion "
+                f"{1e6 * item.expansion[number]:.1f}e-6 /K, F = {item.free_energies[number]:.4f} eV"
             )
     for note in found.notes:
         yield f"note  {note}"

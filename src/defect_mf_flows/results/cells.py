@@ -228,6 +228,7 @@ def _last_image(path: Path) -> Atoms:
     """Last image of an extended XYZ file; one of both keys of the charge is enough."""
     try:
         atoms = ase.io.read(path, index=-1, format="extxyz")
+        assert isinstance(atoms, Atoms)
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise ResultsError(f"{path}: not readable as extended XYZ: {str(error)[:200]}") from None
     given = atoms.info.get(CHARGE, atoms.info.get(TOTAL_CHARGE))
