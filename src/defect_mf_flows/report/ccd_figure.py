@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.report.diagram import ENDINGS
 from defect_mf_flows.report.theme import BLUE, GREY, ORANGE
-from defect_mf_flows.schemas.ccd import CoordinateDiagram
+from defect_mf_flows.schemas.ccd import CoordinateDiagram, Curve
 
 
 def ccd_lines(found: CoordinateDiagram) -> Iterator[str]:
@@ -36,6 +37,21 @@ def ccd_lines(found: CoordinateDiagram) -> Iterator[str]:
             f"  {item.carrier} capture {charge_text(item.initial)} -> {charge_text(item.final)}: "
             f"{_released(item.energy)}, barrier {heights[0]} (parabolas: {heights[1]})"
         )
+    for charge, rmse in found.check_rmse.items():
+        mine = [point for point in found.checks if f"{point.charge:+d}" == charge]
+        worst = max(abs(point.model - point.high) for point in mine)
+        yield (
+            f"  charge {charge_text(int(charge)):>2}: model against high fidelity on {len(mine)} "
+            f"points, each from its own minimum: RMSE {1000 * rmse:.1f} meV, largest "
+            f"{1000 * worst:.1f} meV"
+        )
+    for made in found.capture:
+        for kelvin, value in zip(made.temperatures, made.coefficients, strict=True):
+            yield (
+                f"  {made.carrier} capture at {kelvin:g} K: {value:.2e} cm^3/s (coupling "
+                f"{made.coupling:g} eV/(amu^1/2 A), degeneracy {made.degeneracy}, no Sommerfeld "
+                "factor)"
+            )
     for note in found.notes:
         yield f"note  {note}"
 
@@ -83,6 +99,7 @@ def write_ccd(found: CoordinateDiagram, path: Path) -> None:
         omega = curve.phonon_energy / HBAR
         axis.plot(fine, zero + 0.5 * (omega * (fine - curve.minimum)) ** 2, "-", lw=1.2,
                   color=colour, alpha=0.8)  # fmt: skip
+        tops += _checks(axis, found, curve, zero, colour)
         inside = (q >= -0.3 * found.dq) & (q <= 1.3 * found.dq)
         tops.append(float(e[inside].max()))
         bottoms.append(float(e[inside].min()))
@@ -96,5 +113,23 @@ def write_ccd(found: CoordinateDiagram, path: Path) -> None:
     axis.set_ylabel("energy (eV)")
     axis.set_title(f"{found.defect}, {a} and {b}: $\\Delta Q$ = {found.dq:.2f} amu$^{{1/2}}$ Å",
                    fontsize=11)  # fmt: skip
+    if found.checks:
+        axis.plot([], [], "s", ms=7, mfc="none", mec=GREY, mew=1.3, label="high fidelity")
     axis.legend(fontsize=9, frameon=False, loc="upper center")
     figure.savefig(path, dpi=160)
+
+
+def _checks(
+    axis: Any, found: CoordinateDiagram, curve: Curve, zero: float, colour: str
+) -> list[float]:
+    """Draw the check points of a curve, from its own minimum, and return their energies."""
+    mine = [point for point in found.checks if point.charge == curve.charge]
+    own = next((point for point in mine if point.high == 0.0), None)
+    if own is None:
+        return []
+    base = zero + float(np.interp(own.q, curve.q, curve.energies))
+    heights = [base + point.high for point in mine]
+    axis.plot(
+        [point.q for point in mine], heights, "s", ms=7, mfc="none", mec=colour, mew=1.3, zorder=4
+    )
+    return heights

@@ -86,7 +86,7 @@ def coordinate_diagram(
     upper, lower = sorted(charges, reverse=True)
     if upper - lower != 1:
         raise ResultsError(f"charges {upper:+d} and {lower:+d}: give two that differ by one.")
-    high, low = (_ground(results, defect, q) for q in (upper, lower))
+    high, low = (ground_of(results, defect, q) for q in (upper, lower))
     first, second = high.structure, ccd.oriented(high.structure, low.structure)
     dq = ccd.mass_weighted_distance(first, second)
     if dq < 1e-3:
@@ -114,7 +114,14 @@ def coordinate_diagram(
     )
 
 
-def _ground(results: Results, defect: str, charge: int) -> GroundState:
+def ground_of(results: Results, defect: str, charge: int) -> GroundState:
+    """Verified ground state of one charge of a defect.
+
+    Raises
+    ------
+    ResultsError
+        If there is none; the message names those that there are.
+    """
     for ground in results.ground_states:
         if (ground.defect, ground.charge) == (defect, charge):
             return ground

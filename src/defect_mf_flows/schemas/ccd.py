@@ -58,6 +58,60 @@ class Barrier(Document):
     harmonic: float | None
 
 
+class CheckPoint(Document):
+    """High fidelity on a point of a curve.
+
+    Attributes
+    ----------
+    charge
+        Whose curve.
+    q
+        Displacement, amu^(1/2) Angstrom.
+    high, model
+        Energies above those of the charge's own verified minimum, eV.
+    calculation
+        uuid of the high-fidelity calculation, which is in the store.
+    """
+
+    charge: StrictInt
+    q: float
+    high: float
+    model: float
+    calculation: str
+
+
+class Capture(Document):
+    """Nonradiative capture coefficients of a carrier (nonrad, harmonic, one coordinate).
+
+    Attributes
+    ----------
+    carrier, initial, final
+        As in the barrier.
+    coupling
+        Electron-phonon matrix element that was given, eV/(amu^(1/2) Angstrom).
+    degeneracy
+        Equivalent final geometries.
+    volume
+        Of the cell, Angstrom^3.
+    smearing
+        Width of the Gaussians that stand for energy conservation, eV.
+    temperatures
+        K.
+    coefficients
+        cm^3/s at each temperature, without Sommerfeld factor.
+    """
+
+    carrier: str
+    initial: StrictInt
+    final: StrictInt
+    coupling: float
+    degeneracy: int
+    volume: float
+    smearing: float
+    temperatures: list[float]
+    coefficients: list[float]
+
+
 class CoordinateDiagram(Document):
     """Two charge states of a defect along the line between their verified minima.
 
@@ -80,6 +134,12 @@ class CoordinateDiagram(Document):
         Per charge: of the transition that ends on its curve.
     barriers
         Of electron and hole capture; empty if the band edges are not known.
+    checks
+        High fidelity on some points of the curves; empty unless asked for.
+    check_rmse
+        Per charge: of the model against them, the charge's own minimum left out, eV.
+    capture
+        Capture coefficients; empty unless asked for.
     notes
         What the reader must know.
     """
@@ -93,4 +153,7 @@ class CoordinateDiagram(Document):
     curves: list[Curve]
     huang_rhys: dict[str, float]
     barriers: list[Barrier] = Field(default_factory=list)
+    checks: list[CheckPoint] = Field(default_factory=list)
+    check_rmse: dict[str, float] = Field(default_factory=dict)
+    capture: list[Capture] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
