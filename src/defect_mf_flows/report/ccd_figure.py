@@ -115,7 +115,7 @@ def write_ccd(found: CoordinateDiagram, path: Path) -> None:
                    fontsize=11)  # fmt: skip
     if found.checks:
         axis.plot([], [], "s", ms=7, mfc="none", mec=GREY, mew=1.3, label="high fidelity")
-    axis.legend(fontsize=9, frameon=False, loc="upper center")
+    axis.legend(fontsize=9, loc="upper center", framealpha=0.85, edgecolor="none")
     figure.savefig(path, dpi=160)
 
 
