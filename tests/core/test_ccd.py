@@ -96,3 +96,23 @@ def test_the_path_ends_at_the_minima_and_goes_the_short_way():
     assert [charge_of(s) for s in made] == [-1, -1, -1]
     assert mass_weighted_distance(made[0], made[1]) == pytest.approx(whole / 2)
     assert np.abs(made[2].frac_coords - made[0].frac_coords).max() < 0.5
+
+
+def test_dq_is_the_root_of_the_mass_weighted_squares():
+    first = vacancy(0.0)
+    second = first.copy()
+    zinc = next(n for n, site in enumerate(first) if site.specie.symbol == "Zn")
+    sulphur = next(n for n, site in enumerate(first) if site.specie.symbol == "S")
+    second.translate_sites([zinc], [0.3, 0.0, 0.0], frac_coords=False)
+    second.translate_sites([sulphur], [0.0, -0.2, 0.1], frac_coords=False)
+    expected = np.sqrt(65.38 * 0.3**2 + 32.06 * (0.2**2 + 0.1**2))
+    assert mass_weighted_distance(first, second) == pytest.approx(expected, abs=2e-3)
+    # Through the boundary of the cell, the short way.
+    second.translate_sites([zinc], [1.0, 0.0, 0.0], to_unit_cell=False)
+    assert mass_weighted_distance(first, second) == pytest.approx(expected, abs=2e-3)
+
+
+def test_dq_of_hydrogen_moved_by_half_a_cell():
+    cells = [Structure(Lattice.cubic(1.0), ["H"], [[x] * 3]) for x in (0.0, 0.5)]
+    # The value that nonrad's tests hold.
+    assert mass_weighted_distance(*cells) == pytest.approx(0.86945, abs=1e-4)
