@@ -85,8 +85,8 @@ def test_the_error_of_a_softer_model_is_found(diagram: CoordinateDiagram) -> Non
 def test_a_point_that_fails_is_left_out_and_named(diagram: CoordinateDiagram) -> None:
     found = checked(diagram, results(), Stiffer({"+0 coordinate 0.500"}), springs, points=3)
     assert len(found.checks) == 5
-    assert "charge 0, coordinate 0.500: high fidelity failed (no SCF); left out" in found.notes
-    with pytest.raises(ResultsError, match=r"charge -1, coordinate 1.000: .* own minimum"):
+    assert "v_Zn 0, coordinate 0.500: high fidelity failed (no SCF); left out" in found.notes
+    with pytest.raises(ResultsError, match=r"v_Zn -1, coordinate 1.000: .* own minimum"):
         checked(diagram, results(), Stiffer({"-1 coordinate 1.000"}), springs, points=3)
 
 

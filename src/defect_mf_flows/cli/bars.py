@@ -40,5 +40,7 @@ def results_alone() -> Iterator[None]:
     """Keep what other packages say out of the output: mace prints, pymatgen and torch warn."""
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.filterwarnings("ignore", message="Structure charge .* not equal to the sum")
+        warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries' libraries
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="Environment variable TORCH_FORCE_NO_WEIGHTS")
         yield

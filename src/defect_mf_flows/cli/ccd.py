@@ -67,6 +67,7 @@ def ccd(
     if (capture is None) != (coupling is None):
         raise click.UsageError("--capture and --coupling go together.")
     from defect_mf_flows.campaign import campaign_hash, load_campaign
+    from defect_mf_flows.cli.bars import progress_bars, results_alone
     from defect_mf_flows.cli.query import open_results
     from defect_mf_flows.local.campaign import campaign_folder
     from defect_mf_flows.report.ccd_figure import ccd_lines, write_ccd
@@ -77,7 +78,7 @@ def ccd(
     key = campaign_hash(read, host)
     if folder is None and site is None:
         folder = campaign_folder(campaign, None)
-    with open_results(folder, site) as store:
+    with results_alone(), progress_bars() as bars, open_results(folder, site) as store:
         stored = CampaignResults(store, campaign_hash=key)
         results = stored.results()
         head = results.fidelities["high"]
@@ -86,15 +87,17 @@ def ccd(
             results, defect, charges, energies, source=f"the model's head {head}", points=points
         )
         if check is not None:
-            from defect_mf_flows.cli.bars import progress_bars
             from defect_mf_flows.results.ccd_checks import checked, single_points
 
             compute = single_points(read, store, (folder or Path()) / "ccd_checks")
-            with progress_bars() as bars:
-                found = checked(
-                    found, results, compute, energies, points=check,
-                    progress=bars("high-fidelity points"),
-                )  # fmt: skip
+            found = checked(
+                found,
+                results,
+                compute,
+                energies,
+                points=check,
+                progress=bars("high-fidelity points"),
+            )
     if capture is not None and coupling is not None:
         from defect_mf_flows.core.capture import CaptureInputs, capture_coefficients
 

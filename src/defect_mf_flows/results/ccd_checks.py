@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from jobflow import JobStore, run_locally
+from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import Campaign
 from defect_mf_flows.core import ccd
-from defect_mf_flows.core.charge import spin_of
+from defect_mf_flows.core.charge import charge_of, spin_of
 from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.engines import reference_maker
 from defect_mf_flows.engines.reuse import find_finished, input_hash
@@ -112,47 +113,73 @@ def checked(
         # The own minimum first: without it there is nothing to count from.
         ordered = fractions if number == 0 else fractions[::-1]
         cells = ccd.path(first, second, ordered, curve.charge, spin)
-        model = energies(cells)
-        mine: list[CheckPoint] = []
-        zero = None
-        for k, (fraction, cell) in enumerate(zip(ordered, cells, strict=True)):
-            start = StartStructure(
-                defect=found.defect,
-                charge=curve.charge,
-                spin=spin,
-                label=f"coordinate {fraction:.3f}",
-                structure=cell,
-            )
-            done = compute(start)
-            progress(number * points + k + 1, 2 * points)
-            where = f"charge {charge_text(curve.charge)}, {start.label}"
-            if done.failure is not None or done.final_energy is None:
-                reason = done.failure.message if done.failure else "no energy"
-                if zero is None:
-                    raise ResultsError(
-                        f"{found.defect} {where}: high fidelity failed at the charge's own "
-                        f"minimum ({reason}); mend the engine's settings, or leave --check out."
-                    )
-                notes.append(f"{where}: high fidelity failed ({reason}); left out")
-                continue
-            zero = done.final_energy if zero is None else zero
-            mine.append(
-                CheckPoint(
-                    charge=curve.charge,
-                    q=fraction * found.dq,
-                    high=done.final_energy - zero,
-                    model=model[k] - model[0],
-                    calculation=done.job_uuid,
+        starts = [
+            _start(found.defect, cell, fraction)
+            for cell, fraction in zip(cells, ordered, strict=True)
+        ]
+        done = []
+        for start in starts:
+            done.append(compute(start))
+            progress(number * points + len(done), 2 * points)
+            if len(done) == 1 and (failed := _failure(done[0])):
+                raise ResultsError(
+                    f"{_where(found.defect, start)}: high fidelity failed at the charge's own "
+                    f"minimum ({failed}); mend the engine's settings, or leave --check out."
                 )
-            )
+        mine = _compared(done, energies(cells), [f * found.dq for f in ordered])
         checks += sorted(mine, key=lambda point: point.q)
-        errors = [point.model - point.high for point in mine[1:]]
-        if errors:
-            rmse[f"{curve.charge:+d}"] = float(np.sqrt(np.mean(np.square(errors))))
-            if rmse[f"{curve.charge:+d}"] > POOR_MODEL:
+        notes += [
+            f"{_where(found.defect, start)}: high fidelity failed ({failed}); left out"
+            for start, calculation in zip(starts, done, strict=True)
+            if (failed := _failure(calculation))
+        ]
+        if len(mine) > 1:
+            errors = [point.model - point.high for point in mine[1:]]
+            error = float(np.sqrt(np.mean(np.square(errors))))
+            rmse[f"{curve.charge:+d}"] = error
+            if error > POOR_MODEL:
                 notes.append(
                     f"charge {charge_text(curve.charge)}: the model misses high fidelity by "
-                    f"{1000 * rmse[f'{curve.charge:+d}']:.0f} meV along the path; train it with "
-                    "labels from there before using its curve"
+                    f"{1000 * error:.0f} meV along the path; train it with labels from there "
+                    "before using its curve"
                 )
     return found.model_copy(update={"checks": checks, "check_rmse": rmse, "notes": notes})
+
+
+def _start(defect: str, cell: Structure, fraction: float) -> StartStructure:
+    return StartStructure(
+        defect=defect,
+        charge=charge_of(cell),
+        spin=spin_of(cell),
+        label=f"coordinate {fraction:.3f}",
+        structure=cell,
+    )
+
+
+def _where(defect: str, start: StartStructure) -> str:
+    return f"{defect} {charge_text(start.charge)}, {start.label}"
+
+
+def _failure(done: Calculation) -> str:
+    if done.failure is not None:
+        return done.failure.message
+    return "" if done.final_energy is not None else "no energy"
+
+
+def _compared(
+    done: list[Calculation], model: list[float], displacements: list[float]
+) -> list[CheckPoint]:
+    """Points that did not fail, from the first of them, which is the charge's own minimum."""
+    zero = done[0].final_energy
+    assert zero is not None
+    return [
+        CheckPoint(
+            charge=calculation.charge,
+            q=q,
+            high=calculation.final_energy - zero,
+            model=energy - model[0],
+            calculation=calculation.job_uuid,
+        )
+        for calculation, energy, q in zip(done, model, displacements, strict=True)
+        if calculation.final_energy is not None and not _failure(calculation)
+    ]
