@@ -10,10 +10,20 @@ import pytest
 from ase.build import bulk
 from pymatgen.core import Lattice, Structure
 
+from defect_mf_flows.core.environment import environments
+from defect_mf_flows.core.starts import nearest_neighbours
+from defect_mf_flows.learning.descriptors import project
 from defect_mf_flows.schemas.calculation import BandEdges, Failure, FailureReason
+from defect_mf_flows.schemas.defect import Defect
 from defect_mf_flows.schemas.levels import ChargeShare, LevelOrder, LevelSpread, LevelUncertainty
 from defect_mf_flows.schemas.loop import Acquisition, RoundSummary, StopVerdict
-from defect_mf_flows.schemas.model import Calibration, EpochRecord, HeadMetrics, ParityPoint
+from defect_mf_flows.schemas.model import (
+    Calibration,
+    DescriptorMap,
+    EpochRecord,
+    HeadMetrics,
+    ParityPoint,
+)
 from defect_mf_flows.schemas.results import (
     FoundMinimum,
     GroundState,
@@ -29,8 +39,8 @@ STARTS = ["Unperturbed", "Bond_Distortion_-30.0%", "Bond_Distortion_0.0%", "Dime
 VERDICTS = [Verdict.CONFIRMED, Verdict.LOWER, Verdict.WRONG]
 
 
-def vacancy_cell(repeat: tuple[int, int, int] = (2, 2, 1)) -> Structure:
-    """Cubic ZnS cells less one Zn, two of its neighbours pulled together."""
+def unrelaxed_cell(repeat: tuple[int, int, int] = (2, 2, 1)) -> Structure:
+    """Cubic ZnS cells less one Zn."""
     atoms = bulk("ZnS", "zincblende", a=5.41, cubic=True).repeat(repeat)
     structure = Structure(
         Lattice(atoms.cell),
@@ -39,6 +49,12 @@ def vacancy_cell(repeat: tuple[int, int, int] = (2, 2, 1)) -> Structure:
         coords_are_cartesian=True,
     )
     structure.remove_sites([0])
+    return structure
+
+
+def vacancy_cell(repeat: tuple[int, int, int] = (2, 2, 1)) -> Structure:
+    """Cubic ZnS cells less one Zn, two of its neighbours pulled together."""
+    structure = unrelaxed_cell(repeat)
     near = sorted(structure.get_neighbors_in_shell([0, 0, 0], 0, 2.5), key=lambda n: n.index)
     for neighbour in near[:2]:
         other = near[1] if neighbour is near[0] else near[0]
@@ -318,6 +334,43 @@ def uncertain_part(defect: str = "v_Zn") -> dict[str, Any]:
             "picks": {"sampler": "stratified"},
         },
     }  # fmt: skip
+
+
+def detailed_part() -> dict[str, Any]:
+    """What newer documents add: distances at the defect, and maps of descriptors."""
+    cell, dimer = unrelaxed_cell(), vacancy_cell()
+    defect = Defect(
+        name="v_Zn", charges=[1, 0, -1], site=[0, 0, 0], supercell=cell, neighbour_distance=2.34
+    )
+    nudged = dimer.copy()
+    nudged.translate_sites([nearest_neighbours(defect)[0]], [0.01, 0, 0], frac_coords=False)
+    grounds = [
+        ground_state(
+            "v_Zn", charge, VERDICTS[i],
+            environments=environments(
+                defect, {"verified": dimer, "model": None if charge == 1 else nudged, "low": cell}
+            ),
+        )
+        for i, charge in enumerate((1, 0, -1))
+    ]  # fmt: skip
+    random = np.random.default_rng(3)
+    charges = [q for q in (1, 0, -1) for _ in range(10)]
+    rows = random.normal(size=(30, 6))
+    apart = rows + 8 * np.outer(charges, np.eye(6)[0])
+    maps = [
+        DescriptorMap(
+            defect="v_Zn", charges=charges, splits=(["train"] * 8 + ["valid", "test"]) * 3,
+            starts=["Bond_Distortion_-30.0%"] * 30, n_frames=44, held_charge=0,
+            with_charge=project(apart, charges), without_charge=project(rows, charges),
+        )
+    ]  # fmt: skip
+    return {"ground_states": grounds, "descriptors": maps}
+
+
+@pytest.fixture(scope="session")
+def detailed() -> Results:
+    """Results with distances at the defect and maps of descriptors."""
+    return make(**detailed_part())
 
 
 @pytest.fixture

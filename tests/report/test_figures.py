@@ -14,7 +14,6 @@ from defect_mf_flows.report.figures_search import (
     bonds,
     element_colours,
     make_view,
-    pes_figure,
     structure_figure,
 )
 from defect_mf_flows.report.theme import VERMILION, log_ticks
@@ -111,14 +110,6 @@ def test_learning_curve_leaves_gaps_for_nan_and_zero(make_results):
 def test_log_ticks_are_written_in_full():
     assert "20" in log_ticks([8.0, 150.0])["ticktext"]
     assert log_ticks([]) == {"type": "log"}
-
-
-def test_end_points_are_coloured_by_rmsd_and_ordered_by_start(results):
-    figure = pes_figure(results, "v_Zn", 0)
-    assert figure.layout.xaxis.ticktext == ("Unperturbed", "−30 %", "0 %", "Dimer", "LF −1 #0")
-    points = [p for p in results.pes if p.charge == 0]
-    shown = [c for t in figure.data if t.text for c in t.marker.color]
-    assert sorted(shown) == sorted(p.rmsd for p in points)
 
 
 def test_view_is_centred_on_the_shortest_contact(make_ground_state):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import Campaign, campaign_hash
+from defect_mf_flows.core.environment import environments
 from defect_mf_flows.core.fate import fate_of
 from defect_mf_flows.core.matching import (
     deviation,
@@ -70,7 +71,7 @@ class ResultsMaker(Maker):
     campaign: Campaign | None = None
 
     @job(
-        data=["parity", "structure", "pes", "failures", "ranked_minima"],
+        data=["parity", "structure", "pes", "failures", "ranked_minima", "descriptors"],
         config=WITH_STORE,
         output_schema=Results,
     )
@@ -183,6 +184,7 @@ class Gathering:
             parity=self.model.parity,
             history=self.model.history,
             best_epoch=self.model.best_epoch,
+            descriptors=self.model.descriptors,
             calibration=self.model.calibration,
             acquired=self.state.acquired,
             ranked_minima=self._minima(),
@@ -244,6 +246,14 @@ class Gathering:
             shortest_bonds=_shortest(defect, {"verified": best, "low": low}),
             structure=best.relaxed,
             fate=fate_of(best.relaxed, defect, self.defects.host.supercell)[0],
+            environments=environments(
+                defect,
+                {
+                    "verified": best.relaxed,
+                    "model": model.structure if model else None,
+                    "low": low.structure if low else None,
+                },
+            ),
         )
 
     def _calculation(self, verification: Verification) -> Calculation | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 from jobflow import Maker, Response, job
@@ -11,8 +12,11 @@ from defect_mf_flows.core.starts import derived_seed
 from defect_mf_flows.jobs.common import WITH_STORE, job_store, own_uuid, read_output
 from defect_mf_flows.jobs.dataset import read_frames
 from defect_mf_flows.schemas.dataset import Dataset
-from defect_mf_flows.schemas.model import Model
+from defect_mf_flows.schemas.frame import Frame
+from defect_mf_flows.schemas.model import DescriptorMap, Model
 from defect_mf_flows.settings import get_settings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -33,7 +37,7 @@ class TrainMaker(Maker):
     training: TrainingSettings = field(default_factory=TrainingSettings)
     seed: int = 1
 
-    @job(data=["blob", "parity"], config=WITH_STORE, output_schema=Model)
+    @job(data=["blob", "parity", "descriptors"], config=WITH_STORE, output_schema=Model)
     def make(self, dataset_uuid: str) -> Response:
         """Train on a dataset; a killed job continues from its last checkpoint.
 
@@ -51,12 +55,24 @@ class TrainMaker(Maker):
 
         machine = get_settings()
         dataset = read_output(job_store(), dataset_uuid, Dataset, load=True)
+        frames = read_frames(dataset)
         model = train_committee(
-            read_frames(dataset),
+            frames,
             dataset,
             settings=self.training,
             seed=derived_seed(self.seed, "training"),
             scratch=machine.scratch,
             threads=machine.threads,
         )
-        return Response(output=model.model_copy(update={"job_uuid": own_uuid()}))
+        found = {"job_uuid": own_uuid(), "descriptors": _maps(model, frames, dataset)}
+        return Response(output=model.model_copy(update=found))
+
+
+def _maps(model: Model, frames: list[Frame], dataset: Dataset) -> list[DescriptorMap]:
+    from defect_mf_flows.learning.descriptors import descriptor_maps
+
+    try:
+        return descriptor_maps(model, frames, dataset)
+    except Exception:  # a figure must not cost a training of hours
+        logger.exception("no map of descriptors for model %s", model.model_hash[:12])
+        return []

@@ -51,6 +51,22 @@ def ground_state_rows(results: Results) -> Rows:
     ]
 
 
+def bond_rows(results: Results) -> Rows:
+    """Distances at the defect in its ground states."""
+    return [
+        {
+            "defect": g.defect,
+            "charge": g.charge,
+            "geometry": geometry,
+            "atoms": name.replace("\u2013", "-"),
+            "distance_A": distance,
+        }
+        for g in results.ground_states
+        for geometry, e in g.environments.items()
+        for name, distance in [*e.pairs(), *e.to_site()]
+    ]
+
+
 def minimum_rows(results: Results) -> Rows:
     """Minima of the last search."""
     return [
@@ -172,6 +188,7 @@ def saving_rows(results: Results) -> Rows:
 
 TABLES: dict[str, Callable[[Results], Rows]] = {
     "ground_states": ground_state_rows,
+    "bonds": bond_rows,
     "minima": minimum_rows,
     "levels": level_rows,
     "level_orders": order_rows,

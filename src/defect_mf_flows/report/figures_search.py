@@ -1,8 +1,7 @@
-"""Figures of the search: where the relaxations ended, and the verified geometries."""
+"""Views of the verified geometries in three dimensions."""
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,105 +10,13 @@ import plotly.graph_objects as go
 from ase.data import atomic_numbers, covalent_radii
 from numpy.typing import NDArray
 
-from defect_mf_flows.report.formatting import is_number, number, start_order, start_text
+from defect_mf_flows.report.formatting import is_number, number
 from defect_mf_flows.report.theme import CYCLE, GREY, VERMILION, new_figure
-from defect_mf_flows.schemas.results import GroundState, PesPoint, Results
+from defect_mf_flows.schemas.results import GroundState, Results
 
-SOURCES = {"low": ("low fidelity", "circle", -0.13), "model": ("model", "diamond", 0.13)}
 BOND_SCALE = 1.2  # of the sum of the covalent radii
 BONDS_WITHIN = 6.5  # Angstrom from the view's centre, in cells too large to draw whole
 WHOLE_CELL = 80  # atoms
-
-
-def pes_figure(results: Results, defect: str, charge: int) -> go.Figure:
-    """Energy at the end of each relaxation against its start, for one charge state.
-
-    Parameters
-    ----------
-    results
-        The results.
-    defect, charge
-        Which charge state.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-        Circles for the low-fidelity search, diamonds for the model's; the colour tells the
-        local RMSD to the verified ground state.
-    """
-    points = [
-        p for p in results.pes if (p.defect, p.charge) == (defect, charge) and is_number(p.energy)
-    ]
-    starts = sorted({p.start for p in points}, key=start_order)
-    place = {start: i for i, start in enumerate(starts)}
-    figure = new_figure(380)
-    # One colour scale for the page, so that panels can be compared.
-    top = max([p.rmsd for p in results.pes if is_number(p.rmsd)], default=0.1)
-    for source, (name, symbol, shift) in SOURCES.items():
-        mine = [p for p in points if p.source == source]
-        if not mine:
-            continue
-        figure.add_scatter(
-            x=[place[p.start] + shift for p in mine],
-            y=[p.energy for p in mine],
-            mode="markers",
-            showlegend=False,
-            cliponaxis=False,
-            marker={
-                "symbol": symbol,
-                "size": 11,
-                "color": [p.rmsd for p in mine],
-                "coloraxis": "coloraxis",
-                "line": {"color": GREY, "width": 1},
-            },
-            text=[_pes_hover(p) for p in mine],
-            hovertemplate="%{text}<extra>" + name + "</extra>",
-        )
-        # Points carry colours of the scale; the legend shows the symbol alone.
-        figure.add_scatter(
-            x=[None],
-            y=[None],
-            mode="markers",
-            name=name,
-            marker={"symbol": symbol, "size": 11, "color": GREY},
-        )
-    _pes_axes(figure, starts, top)
-    return figure
-
-
-def _pes_hover(point: PesPoint) -> str:
-    return (
-        f"{html.escape(point.start)}<br>{number(point.energy, 4)} eV above the lowest"
-        f"<br>local RMSD {number(point.rmsd)} Å"
-    )
-
-
-def _pes_axes(figure: go.Figure, starts: list[str], top: float) -> None:
-    figure.update_layout(
-        coloraxis={
-            "colorscale": "Cividis",
-            "cmin": 0,
-            "cmax": top or 0.1,
-            "colorbar": {
-                "title": {"text": "local RMSD (Å)", "side": "right", "font": {"size": 12}},
-                "thickness": 10,
-                "outlinewidth": 0,
-                "x": 1.02,
-            },
-        },
-        showlegend=True,
-    )
-    every = max(1, -(-len(starts) // 40))  # more labels than that would overlap
-    figure.update_xaxes(
-        title="start structure",
-        tickvals=list(range(len(starts)))[::every],
-        ticktext=[html.escape(start_text(s)) for s in starts][::every],
-        tickangle=-60,
-        tickfont={"size": 11 if len(starts) < 20 else 9},
-        range=[-0.6, len(starts) - 0.4],
-        zeroline=False,
-    )
-    figure.update_yaxes(title="eV per cell above the lowest", rangemode="tozero")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from defect_mf_flows.report import (
     figures,
+    figures_bonds,
+    figures_descriptors,
     figures_model,
+    figures_pes,
     figures_search,
     numbers,
     savings,
@@ -18,13 +21,7 @@ from defect_mf_flows.report import (
     words,
 )
 from defect_mf_flows.report.figures_formation import formation_figure
-from defect_mf_flows.report.formatting import (
-    defect_html,
-    milli,
-    number,
-    page_charge,
-    plural,
-)
+from defect_mf_flows.report.formatting import milli, number, page_charge, plural
 from defect_mf_flows.report.level_tables import inverted
 from defect_mf_flows.report.methods import methods
 from defect_mf_flows.report.page import (
@@ -67,6 +64,7 @@ def render_report(results: Results, *, fireworks: bool = False) -> str:
         minima_caption=tables_search.minima_caption(results),
         uncertainty_caption=tables_levels.spread_caption(results),
         no_uncertainty=words.no_uncertainty_because(results),
+        descriptor_caption=figures_descriptors.descriptor_caption(results),
         saving_caption=savings.saving_caption(results),
         methods=methods(results, fireworks=fireworks),
         plots=plots(results),
@@ -159,8 +157,9 @@ def plots(results: Results) -> dict[str, list[Plot]]:
     """Figures of the page by group; groups without data are empty."""
     groups: dict[str, list[Plot]] = {
         "ground": [],
+        "bonds": [],
         "levels": [],
-        "pes": _pes_plots(results),
+        "pes": figures_pes.pes_plots(results),
         "parity": [
             make_plot(
                 f"parity-{i}",
@@ -170,6 +169,7 @@ def plots(results: Results) -> dict[str, list[Plot]]:
             for i, head in enumerate(numbers.heads(results))
             if any(p.head == head for p in results.parity)
         ],
+        "descriptors": figures_descriptors.descriptor_plots(results),
         "learning": [],
         "cost": [],
         "savings": [],
@@ -183,13 +183,17 @@ def plots(results: Results) -> dict[str, list[Plot]]:
                 "High-fidelity energy of the low-fidelity ground state above the verified one",
                 title="Energy of the low-fidelity ground state",
             ),
-            make_plot(
-                "bonds",
-                figures.shortest_bond_figure(results),
-                "Shortest distance between the defect's neighbours",
-                title="Shortest contact at the defect",
-            ),
         ]
+        groups["bonds"] = figures_bonds.bond_plots(results)
+        if not groups["bonds"]:  # documents older than the distances
+            groups["ground"].append(
+                make_plot(
+                    "bonds",
+                    figures.shortest_bond_figure(results),
+                    "Shortest distance between the defect's neighbours",
+                    title="Shortest contact at the defect",
+                )
+            )
     if results.transition_levels:
         groups["levels"] = [
             make_plot("levels", figures.levels_figure(results), "Transition levels", wide=True),
@@ -220,24 +224,6 @@ def plots(results: Results) -> dict[str, list[Plot]]:
     return groups
 
 
-def _pes_plots(results: Results) -> list[Plot]:
-    states = dict.fromkeys((p.defect, p.charge) for p in results.pes)
-    found = []
-    for n, (defect, charge) in enumerate(states):
-        figure = figures_search.pes_figure(results, defect, charge)
-        starts = len(figure.layout.xaxis.tickvals or ())
-        found.append(
-            make_plot(
-                f"pes-{n}",
-                figure,
-                f"End points of the relaxations of {defect}, charge {charge:+d}",
-                title=defect_html(defect, charge),
-                wide=starts > 24,
-            )
-        )
-    return found
-
-
 def _structure_plots(results: Results) -> list[Plot]:
     found = []
     colours = figures_search.element_colours(results)
@@ -263,6 +249,7 @@ def _structure_plots(results: Results) -> list[Plot]:
 def _tables(results: Results) -> dict[str, tables.Table]:
     return {
         "ground": tables.ground_state_table(results),
+        "bonds": figures_bonds.bond_table(results),
         "minima": tables_search.minima_table(results),
         "acquired": tables_search.acquired_table(results),
         "levels": tables.level_table(results),

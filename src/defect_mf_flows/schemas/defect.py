@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 from pydantic import Field, StrictInt, model_validator
 
 from defect_mf_flows.errors import ChargeError
@@ -74,6 +76,37 @@ class DefectSet(StoredDocument):
     def get(self, name: str) -> Defect:
         """Return the defect called ``name``."""
         return next(defect for defect in self.defects if defect.name == name)
+
+
+class Environment(Document):
+    """Distances at a defect in one geometry.
+
+    Attributes
+    ----------
+    neighbours
+        Atoms of the unrelaxed defect's first shell, for example ``"S19"``, nearest first.
+    centre
+        The atom on the defect's site, or None for an empty one.
+    to_centre
+        From each neighbour to that atom, or to the empty site, Angstrom.
+    between
+        Between the neighbours, Angstrom, in the order of ``itertools.combinations``.
+    """
+
+    neighbours: list[str]
+    centre: str | None
+    to_centre: list[float]
+    between: list[float]
+
+    def pairs(self) -> list[tuple[str, float]]:
+        """Names and distances of the pairs of neighbours, in the order of ``between``."""
+        names = [f"{a}\u2013{b}" for a, b in combinations(self.neighbours, 2)]
+        return list(zip(names, self.between, strict=True))
+
+    def to_site(self) -> list[tuple[str, float]]:
+        """Names and distances from the neighbours to the centre, as in ``to_centre``."""
+        names = [f"{a}\u2013{self.centre or 'site'}" for a in self.neighbours]
+        return list(zip(names, self.to_centre, strict=True))
 
 
 class StartStructure(Document):

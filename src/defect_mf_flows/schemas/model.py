@@ -125,6 +125,52 @@ class Calibration(Document):
     absolute_coverage: dict[str, dict[str, float]] = Field(default_factory=dict)
 
 
+class Projection(Document):
+    """Descriptors on the plane of their first two principal components.
+
+    Attributes
+    ----------
+    points
+        One per frame, in units of the largest coordinate.
+    explained
+        Share of the variance along either axis.
+    separation
+        Silhouette coefficient of the charges in all dimensions, from -1 to 1: 1 if every
+        charge is a cluster of its own, about 0 if they overlap; None for a single charge.
+    """
+
+    points: list[tuple[float, float]]
+    explained: tuple[float, float]
+    separation: float | None
+
+
+class DescriptorMap(Document):
+    """Mean descriptors of one defect's frames, less the pristine host's, on a plane.
+
+    Attributes
+    ----------
+    defect
+        Which defect.
+    charges, splits, starts
+        Per frame: charge, side of the split, start structure of its relaxation.
+    n_frames
+        Frames before they were thinned.
+    held_charge
+        The charge that every frame was given in ``without_charge``.
+    with_charge, without_charge
+        The network told the frame's own charge, and told one charge for all.
+    """
+
+    defect: str
+    charges: list[StrictInt]
+    splits: list[str]
+    starts: list[str]
+    n_frames: int
+    held_charge: StrictInt
+    with_charge: Projection
+    without_charge: Projection
+
+
 class FoundationRecord(Document):
     """The foundation model that a training started from.
 
@@ -298,10 +344,13 @@ class Model(Member):
     calibration
         Of the committee's spread on the highest head; None without a committee or without
         labels to fit it on.
+    descriptors
+        Maps of the first member's descriptors; empty in documents older than this.
     """
 
     members: list[Member] = Field(default_factory=list)
     calibration: Calibration | None = None
+    descriptors: list[DescriptorMap] = Field(default_factory=list)
 
 
 def _counts(composition: str) -> dict[str, int]:

@@ -8,9 +8,16 @@ from pydantic import Field, StrictInt
 
 from defect_mf_flows.schemas.base import Document, PeriodicStructure
 from defect_mf_flows.schemas.calculation import BandEdges, Failure
+from defect_mf_flows.schemas.defect import Environment
 from defect_mf_flows.schemas.levels import Correction, LevelUncertainty
 from defect_mf_flows.schemas.loop import Acquisition, RoundSummary, StopVerdict
-from defect_mf_flows.schemas.model import Calibration, EpochRecord, HeadMetrics, ParityPoint
+from defect_mf_flows.schemas.model import (
+    Calibration,
+    DescriptorMap,
+    EpochRecord,
+    HeadMetrics,
+    ParityPoint,
+)
 from defect_mf_flows.schemas.search import Deviation, Fate, Verdict
 
 
@@ -58,6 +65,9 @@ class GroundState(Document):
     fate
         What became of the defect in the verified ground state; None in documents older than
         this.
+    environments
+        Distances at the defect in the ``"verified"`` ground state, in the ``"model"``'s and the
+        ``"low"``-fidelity one, and ``"unrelaxed"``; empty in documents older than this.
     structure
         Verified geometry (kept in the additional store ``data``).
     """
@@ -85,6 +95,7 @@ class GroundState(Document):
     next_energy: float | None = None
     next_spread: float | None = None
     fate: Fate | None = None
+    environments: dict[str, Environment] = Field(default_factory=dict)
 
 
 class FoundMinimum(Document):
@@ -271,6 +282,9 @@ class Results(Document):
     best_epoch
         Epoch of the learning curve whose weights the last model has; None in documents that
         were written before this was recorded.
+    descriptors
+        Maps of the last model's descriptors, per defect (kept in the additional store
+        ``data``); empty in documents older than this.
     calibration
         Of the last committee's spread; None without a committee.
     acquired
@@ -315,6 +329,7 @@ class Results(Document):
     parity: list[ParityPoint]
     history: list[EpochRecord]
     best_epoch: int | None = None
+    descriptors: list[DescriptorMap] = Field(default_factory=list)
     calibration: Calibration | None = None
     acquired: list[Acquisition] = Field(default_factory=list)
     ranked_minima: list[FoundMinimum] = Field(default_factory=list)
