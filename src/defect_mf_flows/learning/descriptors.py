@@ -19,7 +19,7 @@ from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.frame import Frame
 from defect_mf_flows.schemas.model import DescriptorMap, Model, Projection
 
-MOST = 600  # frames of all defects together
+MOST = 400  # frames of all defects together
 FEWEST = 4  # below it two components say nothing
 DIGITS = 5  # of a point, in units of the map's larger extent
 

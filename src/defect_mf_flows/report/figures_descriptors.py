@@ -66,7 +66,7 @@ def descriptor_figure(item: DescriptorMap, view: Projection) -> go.Figure:
     -------
     plotly.graph_objects.Figure
     """
-    figure = new_figure(420, legend={"tracegroupgap": 0, "y": -0.2, "yanchor": "top"})
+    figure = new_figure(420, legend={"tracegroupgap": 0, "y": -0.13, "yanchor": "top"})
     for place, charge in enumerate(sorted(set(item.charges), reverse=True)):
         name = f"q = {page_charge(charge)}"
         shown = False

@@ -13,7 +13,7 @@ from defect_mf_flows.report.formatting import is_number, page_charge
 from defect_mf_flows.report.theme import CYCLE, GREY, style
 from defect_mf_flows.schemas.results import FormationEnergies, Results
 
-SOURCES = {"hf": "high fidelity", "model": "model", "low": "low fidelity alone"}
+SOURCES = {"hf": "high fidelity", "model": "model", "low": "low fidelity"}
 MARGIN = 0.2  # eV beside the band edges
 
 
@@ -53,7 +53,9 @@ def formation_figure(results: Results, defect: str) -> go.Figure:
     if lowest:
         span = max(max(lowest) - min(lowest), 0.5)
         figure.update_yaxes(range=[min(lowest) - 0.15 * span, max(lowest) + 0.35 * span])
-    figure.update_xaxes(range=list(ends), title="Fermi level (eV)", zeroline=False)
+    figure.update_annotations(font_size=12)  # three titles side by side on a phone
+    figure.update_xaxes(range=list(ends), zeroline=False, tickangle=0, nticks=5)
+    figure.update_xaxes(title="Fermi level (eV)", col=(len(panels) + 1) // 2 or 1)
     figure.update_yaxes(zeroline=False)
     figure.update_yaxes(title="relative formation energy (eV)", col=1)
     figure.update_layout(

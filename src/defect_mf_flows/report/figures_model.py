@@ -63,7 +63,13 @@ def parity_figure(results: Results, head: str) -> go.Figure:
     figure.update_yaxes(title="error (meV)", row=2, col=1)
     figure.update_xaxes(title="reference (eV per cell)", row=2, col=1)
     figure.update_layout(
-        title={"text": _parity_title(results, head), "font": {"size": 13}, "x": 0, "xref": "paper"},
+        title={
+            "text": _parity_title(results, head),
+            "font": {"size": 12.5},
+            # From the figure's own edge, or a phone would cut its end off.
+            "x": 0,
+            "xref": "container",
+        },
         margin={"t": 52},
     )
     return figure

@@ -30,8 +30,8 @@ FAR = 0.4  # Angstrom: beyond it one colour says enough, and below it small diff
 _DISTORTION = re.compile(r"^(Bond_Distortion|Pair_.+)_(-?\d+(?:\.\d+)?)%$")
 #: Name in the legend, symbol, size.
 SHAPES = {
-    "all": ("all neighbours distorted", "circle", 11),
-    "pair": ("one pair of them", "diamond", 10),
+    "all": ("all neighbours", "circle", 11),
+    "pair": ("one pair", "diamond", 10),
     "other": ("other starts", "square", 9),
 }
 
@@ -85,7 +85,7 @@ def places(starts: list[str]) -> tuple[dict[str, Place], list[tuple[float, str]]
     where = {s: Place(value, "pair" if pair else "all") for s, (value, pair) in sizes.items()}
     span = (values[-1] - values[0] if values else 0.0) or 100.0
     ticks = [(value, _percent(value)) for value in _few(values)]
-    step, right = 0.13 * span, (values[-1] if values else 0.0)
+    step, right = 0.16 * span, (values[-1] if values else 0.0)
     order = [*COLUMNS.values(), OTHER]
     others: dict[str, list[str]] = {}
     for start in sorted(s for s in starts if s not in sizes):

@@ -21,7 +21,7 @@ from defect_mf_flows.report import (
     words,
 )
 from defect_mf_flows.report.figures_formation import formation_figure
-from defect_mf_flows.report.formatting import milli, number, page_charge, plural
+from defect_mf_flows.report.formatting import defect_html, milli, number, page_charge, plural
 from defect_mf_flows.report.level_tables import inverted
 from defect_mf_flows.report.methods import methods
 from defect_mf_flows.report.page import (
@@ -146,7 +146,7 @@ def _formation_plots(results: Results) -> list[Plot]:
             f"formation-{i}",
             formation_figure(results, defect),
             f"Formation energies of {defect} against the Fermi level",
-            title=f"Formation energies, {defect}",
+            title="Formation energies, " + defect_html(defect),
             wide=True,
         )
         for i, defect in enumerate(dict.fromkeys(f.defect for f in results.formation))

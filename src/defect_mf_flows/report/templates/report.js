@@ -16,7 +16,18 @@
   const drawn = new Set();
   let printing = false;
 
+  // Parsing plotly takes a second or more: the page is there to be read before.
+  function load() {
+    const source = document.getElementById("plotly");
+    if (!source) return;
+    const script = document.createElement("script");
+    script.textContent = source.textContent;
+    source.remove();
+    document.head.appendChild(script);
+  }
+
   function draw(place) {
+    load();
     const spec = JSON.parse(document.getElementById("spec-" + place.dataset.spec).textContent);
     const theme = dark.matches && !printing ? "dark" : "light";
     const layout = Object.assign({ autosize: true }, spec.layout, { template: templates[theme] });
@@ -37,19 +48,34 @@
 
   const places = Array.from(document.querySelectorAll(".plot"));
   // Figures are drawn when the reader comes near them: a large campaign has a hundred.
-  if ("IntersectionObserver" in window) {
-    const observer = new IntersectionObserver(function (entries) {
-      for (const entry of entries) {
-        if (entry.isIntersecting) {
-          observer.unobserve(entry.target);
-          if (!drawn.has(entry.target)) draw(entry.target);
+  function watch() {
+    load();
+    if ("IntersectionObserver" in window) {
+      const observer = new IntersectionObserver(function (entries) {
+        for (const entry of entries) {
+          if (entry.isIntersecting) {
+            observer.unobserve(entry.target);
+            if (!drawn.has(entry.target)) draw(entry.target);
+          }
         }
-      }
-    }, { rootMargin: "900px" });
-    places.forEach(function (place) { observer.observe(place); });
-  } else {
-    places.forEach(draw);
+      }, { rootMargin: "900px" });
+      places.forEach(function (place) { observer.observe(place); });
+    } else {
+      places.forEach(draw);
+    }
   }
+  // After the first picture of the page, which is on the screen by the second frame.
+  window.addEventListener("load", function () {
+    let begun = false;
+    const begin = function () {
+      if (!begun) watch();
+      begun = true;
+    };
+    requestAnimationFrame(function () {
+      requestAnimationFrame(function () { setTimeout(begin, 20); });
+    });
+    setTimeout(begin, 500);  // no frame comes in a tab that nobody sees
+  });
 
   const chooser = document.getElementById("choose-structure");
   if (chooser) {
