@@ -69,7 +69,7 @@ def template(*, dark: bool = False) -> go.layout.Template:
 
 
 def new_figure(height: int, **layout: Any) -> go.Figure:
-    """Empty figure with the report's template and margins.
+    """Empty figure with the report's margins; the page brings the template.
 
     Parameters
     ----------
@@ -88,9 +88,8 @@ def new_figure(height: int, **layout: Any) -> go.Figure:
 
 
 def style(figure: go.Figure, height: int, **layout: Any) -> None:
-    """Give a figure the report's template, margins and legend."""
+    """Give a figure the report's margins and legend."""
     figure.update_layout(
-        template=template(),
         height=height,
         margin={"l": 8, "r": 12, "t": 34, "b": 8},
         legend={

@@ -22,7 +22,7 @@ from defect_mf_flows.errors import ServiceError
 from defect_mf_flows.report.pdf import find_browser
 
 TIMEOUT = 120.0  # seconds for one answer; the machine may be busy
-PHONE = 600  # pixels: narrower pages are opened as on a phone, without a mouse
+PHONE = 600  # pixels: narrower pages are laid out as on a phone
 COMMAND_FD, ANSWER_FD = 3, 4  # where Chromium expects its pipes
 OPTIONS = (
     "--headless", "--no-first-run", "--disable-sync", "--disable-background-networking",
@@ -121,15 +121,13 @@ class Browser:
         return found
 
     def size(self, width: int, height: int) -> None:
-        """Give the window a size; a narrow one has no mouse, as a phone has none."""
-        phone = width < PHONE
+        """Give the window a size; a narrow one lays pages out as phones do."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=phone,
+            width=width, height=height, deviceScaleFactor=1, mobile=width < PHONE,
         )  # fmt: skip
-        hover = {"name": "hover", "value": "none" if phone else "hover"}
         light = {"name": "prefers-color-scheme", "value": "light"}
-        self.call("Emulation.setEmulatedMedia", features=[hover, light])
+        self.call("Emulation.setEmulatedMedia", features=[light])
 
     def run(self, script: str) -> Any:
         """Value of a JavaScript expression.
