@@ -348,7 +348,7 @@ def main(out: Path | None, real: Path | None, defects: tuple[int, ...], repeats:
         f"{n} defects": partial(results, made, n, STRUCTURES // (n * len(CHARGES))) for n in defects
     }
     if real is not None:
-        cases["a real one"] = partial(load_results, real)
+        cases["a real campaign"] = partial(load_results, real)
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(name, make(), Path(folder), repeats) for name, make in cases.items()]
     text = page_of(rows, repeats)

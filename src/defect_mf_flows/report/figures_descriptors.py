@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 from defect_mf_flows.report import numbers
 from defect_mf_flows.report.figures_model import SYMBOLS
 from defect_mf_flows.report.formatting import (
-    page_charge,
     defect_html,
     is_number,
     number,
+    page_charge,
     start_text,
 )
 from defect_mf_flows.report.page import Plot, make_plot
