@@ -320,6 +320,13 @@ def page_of(rows: list[dict[str, Any]], repeats: int) -> str:
                 f"{row['figures']} | {row['render']:.1f} | {row['megabytes']:.1f} | {device} | "
                 f"{found['load']:.2f} | {found['paint']:.2f} | {found['figure']:.2f} |"
             )
+    slowest = {k: max(row[d][k] for row in rows for d in WIDTHS) for k in ("load", "paint")}
+    lines += [
+        "",
+        f"Slowest load event {slowest['load']:.2f} s, slowest first content {slowest['paint']:.2f} s "
+        f"(aim {LIMIT_S:g} s); largest page {max(r['megabytes'] for r in rows):.1f} MB "
+        f"(aim {LIMIT_MB:g} MB).",
+    ]
     cores, load = os.cpu_count(), os.getloadavg()[0]
     lines += [
         "",
