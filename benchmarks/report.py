@@ -323,8 +323,9 @@ def page_of(rows: list[dict[str, Any]], repeats: int) -> str:
     slowest = {k: max(row[d][k] for row in rows for d in WIDTHS) for k in ("load", "paint")}
     lines += [
         "",
-        f"Slowest load event {slowest['load']:.2f} s, slowest first content {slowest['paint']:.2f} s "
-        f"(aim {LIMIT_S:g} s); largest page {max(r['megabytes'] for r in rows):.1f} MB "
+        f"Slowest load event {slowest['load']:.2f} s, slowest first content "
+        f"{slowest['paint']:.2f} s (aim {LIMIT_S:g} s); largest page "
+        f"{max(r['megabytes'] for r in rows):.1f} MB "
         f"(aim {LIMIT_MB:g} MB).",
     ]
     cores, load = os.cpu_count(), os.getloadavg()[0]
