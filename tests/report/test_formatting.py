@@ -54,6 +54,9 @@ def test_starts():
     assert start_text("Bond_Distortion_-30.0%") == "−30 %"
     assert start_text("Low_+0_1") == "LF 0 #1"
     assert start_text("Dimer") == "Dimer"
+    assert start_text("Dimer_S19-S27") == "Dimer S19–S27"
+    assert start_text("Pair_S19-S27_-40.0%") == "S19–S27 −40 %"
+    assert start_text("Verified_2") == "verified #2"
     labels = ["Low_+0_0", "Dimer", "Bond_Distortion_10.0%", "Bond_Distortion_-60.0%", "Unperturbed"]
     assert sorted(labels, key=start_order) == labels[::-1]
 

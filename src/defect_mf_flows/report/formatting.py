@@ -16,6 +16,9 @@ MISSING = "\u2013"
 _VACANCY = re.compile(r"^(?:v|V|Va|vac)_([A-Z][a-z]?)(?:_(.+))?$")
 _OTHER = re.compile(r"^([A-Z][a-z]?)_(i|[A-Z][a-z]?)(?:_(.+))?$")
 _DISTORTION = re.compile(r"^Bond_Distortion_(-?\d+(?:\.\d+)?)%$")
+_PAIR = re.compile(r"^Pair_([A-Z][a-z]?\d+)-([A-Z][a-z]?\d+)_(-?\d+(?:\.\d+)?)%$")
+_DIMER = re.compile(r"^Dimer_([A-Z][a-z]?\d+)-([A-Z][a-z]?\d+)$")
+_VERIFIED = re.compile(r"^Verified_(\d+)$")
 _LOW_SEED = re.compile(r"^Low_([+-]\d+)_(\d+)$")
 
 
@@ -142,14 +145,25 @@ def start_text(start: str) -> str:
     -------
     str
         Plain text, not escaped. ``LF q #n`` is minimum n of the low-fidelity search of
-        charge q. Labels of another form come back unchanged.
+        charge q, ``verified #n`` a minimum that high fidelity gave in an earlier round. Labels
+        of another form come back unchanged.
     """
     if found := _DISTORTION.match(start):
-        value = float(found[1])
-        return "0 %" if value == 0 else f"{value:+g} %".replace("-", MINUS)
+        return _change_text(found[1])
+    if found := _PAIR.match(start):
+        return f"{found[1]}\N{EN DASH}{found[2]} {_change_text(found[3])}"
+    if found := _DIMER.match(start):
+        return f"Dimer {found[1]}\N{EN DASH}{found[2]}"
+    if found := _VERIFIED.match(start):
+        return f"verified #{found[1]}"
     if found := _LOW_SEED.match(start):
         return f"LF {page_charge(int(found[1]))} #{found[2]}"
     return start or MISSING
+
+
+def _change_text(percent: str) -> str:
+    value = float(percent)
+    return "0 %" if value == 0 else f"{value:+g} %".replace("-", MINUS)
 
 
 def start_order(start: str) -> tuple[int, float, str]:
