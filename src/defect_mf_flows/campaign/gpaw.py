@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from defect_mf_flows.campaign.explaining import settings_faults
 from defect_mf_flows.campaign.sections import Section
 from defect_mf_flows.campaign.vasp import Divisions
-from defect_mf_flows.campaign.wording import did_you_mean
 from defect_mf_flows.errors import CampaignError
 
 #: What GPAW or another engine knows under these names, and why it is not set here.
@@ -98,7 +98,7 @@ def check_gpaw(where: str, settings: dict[str, Any], elements: set[str]) -> Gpaw
     try:
         checked = GpawSettings.model_validate(settings)
     except ValidationError as error:
-        raise CampaignError("\n".join(_explain(where, item) for item in error.errors())) from None
+        raise CampaignError(settings_faults(where, error, GpawSettings, refused=REFUSED)) from None
     folder = setup_folder()
     absent = [] if folder is None else sorted(s for s in elements if not setup_file(folder, s))
     if absent:
@@ -116,16 +116,3 @@ def setup_folder() -> Path | None:
 def setup_file(folder: Path, symbol: str) -> Path | None:
     """PBE setup of one element, or None."""
     return next(folder.glob(f"{symbol}.PBE*"), None)
-
-
-def _explain(where: str, item: Any) -> str:
-    location = ".".join([where, *(str(part) for part in item["loc"])])
-    if item["type"] == "extra_forbidden":
-        key = str(item["loc"][-1])
-        if key in REFUSED:
-            return f"{location}: {REFUSED[key]}; leave it out."
-        section = GpawMixer if item["loc"][0] == "mixer" else GpawSettings
-        return f"{location}: unknown key{did_you_mean(key, section.model_fields)}."
-    message = item["msg"].removeprefix("Value error, ")
-    given = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r})"
-    return f"{location}: {message}{given}."

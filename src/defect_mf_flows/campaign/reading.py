@@ -15,11 +15,11 @@ from pymatgen.io.vasp import Poscar
 
 from defect_mf_flows.campaign.alloys import ordered_alloy
 from defect_mf_flows.campaign.checks import check_physics
+from defect_mf_flows.campaign.explaining import faults
 from defect_mf_flows.campaign.foundations import pinned
 from defect_mf_flows.campaign.learning import LearningSettings
 from defect_mf_flows.campaign.section import Section
-from defect_mf_flows.campaign.sections import Campaign, section_of
-from defect_mf_flows.campaign.wording import did_you_mean
+from defect_mf_flows.campaign.sections import Campaign
 from defect_mf_flows.errors import CampaignError
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -179,24 +179,6 @@ def _poscar(path: Path, field: str, file: str) -> str:
 
 
 def _explain(path: Path, error: ValidationError, kind: type[Section] = Campaign) -> str:
-    lines = []
-    for item in error.errors():
-        location = ".".join(str(part) for part in item["loc"]) or "campaign"
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{path}: {location}: unknown key{_nearest(item['loc'], kind)}.")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            given = (
-                "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r})"
-            )
-            lines.append(f"{path}: {location}: {message}{given}.")
-    return "\n".join(lines)
-
-
-def _nearest(location: tuple[int | str, ...], section: type[Section]) -> str:
-    """Name the nearest valid key of the section in which an unknown one stands."""
-    for part in location[:-1]:
-        field = section.model_fields.get(str(part))
-        section = (section_of(field.annotation) if field else None) or section
-    fields = list(section.model_fields)
-    return did_you_mean(str(location[-1]), fields) or f"; valid keys: {', '.join(fields)}"
+    return "\n".join(
+        f"{path}: {place or 'campaign'}: {fault}" for place, fault in faults(error, kind)
+    )

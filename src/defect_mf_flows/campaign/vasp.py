@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictInt, ValidationError, model_validator
 
+from defect_mf_flows.campaign.explaining import settings_faults
 from defect_mf_flows.campaign.section import Section
 from defect_mf_flows.campaign.wording import did_you_mean
 from defect_mf_flows.errors import CampaignError
@@ -178,7 +179,7 @@ def check_vasp(where: str, settings: dict[str, Any], elements: set[str]) -> Vasp
     try:
         checked = VaspSettings.model_validate(settings)
     except ValidationError as error:
-        raise CampaignError("\n".join(_explain(where, item) for item in error.errors())) from None
+        raise CampaignError(settings_faults(where, error, VaspSettings)) from None
     for tag in checked.incar:
         known = _incar_tags()
         if tag.upper() not in known:
@@ -193,16 +194,6 @@ def check_vasp(where: str, settings: dict[str, Any], elements: set[str]) -> Vasp
                     f"{sorted(elements)}."
                 )
     return checked
-
-
-def _explain(where: str, item: Any) -> str:
-    location = ".".join([where, *(str(part) for part in item["loc"])])
-    if item["type"] == "extra_forbidden":
-        section = Hubbard if item["loc"][0] == "hubbard" else VaspSettings
-        return f"{location}: unknown key{did_you_mean(str(item['loc'][-1]), section.model_fields)}."
-    message = item["msg"].removeprefix("Value error, ")
-    given = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r})"
-    return f"{location}: {message}{given}."
 
 
 def _incar_tags() -> set[str]:

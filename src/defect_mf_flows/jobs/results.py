@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-from collections import Counter
 from dataclasses import dataclass
 
 from jobflow import Maker, Response, job
@@ -21,6 +18,7 @@ from defect_mf_flows.core.ranking import found_minima
 from defect_mf_flows.core.starts import derived_seed, nearest_neighbours
 from defect_mf_flows.core.verdicts import own_basin_energy
 from defect_mf_flows.errors import ResultsError
+from defect_mf_flows.jobs.accounts import Accounts, engine_versions, package_versions
 from defect_mf_flows.jobs.common import (
     WITH_STORE,
     Stage,
@@ -40,7 +38,6 @@ from defect_mf_flows.schemas.results import (
     GroundState,
     PesPoint,
     Results,
-    StageCost,
 )
 from defect_mf_flows.schemas.search import (
     Candidate,
@@ -50,7 +47,6 @@ from defect_mf_flows.schemas.search import (
     VerificationSet,
 )
 
-PACKAGES = ("defect-mf-flows", "jobflow", "mace-torch", "torch", "doped", "shakenbreak", "ase")
 #: Parts of a campaign file that results hold elsewhere, or that may be large.
 UNLISTED = ("name", "disclaimer", "seed", "reuse", "host", "fidelities", "roles", "starts")
 
@@ -160,6 +156,9 @@ class Gathering:
                 if g is not None and (calculation := self._calculation(v)) is not None
             },
         )
+        accounts = Accounts(
+            self.state, self.hosts, self.low, self.labels, self.models, self.all_searches
+        )
         return Results(
             campaign=c.name,
             campaign_hash=campaign_hash(c, self.defects.host.primitive),
@@ -190,16 +189,16 @@ class Gathering:
             ranked_minima=self._minima(),
             uncertainty=levels.uncertainty(self.searches, self.verdicts, self.model.calibration),
             rounds=self.state.rounds,
-            counts=self._counts(),
+            counts=accounts.counts(self.dataset, self._failures()),
             failures=[*self._failures(), *lost],
-            cost=self._cost(),
+            cost=accounts.costs(),
             pes=self._pes(),
             seeds={
                 "campaign": c.seed,
                 "picks": derived_seed(c.seed, "picks"),
                 "training": self.model.seed,
             },
-            versions=_versions() | _engine_versions([*self.low, *self.labels]),
+            versions=package_versions() | engine_versions([*self.low, *self.labels]),
             settings=c.model_dump(mode="json", exclude=set(UNLISTED)),
         )
 
@@ -289,69 +288,12 @@ class Gathering:
             )
         ]
 
-    # -- accounts ------------------------------------------------------------------------
-
-    def _counts(self) -> dict[str, object]:
-        reasons = Counter(f.reason.value for f in self._failures())
-        frames = Counter[str]()
-        for c in [*self.low, *self.labels]:
-            frames[c.fidelity] += c.n_frames
-        labels = Counter[str]()
-        for key, number in self.dataset.counts.items():
-            labels[key.split("|")[0]] += number
-        return {
-            "frames": dict(frames),
-            "labels": dict(labels),
-            "labels_by_split": self.dataset.counts,
-            "picked": len(self.state.picks.frames),
-            "pick_candidates": self.state.picks.n_candidates,
-            "failures": dict(reasons),
-            "reused": sum(
-                c.reused_from is not None for c in [*self.hosts.values(), *self.low, *self.labels]
-            ),
-        }
-
     def _failures(self) -> list[Failure]:
         searched = [f for s in self.searches.searches for f in s.failures]
         computed = [c.failure for c in self.labels if c.failure is not None]
         known = [*self.exploration.failures, *self.dataset.excluded, *computed, *searched]
         unique = {f.model_dump_json(): f for f in known}
         return list(unique.values())
-
-    def _cost(self) -> list[StageCost]:
-        first = len(self.state.origins)
-        costs = [
-            _stage_cost(Stage.LOW, self.low),
-            *(_stage_cost(Stage.LOW, [c], name="host") for c in self.hosts.values()),
-        ]
-        asked = {item.calculation for item in self.state.acquired}
-        later = [c for c in self.labels[first:] if c.job_uuid in asked]
-        labels = [*self.labels[:first], *later]
-        for fidelity in sorted({c.fidelity for c in labels}):
-            done = [c for c in labels if c.fidelity == fidelity]
-            costs.append(_stage_cost(Stage.HIGH, done))
-        costs.append(
-            StageCost(
-                stage=Stage.TRAINING.value,
-                fidelity=None,
-                jobs=len(self.models),
-                calls=0,
-                seconds=sum(x.seconds for m in self.models for x in (m, *m.members)),
-            )
-        )
-        every = [s for found in self.all_searches for s in found.searches]
-        costs.append(
-            StageCost(
-                stage=Stage.SEARCH.value,
-                fidelity=None,
-                jobs=sum(len(s.points) for s in every),
-                calls=sum(s.n_calls for s in every),
-                seconds=sum(s.seconds for s in every),
-            )
-        )
-        verified = [c for c in self.labels[first:] if c.job_uuid not in asked]
-        costs.append(_stage_cost(Stage.VERIFICATION, verified))
-        return costs
 
     def _pes(self) -> list[PesPoint]:
         points = []
@@ -390,33 +332,6 @@ def _shortest(defect: Defect, candidates: dict[str, Candidate | None]) -> dict[s
         if geometry is not None:
             found[key] = shortest_bonds(geometry, neighbours)[0]
     return found
-
-
-def _stage_cost(stage: Stage, done: list[Calculation], name: str | None = None) -> StageCost:
-    return StageCost(
-        stage=stage.value if name is None else f"{stage.value} ({name})",
-        fidelity=done[0].fidelity if done else None,
-        jobs=len(done),
-        calls=sum(c.n_calls for c in done),
-        seconds=sum(c.seconds for c in done),
-        reused=sum(c.reused_from is not None for c in done),
-    )
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
-
-
-def _engine_versions(done: list[Calculation]) -> dict[str, str]:
-    """Versions of the reference engines, where they are known."""
-    found = {c.engine.name: c.engine.version for c in done}
-    return {name: version for name, version in found.items() if version}
 
 
 def _no_ground_state(verification: Verification) -> Failure:

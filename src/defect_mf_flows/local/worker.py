@@ -9,14 +9,12 @@ import argparse
 import logging
 import os
 import shutil
-import signal
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from defect_mf_flows.launchpad.guard import start_watchdog
+from defect_mf_flows.launchpad.service import serve
 
 if TYPE_CHECKING:
     from fireworks import FWorker
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.3
-FAILED = 70  # exit status of a worker that could not record what it did
 
 
 def make_fworker(name: str, categories: list[str]) -> FWorker:
@@ -130,20 +127,7 @@ def _serve(arguments: argparse.Namespace) -> NoReturn:
 
 def main() -> None:
     """Start the watchdog and work."""
-    # FireWorks takes KeyboardInterrupt and SystemExit in a job for the job's failure, so signals
-    # must end the process without raising anything.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    start_watchdog(signal.SIGKILL, whole_group=True)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
-        _serve(_arguments())
-    except BaseException:
-        # What this worker had begun is unknown now. The supervisor sorts it out and starts another.
-        logger.exception("the worker gives up")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(FAILED)  # FireWorks' ping thread would keep the process alive for an hour
+    serve(lambda: _serve(_arguments()))
 
 
 if __name__ == "__main__":

@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defect_mf_flows.launchpad.guard import start_watchdog
+from defect_mf_flows.launchpad.service import serve
 
 if TYPE_CHECKING:
     from defect_mf_flows.site.launchpad import SiteLaunchPad
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FAILED = 70  # exit status when it could not record what it did
 TIDY_SECONDS = 60.0
 
 
@@ -142,19 +139,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Work, guarded: it ends with the worker that started it."""
-    # FireWorks takes KeyboardInterrupt and SystemExit in a job for the job's failure, so signals
-    # must end the process without raising anything.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    start_watchdog(signal.SIGKILL, whole_group=True)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
-        _serve(_arguments())
-    except BaseException:
-        logger.exception("this worker gives up")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(FAILED)  # FireWorks' ping thread would keep the process alive for an hour
+    serve(lambda: _serve(_arguments()))
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from types import FrameType
 
 from defect_mf_flows.errors import VersionError
 from defect_mf_flows.launchpad.patience import patiently
+from defect_mf_flows.launchpad.service import FAILED
 from defect_mf_flows.site.connection import FWORKER_FILE, Site
 from defect_mf_flows.site.launchpad import SiteLaunchPad, held_campaigns
 from defect_mf_flows.site.losses import Cause
 from defect_mf_flows.site.recovery import give_back, release_reservation
-from defect_mf_flows.site.rocket import FAILED
 from defect_mf_flows.site.versions import refuse_other_version
 
 logger = logging.getLogger(__name__)
