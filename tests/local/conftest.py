@@ -47,7 +47,7 @@ def alive_with(folder: Path, word: str) -> list[psutil.Process]:
     return [p for p in matching if p.ppid() not in pids]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 180.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -40,7 +40,7 @@ def napping_worker(folder: Path) -> int:
 
 def test_killed_worker(tmp_path: Path, log: str, supervise: Supervise) -> None:
     folder = tmp_path / "run"
-    process = supervise(60)
+    process = supervise(300)
     wait_for(lambda: quick_jobs_done(log) and committed(folder))
     # Status from another process while a run is going.
     with connect(folder) as (launchpad, store):
@@ -48,7 +48,7 @@ def test_killed_worker(tmp_path: Path, log: str, supervise: Supervise) -> None:
         assert progress.running == ("nap",)
         assert store.count({"name": {"$regex": "quick"}}) == 3
     subprocess.run(["kill", "-9", str(napping_worker(folder))], check=True)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert Counter(executions(log)) == {**ALL, "nap": 2}
     assert "while running nap" in output
@@ -57,15 +57,15 @@ def test_killed_worker(tmp_path: Path, log: str, supervise: Supervise) -> None:
 
 def test_killed_supervisor(tmp_path: Path, log: str, supervise: Supervise) -> None:
     folder = tmp_path / "run"
-    process = supervise(60)
+    process = supervise(300)
     wait_for(lambda: quick_jobs_done(log) and committed(folder))
     with pytest.raises(ServiceError, match=f"Process {process.pid} .*Remedy"):
         LocalRunner(folder, 1).run(lambda: None, {"campaign_hash": "naps"})  # type: ignore[arg-type,return-value]
     process.send_signal(signal.SIGKILL)
     process.communicate()
     wait_for(lambda: alive(folder) == [])  # even without another run
-    process = supervise(60)
-    output, _ = process.communicate(timeout=60)
+    process = supervise(300)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert Counter(executions(log)) == {**ALL, "nap": 2}
     assert "nap had been interrupted" in output
@@ -74,26 +74,26 @@ def test_killed_supervisor(tmp_path: Path, log: str, supervise: Supervise) -> No
 
 def test_interrupted_supervisor(tmp_path: Path, log: str, supervise: Supervise) -> None:
     folder = tmp_path / "run"
-    process = supervise(60)
+    process = supervise(300)
     wait_for(lambda: quick_jobs_done(log) and committed(folder))
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM, output
     assert alive(folder) == []
-    process = supervise(60)
-    output, _ = process.communicate(timeout=60)
+    process = supervise(300)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert Counter(executions(log)) == {**ALL, "nap": 2}
 
 
 def test_killed_mongod(tmp_path: Path, log: str, supervise: Supervise) -> None:
     folder = tmp_path / "run"
-    process = supervise(60)
+    process = supervise(300)
     wait_for(lambda: quick_jobs_done(log) and committed(folder))
     for server in alive_with(folder, "--dbpath"):
         server.kill()
     Path(f"{log}.wake").touch()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert "mongod died" in output
     # Repeated only where its result was on its way when the server died.
