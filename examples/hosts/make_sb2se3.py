@@ -41,7 +41,8 @@ def main() -> None:
         occupations={"name": "fermi-dirac", "width": 0.1},
         txt=None,
     )
-    BFGS(atoms).run(fmax=FMAX, steps=100)
+    if not BFGS(atoms).run(fmax=FMAX, steps=100):
+        raise SystemExit(f"not relaxed to {FMAX} eV/A in 100 steps; nothing is written")
     relaxed = Structure(LATTICE, atoms.get_chemical_symbols(), atoms.get_scaled_positions())
     relaxed.to(filename=str(Path(__file__).with_name("Sb2Se3.cif")))
 

@@ -146,6 +146,14 @@ def test_a_minimum_without_core_potentials_is_told_apart():
     }
 
 
+def test_potentials_that_do_not_fit_are_refused_in_the_label():
+    made = with_potentials(0.05)
+    made.hosts["high"].site_potentials.pop()
+    assert [str(c.method) for c in made.corrections()] == ["point charge", "point charge"]
+    assert made.method.startswith(POINT_CHARGE)
+    assert "no eFNV for v_S +2: 31 site potentials for 32 atoms" in made.method
+
+
 def test_an_anisotropic_tensor_is_used_whole():
     tensor = np.diag([5.0, 5.0, 40.0]).tolist()
     assert campaign_levels(tensor).corrections() != campaign_levels([5.0, 5.0, 5.0]).corrections()

@@ -27,17 +27,22 @@ WARM = DynamicsSettings(temperature=400, timestep=2.0, friction=0.05, every=10, 
 
 
 class Einstein(Calculator):
-    """Every atom on a spring to its site; beyond ``breaks`` calls the springs push."""
+    """Every atom on a spring to its site; beyond ``breaks`` calls the springs push.
+
+    Beyond ``fails`` calls the machine gives up.
+    """
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012
 
-    def __init__(self, breaks: int | None = None) -> None:
+    def __init__(self, breaks: int | None = None, fails: int | None = None) -> None:
         super().__init__()
-        self.breaks, self.calls = breaks, 0
+        self.breaks, self.fails, self.calls = breaks, fails, 0
 
     def calculate(self, atoms: Any = None, *arguments: Any, **options: Any) -> None:
         super().calculate(atoms, *arguments, **options)
         self.calls += 1
+        if self.fails is not None and self.calls > self.fails:
+            raise RuntimeError("out of memory")
         broken = self.breaks is not None and self.calls > self.breaks
         shift = atoms.get_positions() - CRYSTAL.cart_coords
         spring = -200 * SPRING if broken else SPRING
@@ -134,6 +139,17 @@ def test_atoms_that_explode_end_the_trajectory_before_them(tmp_path: Path) -> No
     assert found.farthest < 1.0
     assert max(found.temperatures) < 6 * 400 + 2000
     assert walk(path, 400).message == found.message, "and stays ended"
+
+
+def test_a_machine_that_fails_is_no_explosion_and_the_trajectory_goes_on(tmp_path: Path) -> None:
+    path, whole = tmp_path / "md.xyz", tmp_path / "whole.xyz"
+    with pytest.raises(DynamicsError, match=r"out of memory\); .* goes on from step \d+"):
+        walk(path, 60, calculator=Einstein(fails=30))
+    found = walk(path, 60)
+    assert (found.end, found.steps) == (DynamicsEnd.DONE, 60)
+    assert 0 < found.continued_from < 60
+    walk(whole, 60)
+    assert path.read_bytes() == whole.read_bytes()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ from defect_mf_flows.core.corrections import efnv, point_charge
 from defect_mf_flows.core.formation import negative_u
 from defect_mf_flows.core.level_uncertainty import level_uncertainty
 from defect_mf_flows.core.levels import Level, transition_levels
+from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.core.ranking import member_energies
 from defect_mf_flows.core.starts import derived_seed
 from defect_mf_flows.errors import ResultsError
@@ -29,8 +29,6 @@ from defect_mf_flows.schemas.results import (
     TransitionLevel,
 )
 from defect_mf_flows.schemas.search import Exploration, SearchSet, VerificationSet
-
-logger = logging.getLogger(__name__)
 
 UNCORRECTED = "none (uncorrected for the finite cell)"
 EFNV = "eFNV, from the core potentials of the verified minima"
@@ -62,6 +60,8 @@ class CampaignLevels:
     hosts: Mapping[str, Calculation]
     grounds: list[GroundState]
     verified: Mapping[tuple[str, int], Calculation] = field(default_factory=dict)
+    #: Why ground states with core potentials have no eFNV correction.
+    _refused: list[str] = field(default_factory=list, init=False)
 
     @property
     def method(self) -> str:
@@ -70,8 +70,10 @@ class CampaignLevels:
             return UNCORRECTED
         methods = {correction.method for correction in self.corrections()}
         if CorrectionMethod.EFNV not in methods:
-            return POINT_CHARGE
-        return EFNV if methods == {CorrectionMethod.EFNV} else MIXED
+            text = POINT_CHARGE
+        else:
+            text = EFNV if methods == {CorrectionMethod.EFNV} else MIXED
+        return f"{text}; {' '.join(self._refused)}" if self._refused else text
 
     def band_edges(self, fidelity: str) -> BandEdges | None:
         """The campaign's band edges, or those of the host's calculation."""
@@ -116,7 +118,8 @@ class CampaignLevels:
                 sources=[own.job_uuid, host.job_uuid],
             )
         except ResultsError as error:
-            logger.warning("%s %+d: no eFNV correction: %s", ground.defect, ground.charge, error)
+            where = f"{ground.defect} {charge_text(ground.charge)}"
+            self._refused.append(f"no eFNV for {where}: {error}")
             return None
 
     def levels(self) -> list[TransitionLevel]:

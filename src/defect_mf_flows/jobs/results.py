@@ -184,6 +184,7 @@ class Gathering:
             history=self.model.history,
             best_epoch=self.model.best_epoch,
             descriptors=self.model.descriptors,
+            descriptors_missing=self.model.descriptors_missing,
             calibration=self.model.calibration,
             acquired=self.state.acquired,
             ranked_minima=self._minima(),

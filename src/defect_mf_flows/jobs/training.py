@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from typing import Any
 
 from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import TrainingSettings
 from defect_mf_flows.core.starts import derived_seed
+from defect_mf_flows.errors import ChargeError, FidelityError
 from defect_mf_flows.jobs.common import WITH_STORE, job_store, own_uuid, read_output
 from defect_mf_flows.jobs.dataset import read_frames
 from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.frame import Frame
-from defect_mf_flows.schemas.model import DescriptorMap, Model
+from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.settings import get_settings
 
 logger = logging.getLogger(__name__)
@@ -64,15 +66,18 @@ class TrainMaker(Maker):
             scratch=machine.scratch,
             threads=machine.threads,
         )
-        found = {"job_uuid": own_uuid(), "descriptors": _maps(model, frames, dataset)}
+        found = {"job_uuid": own_uuid(), **_maps(model, frames, dataset)}
         return Response(output=model.model_copy(update=found))
 
 
-def _maps(model: Model, frames: list[Frame], dataset: Dataset) -> list[DescriptorMap]:
+def _maps(model: Model, frames: list[Frame], dataset: Dataset) -> dict[str, Any]:
+    """Maps of descriptors, or why there are none."""
     from defect_mf_flows.learning.descriptors import descriptor_maps
 
     try:
-        return descriptor_maps(model, frames, dataset)
-    except Exception:  # a figure must not cost a training of hours
+        return {"descriptors": descriptor_maps(model, frames, dataset)}
+    except (ChargeError, FidelityError):
+        raise
+    except Exception as error:  # a figure must not cost a training of hours
         logger.exception("no map of descriptors for model %s", model.model_hash[:12])
-        return []
+        return {"descriptors_missing": f"{type(error).__name__}: {str(error)[:300]}"}

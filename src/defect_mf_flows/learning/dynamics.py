@@ -269,10 +269,17 @@ class _Run:
             step += 1
             try:
                 langevin.step()
-                message = self._exploded()
+                message = self._exploded(self.atoms.get_forces())
             except (ValueError, RuntimeError, FloatingPointError, np.linalg.LinAlgError) as error:
-                # The neighbour list of a cell whose atoms have flown apart, for one.
-                message = f"{type(error).__name__}: {str(error)[:200]}"
+                # The neighbour list of a cell whose atoms have flown apart fails, for one; so does
+                # a machine out of memory, which says nothing of the model.
+                message = self._exploded(np.zeros_like(self.start))
+                if not message:
+                    raise DynamicsError(
+                        f"{self.path}: step {step} failed ({type(error).__name__}: "
+                        f"{str(error)[:200]}); mend the cause, the same command goes on from step "
+                        f"{state.step}."
+                    ) from error
             if message:
                 message = f"step {step}: {message}"
                 write_bytes(
@@ -284,8 +291,8 @@ class _Run:
             progress(step, steps)
         return DynamicsEnd.DONE, ""
 
-    def _exploded(self) -> str:
-        message = explosion(self.atoms.get_forces(), self.atoms.get_positions() - self.start)
+    def _exploded(self, forces: np.ndarray) -> str:
+        message = explosion(forces, self.atoms.get_positions() - self.start)
         kelvin = self.atoms.get_temperature()
         if not message and not kelvin <= TOO_HOT * self.settings.temperature + RELEASED:
             message = f"{kelvin:.0f} K at a thermostat of {self.settings.temperature:g} K"

@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from defect_mf_flows.report.formatting import MINUS, defect_html, is_number, number
+from defect_mf_flows.report.formatting import change_text, defect_html, is_number, number
 from defect_mf_flows.report.page import Plot, make_plot
 from defect_mf_flows.report.theme import GREY, new_figure
 from defect_mf_flows.schemas.results import PesPoint, Results
@@ -84,7 +84,7 @@ def places(starts: list[str]) -> tuple[dict[str, Place], list[tuple[float, str]]
     values = sorted({value for value, _ in sizes.values()})
     where = {s: Place(value, "pair" if pair else "all") for s, (value, pair) in sizes.items()}
     span = (values[-1] - values[0] if values else 0.0) or 100.0
-    ticks = [(value, _percent(value)) for value in _few(values)]
+    ticks = [(value, change_text(value)) for value in _few(values)]
     step, right = 0.16 * span, (values[-1] if values else 0.0)
     order = [*COLUMNS.values(), OTHER]
     others: dict[str, list[str]] = {}
@@ -99,10 +99,6 @@ def places(starts: list[str]) -> tuple[dict[str, Place], list[tuple[float, str]]
             shift = 0.6 * step * ((k + 0.5) / len(mine) - 0.5)
             where[start] = Place(middle + shift, "other")
     return where, ticks
-
-
-def _percent(value: float) -> str:
-    return f"{value:+g} %".replace("-", MINUS) if value else "0 %"
 
 
 def _few(values: list[float]) -> list[float]:

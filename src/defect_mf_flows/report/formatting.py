@@ -149,9 +149,9 @@ def start_text(start: str) -> str:
         of another form come back unchanged.
     """
     if found := _DISTORTION.match(start):
-        return _change_text(found[1])
+        return change_text(float(found[1]))
     if found := _PAIR.match(start):
-        return f"{found[1]}\N{EN DASH}{found[2]} {_change_text(found[3])}"
+        return f"{found[1]}\N{EN DASH}{found[2]} {change_text(float(found[3]))}"
     if found := _DIMER.match(start):
         return f"Dimer {found[1]}\N{EN DASH}{found[2]}"
     if found := _VERIFIED.match(start):
@@ -161,9 +161,9 @@ def start_text(start: str) -> str:
     return start or MISSING
 
 
-def _change_text(percent: str) -> str:
-    value = float(percent)
-    return "0 %" if value == 0 else f"{value:+g} %".replace("-", MINUS)
+def change_text(percent: float) -> str:
+    """Write a distortion in percent, with its sign, zero without."""
+    return "0 %" if percent == 0 else f"{percent:+g} %".replace("-", MINUS)
 
 
 def start_order(start: str) -> tuple[int, float, str]:

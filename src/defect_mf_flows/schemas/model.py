@@ -346,11 +346,14 @@ class Model(Member):
         labels to fit it on.
     descriptors
         Maps of the first member's descriptors; empty in documents older than this.
+    descriptors_missing
+        Why they could not be made; empty if they were, or not asked for.
     """
 
     members: list[Member] = Field(default_factory=list)
     calibration: Calibration | None = None
     descriptors: list[DescriptorMap] = Field(default_factory=list)
+    descriptors_missing: str = ""
 
 
 def _counts(composition: str) -> dict[str, int]:

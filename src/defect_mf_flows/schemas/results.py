@@ -285,6 +285,8 @@ class Results(Document):
     descriptors
         Maps of the last model's descriptors, per defect (kept in the additional store
         ``data``); empty in documents older than this.
+    descriptors_missing
+        Why they could not be made; empty if they were.
     calibration
         Of the last committee's spread; None without a committee.
     acquired
@@ -330,6 +332,7 @@ class Results(Document):
     history: list[EpochRecord]
     best_epoch: int | None = None
     descriptors: list[DescriptorMap] = Field(default_factory=list)
+    descriptors_missing: str = ""
     calibration: Calibration | None = None
     acquired: list[Acquisition] = Field(default_factory=list)
     ranked_minima: list[FoundMinimum] = Field(default_factory=list)

@@ -90,7 +90,13 @@ class Run:
         except ResultsError as error:
             logger.warning("%s: corrections will have no potentials: %s", outcar.parent, error)
             return None
-        return found if len(found) == len(self.head.species) else None
+        if len(found) != len(self.head.species):
+            logger.warning(
+                "%s: %d core potentials for %d atoms; corrections will have none",
+                outcar, len(found), len(self.head.species),
+            )  # fmt: skip
+            return None
+        return found
 
 
 def read_outcar(path: Path) -> Run:
