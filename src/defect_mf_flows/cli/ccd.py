@@ -71,9 +71,11 @@ def ccd(
     from defect_mf_flows.cli.query import open_results
     from defect_mf_flows.local.campaign import campaign_folder
     from defect_mf_flows.report.ccd_figure import ccd_lines, write_ccd
+    from defect_mf_flows.report.picture import check_ending
     from defect_mf_flows.results import CampaignResults
     from defect_mf_flows.results.ccd import coordinate_diagram, ground_of, model_energies
 
+    check_ending(figure)
     read, host = load_campaign(campaign)
     key = campaign_hash(read, host)
     if folder is None and site is None:

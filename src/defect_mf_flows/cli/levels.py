@@ -109,11 +109,13 @@ def levels(
     """
     from defect_mf_flows.cli.query import open_results
     from defect_mf_flows.report.level_tables import levels_csv, print_levels
+    from defect_mf_flows.report.picture import check_ending
     from defect_mf_flows.results import Records
     from defect_mf_flows.results.concentrations import ConcentrationOptions
     from defect_mf_flows.results.level_options import read_options
     from defect_mf_flows.results.levels import imported_levels
 
+    check_ending(figure)
     options = read_options(options_file, given)
     if concentrations:
         asked = ConcentrationOptions(temperature or (300.0,), frozen_from, dopant, dos, masses)

@@ -78,7 +78,8 @@ def vibrations(
     """
     from defect_mf_flows.cli.bars import progress_bars, results_alone
     from defect_mf_flows.learning.vibrations import VibrationOptions
-    from defect_mf_flows.report.vibrations_figure import check_ending, vibration_lines
+    from defect_mf_flows.report.picture import check_ending
+    from defect_mf_flows.report.vibrations_figure import vibration_lines
 
     if strains and len(strains) < 5:
         raise click.UsageError("--strain: an equation of state needs at least five.")
@@ -156,7 +157,7 @@ def md(
     """
     from defect_mf_flows.cli.bars import progress_bars, results_alone
     from defect_mf_flows.report.dynamics_figure import dynamics_lines, write_dynamics
-    from defect_mf_flows.report.vibrations_figure import check_ending
+    from defect_mf_flows.report.picture import check_ending
     from defect_mf_flows.schemas.dynamics import DynamicsEnd, DynamicsSettings
 
     check_ending(figure)

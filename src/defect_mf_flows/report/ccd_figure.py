@@ -10,8 +10,7 @@ import numpy as np
 
 from defect_mf_flows.core.ccd import HBAR
 from defect_mf_flows.core.notation import charge_text
-from defect_mf_flows.errors import ResultsError
-from defect_mf_flows.report.diagram import ENDINGS
+from defect_mf_flows.report.picture import new_picture, save_picture
 from defect_mf_flows.report.theme import BLUE, GREY, ORANGE
 from defect_mf_flows.schemas.ccd import CoordinateDiagram, Curve
 
@@ -75,13 +74,7 @@ def write_ccd(found: CoordinateDiagram, path: Path) -> None:
     ResultsError
         If the ending is unknown.
     """
-    if path.suffix.lower() not in ENDINGS:
-        raise ResultsError(f"{path}: choose a figure's ending from {', '.join(ENDINGS)}.")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_picture(path, 5.6, 4.2)
     axis = figure.subplots()
     known = found.level is not None and found.gap is not None
     a, b = (charge_text(c.charge) for c in found.curves)
@@ -116,7 +109,7 @@ def write_ccd(found: CoordinateDiagram, path: Path) -> None:
     if found.checks:
         axis.plot([], [], "s", ms=7, mfc="none", mec=GREY, mew=1.3, label="high fidelity")
     axis.legend(fontsize=9, loc="upper center", framealpha=0.85, edgecolor="none")
-    figure.savefig(path, dpi=160)
+    save_picture(figure, path)
 
 
 def _checks(

@@ -11,11 +11,9 @@ import numpy as np
 
 from defect_mf_flows.core.formation import crossing, stable_charges
 from defect_mf_flows.core.notation import charge_text
-from defect_mf_flows.errors import ResultsError
+from defect_mf_flows.report.picture import new_picture, save_picture
 from defect_mf_flows.report.theme import CYCLE, GREY
 from defect_mf_flows.schemas.levels import LevelReport
-
-ENDINGS = (".png", ".svg", ".pdf")
 
 
 def envelope(
@@ -60,16 +58,10 @@ def write_diagram(report: LevelReport, path: Path) -> None:
     ResultsError
         If the ending is unknown.
     """
-    if path.suffix.lower() not in ENDINGS:
-        raise ResultsError(f"{path}: choose a figure's ending from {', '.join(ENDINGS)}.")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     defects = list(dict.fromkeys(s.defect for s in report.states))
     columns = min(3, len(defects)) if len(defects) != 4 else 2
     rows = -(-len(defects) // columns)
-    figure = Figure(figsize=(0.6 + 3.6 * columns, 0.6 + 3.1 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_picture(path, 0.6 + 3.6 * columns, 0.6 + 3.1 * rows)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[len(defects) :]:
         axis.set_axis_off()
@@ -78,7 +70,7 @@ def write_diagram(report: LevelReport, path: Path) -> None:
     label = "formation energy (eV)" if report.mu else "formation energy, $\\mu$ = 0 (eV)"
     figure.supylabel(label, fontsize=10)
     figure.supxlabel("Fermi level above the VBM (eV)", fontsize=10)
-    figure.savefig(path, dpi=160)
+    save_picture(figure, path)
 
 
 def _panel(axis: Any, report: LevelReport, defect: str) -> None:

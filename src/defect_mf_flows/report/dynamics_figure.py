@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from defect_mf_flows.core.notation import MINUS, charge_text
+from defect_mf_flows.report.picture import new_picture, save_picture
 from defect_mf_flows.report.theme import BLUE, CYCLE, GREEN, GREY, VERMILION
-from defect_mf_flows.report.vibrations_figure import check_ending
 from defect_mf_flows.schemas.dynamics import DynamicsEnd, DynamicsReport
 
 #: More bonds than this share one colour each and are not named.
@@ -66,13 +66,8 @@ def write_dynamics(found: DynamicsReport, path: Path) -> None:
     ResultsError
         If the ending is unknown.
     """
-    check_ending(path)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     ratios = [1, 1, 1.6] if found.bonds else [1, 1]
-    figure = Figure(figsize=(6.4, 0.8 + 1.6 * sum(ratios)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_picture(path, 6.4, 0.8 + 1.6 * sum(ratios))
     axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
     picoseconds = np.array(found.times) / 1000
     target = found.identity.settings.temperature
@@ -104,7 +99,7 @@ def write_dynamics(found: DynamicsReport, path: Path) -> None:
         f"{target:g} K on head {who.head}",
         fontsize=11,
     )
-    figure.savefig(path, dpi=160)
+    save_picture(figure, path)
 
 
 def _bonds(axis: Any, picoseconds: np.ndarray, bonds: dict[str, list[float]]) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 
 from defect_mf_flows.core.notation import MINUS, charge_text
 from defect_mf_flows.core.vibrations import level_shifts, thermodynamics
-from defect_mf_flows.errors import ResultsError
-from defect_mf_flows.report.diagram import ENDINGS
+from defect_mf_flows.report.picture import new_picture, save_picture
 from defect_mf_flows.report.theme import CYCLE, GREY
 from defect_mf_flows.schemas.vibrations import VibrationReport, Vibrations
 
@@ -19,18 +18,6 @@ from defect_mf_flows.schemas.vibrations import VibrationReport, Vibrations
 WIDTH = 0.0008
 #: The figure's axis reaches this far where only lower temperatures were asked for, K.
 LEAST = 300.0
-
-
-def check_ending(path: Path | None) -> None:
-    """Refuse a figure whose ending is unknown, before anything is computed.
-
-    Raises
-    ------
-    ResultsError
-        Naming the endings.
-    """
-    if path is not None and path.suffix.lower() not in ENDINGS:
-        raise ResultsError(f"{path}: choose a figure's ending from {', '.join(ENDINGS)}.")
 
 
 def vibration_lines(found: VibrationReport) -> Iterator[str]:
@@ -83,20 +70,15 @@ def write_vibrations(found: VibrationReport, path: Path) -> None:
     ResultsError
         If the ending is unknown.
     """
-    check_ending(path)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = [_free, _spectra, *([_shifts] if found.shifts else [])]
-    figure = Figure(figsize=(3.7 * len(panels), 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_picture(path, 3.7 * len(panels), 3.5)
     top = max([LEAST, *(row.temperature for state in found.states for row in state.thermal)])
     for axis, draw in zip(figure.subplots(1, len(panels)), panels, strict=True):
         draw(axis, found, np.linspace(0, top, 121))
         axis.tick_params(labelsize=9)
     name = found.states[0].defect or found.source
     figure.suptitle(f"{name}, vibrations on head {found.head}", fontsize=11)
-    figure.savefig(path, dpi=160)
+    save_picture(figure, path)
 
 
 def _label(charge: int) -> str:
