@@ -263,3 +263,6 @@ def test_killed_jobs_are_given_back_and_the_campaign_ends_the_same(
         # can end a step earlier or later.
         assert verified(site.api(key)) == pytest.approx(verified(here.api), abs=A_STEP)
         same_results(site.results(key), here.results, within=A_STEP)
+        mine, theirs = site.results(key).counts, here.results.counts
+        assert {**mine, "frames": None} == {**theirs, "frames": None}
+        assert mine["frames"]["gfn1"] == theirs["frames"]["gfn1"]
