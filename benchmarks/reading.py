@@ -65,7 +65,10 @@ def query_times(port: int, database: str) -> list[tuple[str, int, float]]:
             ),
         ),
         ("table: every calculation", lambda: len(records.calculations())),
-        ("first frame of one charge", lambda: 1 if next(records.frames(charge=-2)) else 0),
+        (
+            "first frame of one charge (reads the frames of its calculation)",
+            lambda: 1 if next(records.frames(charge=-2)) else 0,
+        ),
     ]
     return [(name, *_median(ask)) for name, ask in cases]
 

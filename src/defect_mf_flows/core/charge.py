@@ -28,6 +28,7 @@ from pymatgen.core import Lattice, Structure
 from defect_mf_flows.core.labels import ENERGY, FORCES, NO_FORCES, STRESS, forces_of
 from defect_mf_flows.errors import ChargeError, FidelityError
 from defect_mf_flows.schemas.frame import Frame, Lineage
+from defect_mf_flows.schemas.structures import symbols_of
 
 TOTAL_CHARGE = "total_charge"
 CHARGE = "charge"
@@ -93,7 +94,7 @@ def with_charge(structure: Structure, charge: int) -> Structure:
     charge = whole_charge(charge, where="with_charge")
     plain = Structure(
         Lattice(structure.lattice.matrix),
-        [site.specie.symbol for site in structure],
+        symbols_of(structure),
         structure.frac_coords,
         charge=charge,
     )
@@ -208,7 +209,7 @@ def to_atoms(structure: Structure, *, spin: int | None = None) -> Atoms:
     """
     charge = charge_of(structure)
     atoms = Atoms(
-        [site.specie.symbol for site in structure],
+        symbols_of(structure),
         positions=structure.cart_coords,
         cell=structure.lattice.matrix,
         pbc=True,

@@ -11,11 +11,12 @@ from pymatgen.core import Structure
 from defect_mf_flows.campaign import FilterSettings
 from defect_mf_flows.schemas.calculation import Failure, FailureReason
 from defect_mf_flows.schemas.frame import Frame
+from defect_mf_flows.schemas.structures import symbols_of
 
 
 def closest_approach(structure: Structure) -> float:
     """Smallest interatomic distance as a fraction of the sum of covalent radii."""
-    radii = np.array([covalent_radii[atomic_numbers[s.specie.symbol]] for s in structure])
+    radii = covalent_radii[[atomic_numbers[symbol] for symbol in symbols_of(structure)]]
     ratios = structure.distance_matrix / (radii[:, None] + radii[None, :])
     np.fill_diagonal(ratios, np.inf)
     return float(ratios.min())
@@ -23,7 +24,7 @@ def closest_approach(structure: Structure) -> float:
 
 def shortest_distances(structure: Structure) -> dict[str, float]:
     """Shortest distance of every pair of elements, Angstrom, keyed ``"S-Zn"``."""
-    symbols = np.array([site.specie.symbol for site in structure])
+    symbols = np.array(symbols_of(structure))
     matrix = structure.distance_matrix.copy()
     np.fill_diagonal(matrix, np.inf)
     shortest: dict[str, float] = {}

@@ -15,6 +15,7 @@ from defect_mf_flows.core.splits import share_side, split_relaxations
 from defect_mf_flows.errors import DatasetError
 from defect_mf_flows.schemas.dataset import Split
 from defect_mf_flows.schemas.frame import Frame, content_hash, structure_key
+from defect_mf_flows.schemas.structures import symbols_of
 
 #: Distances beyond this do not tell two geometries apart, Angstrom.
 REACH = 6.0
@@ -68,7 +69,7 @@ def fingerprint(structure: Structure) -> np.ndarray:
         Shape (n_atoms (n_atoms - 1) / 2,), the same for every translation, rotation and order
         of the atoms; distances beyond ``REACH`` count as ``REACH``.
     """
-    symbols = np.array([site.specie.symbol for site in structure])
+    symbols = np.array(symbols_of(structure))
     matrix = np.minimum(structure.distance_matrix, REACH)
     parts = []
     names = sorted(set(symbols))

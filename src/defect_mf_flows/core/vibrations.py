@@ -12,6 +12,7 @@ from defect_mf_flows.core.ccd import HBAR
 from defect_mf_flows.core.charge import charge_of, charged_structure, spin_of, with_spin
 from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.errors import VibrationError
+from defect_mf_flows.schemas.structures import symbols_of
 from defect_mf_flows.schemas.vibrations import QuasiHarmonic, Thermal
 
 #: Forces (eV/Angstrom, shape (n_atoms, 3)) of charged structures.
@@ -90,7 +91,7 @@ def normal_modes(
             f"{_name(structure)} is at no minimum: {residual[worst]:.4f} eV/A on atom {worst}, "
             f"and {fmax:g} is allowed; relax it further on this head, or raise the limit (--fmax)."
         )
-    symbols = [site.specie.symbol for site in structure]
+    symbols = symbols_of(structure)
     cell = PhonopyAtoms(
         symbols=symbols,
         cell=structure.lattice.matrix,
@@ -123,7 +124,7 @@ def _like(structure: Structure, displaced: object) -> Structure:
     positions = displaced.positions  # type: ignore[attr-defined]
     made = charged_structure(
         structure.lattice.matrix,
-        [site.specie.symbol for site in structure],
+        symbols_of(structure),
         positions,
         charge_of(structure),
     )
@@ -213,7 +214,7 @@ def pushed(structure: Structure, modes: Modes, *, length: float = 0.1) -> Struct
     moved = vector * length / np.linalg.norm(vector, axis=1).max()
     made = charged_structure(
         structure.lattice.matrix,
-        [site.specie.symbol for site in structure],
+        symbols_of(structure),
         structure.cart_coords + moved,
         charge_of(structure),
     )
@@ -290,7 +291,7 @@ def scaled(structure: Structure, strain: float) -> Structure:
     """
     made = charged_structure(
         structure.lattice.matrix * (1 + strain),
-        [site.specie.symbol for site in structure],
+        symbols_of(structure),
         structure.cart_coords * (1 + strain),
         charge_of(structure),
     )

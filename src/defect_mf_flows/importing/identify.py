@@ -13,6 +13,7 @@ import numpy as np
 from pymatgen.core import Element, Structure
 
 from defect_mf_flows.errors import ImportingError
+from defect_mf_flows.schemas.structures import symbols_of
 
 SYMPREC = 0.01
 #: Cells whose vectors differ by less are the same cell, Angstrom.
@@ -147,11 +148,6 @@ def identify(structure: Structure, host: Host) -> Identity:
         name = f"complex_{name.replace('+', '_')}"
         return Identity(name, None, "more than one point defect: named by its composition")
     return _single(structure, host, next(iter(more), None), next(iter(less), None))
-
-
-def symbols_of(structure: Structure) -> list[str]:
-    """Symbol of every site."""
-    return [site.specie.symbol for site in structure]
 
 
 def _same_composition(structure: Structure, host: Host) -> Identity:

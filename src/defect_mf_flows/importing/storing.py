@@ -20,7 +20,6 @@ from defect_mf_flows.importing.plan import Plan, Row, State
 from defect_mf_flows.importing.reading import Reading
 from defect_mf_flows.importing.sources import read
 from defect_mf_flows.importing.walk import Kind
-from defect_mf_flows.schemas.base import stored_structure
 from defect_mf_flows.schemas.calculation import (
     Calculation,
     CalculationKind,
@@ -28,6 +27,7 @@ from defect_mf_flows.schemas.calculation import (
     ImportRecord,
 )
 from defect_mf_flows.schemas.frame import Frame, Lineage, content_hash, structure_key
+from defect_mf_flows.schemas.structures import stored_structure
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -11,10 +13,11 @@ from jobflow.core.job import store_inputs
 from monty.json import MontyDecoder
 
 from defect_mf_flows.errors import DefectMFError, ResultsError
-from defect_mf_flows.schemas.base import Document, check_version, stored_structure
+from defect_mf_flows.schemas.base import Document, check_version
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.search import Candidate, VerificationSet
+from defect_mf_flows.schemas.structures import stored_structure
 
 D = TypeVar("D", bound=Document)
 
@@ -61,6 +64,23 @@ def staged(job: Job, stage: Stage, name: str | None = None, **metadata: Any) -> 
     return job
 
 
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Put off Python's search for cycles, which takes a third of the time of reading frames.
+
+    Their numbers make objects by the ten thousand and no cycles, and each search looks at all
+    that the process holds.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
+@_collection_paused()
 def read_output(store: JobStore, uuid: str, kind: type[D], *, load: bool, first: bool = False) -> D:
     """Read one job's output as a document.
 
@@ -99,8 +119,11 @@ def read_output(store: JobStore, uuid: str, kind: type[D], *, load: bool, first:
     if isinstance(content, dict) and content.get("@class") == kind.__name__:
         check_version(content, f"{kind.__name__} of job {uuid}")
     try:
-        content = _with_structures(content) if load else _without_blobs(content)
-        document = MontyDecoder().process_decoded(content)
+        if load and isinstance(content, dict) and content.get("@class") == Calculation.__name__:
+            document = _calculation(content)
+        else:
+            content = content if load else _without_blobs(content)
+            document = MontyDecoder().process_decoded(content)
     except DefectMFError:
         raise
     except Exception as error:  # whatever pydantic, pymatgen or monty say to altered content
@@ -128,15 +151,23 @@ def _output(
     return store.get_output(uuid, which="first" if first else "last", load=load)
 
 
-def _with_structures(content: Any) -> Any:
-    """Build the structures of frames, which monty takes twice as long for."""
-    if not isinstance(content, dict) or content.get("@class") != Calculation.__name__:
-        return content
-    built = [
-        {**frame, "structure": stored_structure(frame["structure"])}
+def _calculation(content: dict[str, Any]) -> Calculation:
+    """Build a calculation; of its frames monty would look at every number, twice as long."""
+    others = {k: v for k, v in _unmarked(content).items() if k != "frames"}
+    frames = [
+        {
+            **_unmarked(frame),
+            "structure": stored_structure(frame["structure"]),
+            "lineage": _unmarked(frame["lineage"]),
+        }
         for frame in content.get("frames", [])
     ]
-    return {**content, "frames": built}
+    return Calculation(**MontyDecoder().process_decoded(others), frames=frames)
+
+
+def _unmarked(content: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what says which class a document is of."""
+    return {k: v for k, v in content.items() if not k.startswith("@")}
 
 
 def _without_blobs(content: Any) -> Any:

@@ -18,6 +18,7 @@ from defect_mf_flows.learning.potential import Potential, default_dtype
 from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.frame import Frame
 from defect_mf_flows.schemas.model import DescriptorMap, Model, Projection
+from defect_mf_flows.schemas.structures import symbols_of
 
 MOST = 400  # frames of all defects together
 FEWEST = 4  # below it two components say nothing
@@ -151,14 +152,14 @@ def project(rows: NDArray[np.float64], charges: list[int]) -> Projection:
 
 
 def _element_means(host: Structure, features: NDArray[np.float64]) -> dict[str, Any]:
-    symbols = np.array([site.specie.symbol for site in host])
+    symbols = np.array(symbols_of(host))
     return {str(s): features[symbols == s].mean(axis=0) for s in np.unique(symbols)}
 
 
 def _mean_difference(
     structure: Structure, features: NDArray[np.float64], reference: dict[str, Any]
 ) -> NDArray[np.float64]:
-    symbols = [site.specie.symbol for site in structure]
+    symbols = symbols_of(structure)
     rows = [f - reference[s] for s, f in zip(symbols, features, strict=True) if s in reference]
     mean: NDArray[np.float64] = np.mean(rows, axis=0)
     return mean

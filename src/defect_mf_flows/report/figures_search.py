@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from defect_mf_flows.report.formatting import is_number, number
 from defect_mf_flows.report.theme import CYCLE, GREY, VERMILION, new_figure
 from defect_mf_flows.schemas.results import GroundState, Results
+from defect_mf_flows.schemas.structures import symbols_of
 
 BOND_SCALE = 1.2  # of the sum of the covalent radii
 BONDS_WITHIN = 6.5  # Angstrom from the view's centre, in cells too large to draw whole
@@ -69,7 +70,7 @@ def make_view(ground: GroundState) -> View:
             middle = (fractional[i] + fractional[j] + image) / 2
     wrapped = (fractional - middle + 0.5) % 1.0
     return View(
-        symbols=[site.specie.symbol for site in structure],
+        symbols=symbols_of(structure),
         positions=wrapped @ lattice,
         lattice=lattice,
         contact=contact,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, model_validator
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Structure
 
 from defect_mf_flows.errors import VersionError
 
@@ -86,45 +86,6 @@ Matrix = Annotated[list[list[float]], BeforeValidator(_plain_rows)]
 
 def _structure_dict(structure: Structure) -> dict[str, Any]:
     return structure.as_dict()
-
-
-def stored_structure(content: dict[str, Any]) -> Structure:
-    """Rebuild a structure from its dictionary, without pymatgen's detours if it is plain.
-
-    Parameters
-    ----------
-    content
-        What ``Structure.as_dict`` gave.
-
-    Returns
-    -------
-    Structure
-        Equal to that of ``Structure.from_dict``, charge and properties included.
-    """
-    sites = content["sites"]
-    lattice = content["lattice"]
-    plain = set(lattice.get("pbc", (True,))) == {True} and all(_is_plain(site) for site in sites)
-    if not plain:
-        return Structure.from_dict(content)
-    return Structure(
-        Lattice(lattice["matrix"]),
-        [site["species"][0]["element"] for site in sites],
-        np.array([site["abc"] for site in sites]),
-        charge=content.get("charge"),
-        properties=content.get("properties"),
-    )
-
-
-def _is_plain(site: dict[str, Any]) -> bool:
-    """One whole element without oxidation state, label or properties of its own."""
-    species = site["species"]
-    return (
-        len(species) == 1
-        and species[0].keys() <= {"element", "occu"}
-        and species[0].get("occu", 1) == 1
-        and not site.get("properties")
-        and site.get("label", species[0]["element"]) == species[0]["element"]
-    )
 
 
 #: A pymatgen structure that pydantic can also write as JSON.

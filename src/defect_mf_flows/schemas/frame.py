@@ -13,6 +13,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.errors import ChargeError, DatasetError
 from defect_mf_flows.schemas.base import Document, Matrix, PeriodicStructure
+from defect_mf_flows.schemas.structures import symbols_of
 
 
 class Lineage(Document):
@@ -134,7 +135,7 @@ def structure_key(structure: Structure) -> dict[str, Any]:
         Symbols, cell (Angstrom) and fractional coordinates rounded to 1e-9.
     """
     return {
-        "species": [site.specie.symbol for site in structure],
+        "species": symbols_of(structure),
         "cell": (np.round(structure.lattice.matrix, 9) + 0.0).tolist(),
         "frac": (np.round(structure.frac_coords, 9) + 0.0).tolist(),
     }

@@ -32,6 +32,7 @@ from defect_mf_flows.schemas.calculation import (
 )
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import Frame, Lineage
+from defect_mf_flows.schemas.structures import symbols_of
 
 #: Settings of the numerics that decide a label, too.
 COMPARED = ("ISPIN", "ISMEAR", "SIGMA")
@@ -66,7 +67,7 @@ class CellOrder:
     @classmethod
     def of(cls, structure: Structure) -> CellOrder:
         """Order of a structure; elements in the order in which they first appear."""
-        symbols = [site.specie.symbol for site in structure]
+        symbols = symbols_of(structure)
         first = {symbol: symbols.index(symbol) for symbol in set(symbols)}
         return cls(tuple(sorted(range(len(symbols)), key=lambda i: (first[symbols[i]], i))))
 
