@@ -56,7 +56,7 @@ NETWORK: dict[str, Any] = {
     "energy_scale": 2.0,
 }
 
-FULL = BenchmarkSize("", PoolSize(), (1, 2, 3), TrainingSettings(**NETWORK, max_epochs=60))
+FULL = BenchmarkSize("", PoolSize(), (1, 2, 3), TrainingSettings(**NETWORK))
 
 
 @dataclass(frozen=True)

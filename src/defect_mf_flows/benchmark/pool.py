@@ -68,7 +68,7 @@ class PoolSize:
     charges: tuple[int, ...] = (-2, -1, 0, 1)
     distortions: tuple[float, ...] = (-0.6, -0.5, -0.4, -0.3, -0.2, -0.1, 0.0, 0.2, 0.4, 0.6)
     steps: int = 40
-    frames: int = 10
+    frames: int = 8
     large_steps: int = 12
     large_frames: int = 4
     large_distortions: tuple[float, ...] = (-0.3, 0.0)

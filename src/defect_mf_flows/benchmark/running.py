@@ -32,6 +32,8 @@ QUICK = BenchmarkSize(
 #: Twice the trainings, so fewer epochs, to stay within ten minutes on two cores.
 QUICK_EPOCHS = {"charge": 30, "fidelity": 12, "sampling": 12, "active": 10}
 
+FULL_EPOCHS = {"charge": 60, "fidelity": 25, "sampling": 25, "active": 20}
+
 RUNNERS = {
     "charge": charge.run,
     "fidelity": fidelity.run,
@@ -168,12 +170,10 @@ def run_foundation(
 
 
 def _full(name: str) -> BenchmarkSize:
-    """What the two later benchmarks leave out, so that all four take a few hours."""
-    if name == "sampling":
-        return replace(FULL, shares=(0.05, 0.1, 0.2))
-    if name == "active":
-        return replace(FULL, training=FULL.training.model_copy(update={"max_epochs": 25}))
-    return FULL
+    """What benchmarks of many trainings leave out, so that all four take six hours."""
+    training = FULL.training.model_copy(update={"max_epochs": FULL_EPOCHS[name]})
+    shares = (0.05, 0.1, 0.2) if name == "sampling" else FULL.shares
+    return replace(FULL, training=training, shares=shares)
 
 
 def _quick(name: str) -> BenchmarkSize:
