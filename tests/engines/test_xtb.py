@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.io import read
+from pymatgen.io.ase import AseAtomsAdaptor
 
 from defect_mf_flows.campaign import FidelitySettings
 from defect_mf_flows.core.charge import charge_of, with_charge
@@ -15,6 +18,7 @@ from defect_mf_flows.errors import ChargeError, EngineError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, FailureReason
 from defect_mf_flows.schemas.defect import DefectSet, StartStructure
 
+HARD_SCF = Path(__file__).parents[1] / "data/xtb/hard_scf.xyz"
 MakeStart = Callable[..., StartStructure]
 Compute = Callable[..., Calculation]
 
@@ -137,6 +141,19 @@ def test_an_scf_that_does_not_converge_is_a_failure_document(
     assert failed.final_energy is None
     assert failed.final_structure is None
     assert failed.engine.settings["max_iterations"] == 1, "the settings are on record"
+
+
+def test_an_scf_that_does_not_converge_is_tried_from_another_start(compute: Compute) -> None:
+    """A vacancy in a cell of Zn(S,Se), on which tblite's default start does not converge."""
+    cell = AseAtomsAdaptor.get_structure(read(HARD_SCF))
+    start = StartStructure(defect="v_Zn", charge=0, label="hard", structure=with_charge(cell, 0))
+    found = compute(start, method="GFN2-xTB")
+    assert found.converged
+    assert "not converged" in found.notes[0]
+    assert found.engine.name == "tblite"
+    charged = start.model_copy(update={"charge": -1, "structure": with_charge(cell, -1)})
+    other = compute(charged, method="GFN2-xTB")
+    assert other.final_energy is None or abs(other.final_energy - found.final_energy) > 1
 
 
 def test_the_hosts_band_edges_enclose_a_gap(defect_set: DefectSet, compute: Compute) -> None:

@@ -12,7 +12,10 @@ from defect_mf_flows.campaign import load_campaign
 from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.flows.campaign import CampaignMaker
 from defect_mf_flows.jobs.levels import EFNV
+from defect_mf_flows.results import Records
+from defect_mf_flows.results.levels import LevelOptions, stored_levels
 from defect_mf_flows.schemas.calculation import Calculation
+from defect_mf_flows.schemas.levels import CorrectionMethod
 from defect_mf_flows.schemas.search import Verdict
 from defect_mf_flows.testing import write_campaign
 from defect_mf_flows.testing.vasp import VASP_CHANGES, vasp_stand_in
@@ -40,6 +43,7 @@ def test_a_vasp_campaign_runs_from_host_to_levels(tmp_path, run_campaign_here):
     (correction,) = results.corrections
     assert correction.charge == -1
     assert correction.alignment != 0
+    _check_levels_from_the_store(run, correction)
     calculations = list(run.api.documents(Calculation, load=True))
     assert {c.engine.name for c in calculations} == {"vasp"}
     assert {(c.fidelity, c.kind.value) for c in calculations} == {
@@ -51,6 +55,15 @@ def test_a_vasp_campaign_runs_from_host_to_levels(tmp_path, run_campaign_here):
             assert frame.fidelity == calculation.fidelity
     assert environment["DEFECT_MF_VASP_CMD"]
     _check_inputs(tmp_path / "campaign" / "scratch" / "vasp", calculations)
+
+
+def _check_levels_from_the_store(run, correction):
+    """The command for stored calculations finds the same potentials, without an OUTCAR."""
+    options = LevelOptions(fidelity="hse06", dielectric=[9.0])
+    states = stored_levels(Records(run.store), options).states
+    charged = [s.correction for s in states if s.charge == -1]
+    assert {c.method for c in charged} == {CorrectionMethod.EFNV}
+    assert correction.energy in [pytest.approx(c.energy, abs=1e-9) for c in charged]
 
 
 def _folder(tmp_path):

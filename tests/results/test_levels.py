@@ -20,7 +20,7 @@ from defect_mf_flows.report.level_tables import levels_csv, remarks
 from defect_mf_flows.results import Records
 from defect_mf_flows.results.concentrations import ConcentrationOptions
 from defect_mf_flows.results.level_options import read_options
-from defect_mf_flows.results.levels import LevelOptions, imported_levels
+from defect_mf_flows.results.levels import LevelOptions, stored_levels
 from defect_mf_flows.schemas.calculation import BandEdges
 from defect_mf_flows.schemas.levels import Correction, CorrectionMethod
 from tests.importing.conftest import REAL
@@ -56,7 +56,7 @@ def store() -> JobStore:
 
 @pytest.fixture(scope="module")
 def report(store):
-    return imported_levels(Records(store), OPTIONS)
+    return stored_levels(Records(store), OPTIONS)
 
 
 def test_levels_of_real_data_are_the_published_ones(report):
@@ -104,16 +104,16 @@ def test_corrections_are_computed_once(store, report, monkeypatch):
 
     assert Records(store).count(Correction) == 17
     monkeypatch.setattr(corrections, "efnv", never)
-    assert imported_levels(Records(store), OPTIONS) == report
+    assert stored_levels(Records(store), OPTIONS) == report
     with pytest.raises(AssertionError, match="computed again"):
-        imported_levels(Records(store), LevelOptions(dielectric=[9.0], defects=("v_Zn",)))
+        stored_levels(Records(store), LevelOptions(dielectric=[9.0], defects=("v_Zn",)))
 
 
 def test_without_and_with_point_charges_alone_the_reader_is_told(store):
-    plain = imported_levels(Records(store), LevelOptions(defects=("v_Zn",)))
+    plain = stored_levels(Records(store), LevelOptions(defects=("v_Zn",)))
     assert any("no finite-size correction" in n for n in plain.notes)
     chosen = LevelOptions(dielectric=[8.9], method=CorrectionMethod.POINT_CHARGE, defects=("v_Zn",))
-    point = imported_levels(Records(store), chosen)
+    point = stored_levels(Records(store), chosen)
     assert any("point-charge correction only" in n for n in point.notes)
     energies = {s.charge: s.correction.energy for s in point.states}
     assert energies[-2] == pytest.approx(4 * energies[-1])
@@ -121,7 +121,7 @@ def test_without_and_with_point_charges_alone_the_reader_is_told(store):
 
 
 def test_chemical_potentials_move_formation_energies_and_no_level(store, report):
-    moved = imported_levels(Records(store), LevelOptions(dielectric=[8.9], mu={"Zn": -1.5}))
+    moved = stored_levels(Records(store), LevelOptions(dielectric=[8.9], mu={"Zn": -1.5}))
     before = {s.label: s.formation for s in report.states}
     change = {s.defect: s.formation - before[s.label] for s in moved.states}
     expected = {"v_Zn": -1.5, "Al_Zn": -1.5, "v_S": 0.0, "Al_i": 0.0}
@@ -135,7 +135,7 @@ def test_a_missing_outcar_is_a_refusal_that_says_what_to_do(tmp_path):
     store = imported(tmp_path / "tree")
     (tmp_path / "tree" / "vac_1_Zn_-2" / "vasp_std" / "OUTCAR.gz").unlink()
     with pytest.raises(ResultsError, match="bring them back"):
-        imported_levels(Records(store), OPTIONS)
+        stored_levels(Records(store), OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def vacancies(store, theirs, **options) -> tuple[LevelOptions, dict[str, float]]
 def test_concentrations_of_real_data_are_those_of_doped(store, theirs):
     """Entries that we build from stored calculations against those that doped parsed."""
     options, mu = vacancies(store, theirs, temperatures=(900.0,))
-    (found,) = imported_levels(Records(store), options).concentrations
+    (found,) = stored_levels(Records(store), options).concentrations
     entry = next(iter(theirs.values()))
     edges = BandEdges(vbm=1.2707, cbm=1.2707 + 3.3084)
     dos, _ = parabolic_dos(entry.bulk_supercell, edges, electron=0.2, hole=0.8)
@@ -183,10 +183,10 @@ def test_concentrations_of_real_data_are_those_of_doped(store, theirs):
 def test_concentrations_need_a_density_of_states_and_chemical_potentials(store, theirs):
     options, mu = vacancies(store, theirs)
     with pytest.raises(ResultsError, match=r"--mu Zn=\.\.\."):
-        imported_levels(Records(store), replace(options, mu={"S": mu["S"]}))
+        stored_levels(Records(store), replace(options, mu={"S": mu["S"]}))
     bare = replace(options, concentrations=ConcentrationOptions())
     with pytest.raises(ResultsError, match=r"--dos vasprun\.xml"):
-        imported_levels(Records(store), bare)
+        stored_levels(Records(store), bare)
 
 
 def test_the_figure_shows_the_stable_charges(report, tmp_path):

@@ -14,7 +14,7 @@ from defect_mf_flows.importing.plan import make_plan
 from defect_mf_flows.importing.storing import StoredImports, carry_out
 from defect_mf_flows.importing.walk import walk
 from defect_mf_flows.results import Records
-from defect_mf_flows.results.levels import LevelOptions, imported_levels
+from defect_mf_flows.results.levels import LevelOptions, stored_levels
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.levels import Correction, CorrectionMethod
 from tests.importing.conftest import FACTS, OWN
@@ -37,7 +37,7 @@ def store() -> JobStore:
 
 @pytest.fixture(scope="module")
 def report(store):
-    return imported_levels(Records(store), OPTIONS)
+    return stored_levels(Records(store), OPTIONS)
 
 
 def test_a_level_is_where_two_corrected_charge_states_cross(store, report):
@@ -62,12 +62,12 @@ def test_corrections_are_of_efnv_and_computed_once(store, report):
     assert images["v_Zn", -2] == pytest.approx(images["v_S", 2])
     assert images["v_Zn", -2] == pytest.approx(4 * images["Al_Zn", 1])
     before = Records(store).count(Correction)
-    assert imported_levels(Records(store), OPTIONS) == report
+    assert stored_levels(Records(store), OPTIONS) == report
     assert Records(store).count(Correction) == before
 
 
 def test_chemical_potentials_move_formation_energies_and_no_level(store, report):
-    moved = imported_levels(Records(store), LevelOptions(dielectric=[8.9], mu={"Zn": -1.5}))
+    moved = stored_levels(Records(store), LevelOptions(dielectric=[8.9], mu={"Zn": -1.5}))
     before = {s.label: s.formation for s in report.states}
     change = {s.defect: s.formation - before[s.label] for s in moved.states}
     assert change == {k: pytest.approx(v) for k, v in (("v_Zn", -1.5), ("Al_Zn", -1.5), ("v_S", 0))}
@@ -80,4 +80,4 @@ def test_a_missing_outcar_is_a_refusal_that_says_what_to_do(tmp_path):
     store = imported(tmp_path / "tree")
     (tmp_path / "tree" / "vac_1_Zn_-2" / "vasp_std" / "OUTCAR.gz").unlink()
     with pytest.raises(ResultsError, match="bring them back"):
-        imported_levels(Records(store), OPTIONS)
+        stored_levels(Records(store), OPTIONS)

@@ -1,4 +1,4 @@
-"""`defect-mf levels`: formation energies and transition levels of imported calculations."""
+"""`defect-mf levels`: formation energies and transition levels of stored calculations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OUT = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder that was imported into. [default: imported]",
+    help="Folder that was imported into, or a campaign's. [default: imported]",
 )
 @SITE
 @click.option("--fidelity", help="Name of the method, if the store holds several.")
@@ -100,10 +100,11 @@ def levels(
     dopant: float,
     **given: Any,
 ) -> None:
-    """Transition levels with finite-size corrections from imported calculations.
+    """Transition levels with finite-size corrections from stored calculations.
 
-    The lowest minimum of every charge counts. eFNV takes the core potentials from the OUTCARs
-    of host and defects; what it finds is kept in the store and not computed again.
+    They are imported ones, or the host and finished relaxations of a campaign; the lowest
+    minimum of every charge counts. eFNV takes the core potentials of host and defects from the
+    store or from their OUTCARs; what it finds is kept and not computed again.
 
     With --concentrations doped solves for charge neutrality between defects and bands.
     """
@@ -113,7 +114,7 @@ def levels(
     from defect_mf_flows.results import Records
     from defect_mf_flows.results.concentrations import ConcentrationOptions
     from defect_mf_flows.results.level_options import read_options
-    from defect_mf_flows.results.levels import imported_levels
+    from defect_mf_flows.results.levels import stored_levels
 
     check_ending(figure)
     options = read_options(options_file, given)
@@ -127,7 +128,7 @@ def levels(
     if folder is None and site is None:
         folder = Path("imported")
     with open_results(folder.resolve() if folder else None, site) as store:
-        found = imported_levels(Records(store), options)
+        found = stored_levels(Records(store), options)
     text = found.model_dump_json(indent=1)
     if str(json_file) == "-":
         click.echo(text)

@@ -125,7 +125,7 @@ class AseReferenceMaker(ReferenceMaker):
 
     def record(self, calculator: Calculator, charge: int) -> EngineRecord:
         """Describe program, version and settings for the provenance of the labels."""
-        package = type(calculator).__module__.partition(".")[0]
+        package = self.program(calculator)
         try:
             version = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -133,6 +133,10 @@ class AseReferenceMaker(ReferenceMaker):
         return EngineRecord(
             name=package, version=version, settings={**self._settings(), "charge": charge}
         )
+
+    def program(self, calculator: Calculator) -> str:
+        """Package that computes, whose version is recorded."""
+        return type(calculator).__module__.partition(".")[0]
 
     def engine_record(self, start: StartStructure) -> EngineRecord | None:
         """Program, version and settings that would compute a start."""

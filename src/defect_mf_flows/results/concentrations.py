@@ -1,4 +1,4 @@
-"""Equilibrium Fermi level and concentrations of imported calculations."""
+"""Equilibrium Fermi level and concentrations of stored calculations."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ConcentrationOptions:
     masses: tuple[float, float] | None = None
 
 
-def imported_concentrations(
+def concentrations_of(
     states: list[ChargeState],
     origins: Mapping[str, Origin],
     edges: BandEdges,

@@ -88,9 +88,7 @@ class HostCell:
     @cached_property
     def potentials(self) -> np.ndarray | None:
         """Core potentials, or None if they cannot be read."""
-        if self.calculation.site_potentials is not None:
-            return np.array(self.calculation.site_potentials)
-        return None if self.outcar is None else corrections.site_potentials(self.outcar)
+        return _potentials(self.calculation)[0]
 
     @cached_property
     def frontier(self) -> Frontier | None:
@@ -177,19 +175,19 @@ class Corrector:
                 structure, host.structure, charge, self.dielectric,
                 locpot=pair[0], host_locpot=pair[1], defect=name,
             )  # fmt: skip
-        outcar = beside(calculation, "OUTCAR")
-        if outcar is None or host.potentials is None:
+        potentials, source = _potentials(calculation)
+        if potentials is None or host.potentials is None:
             if not charge:
                 return None
             raise ResultsError(
-                f"{where}: no OUTCAR of defect and host, whose core potentials eFNV needs, where "
-                "they were imported from; bring them back, or choose --correction point-charge "
-                "(often no better than none) or none."
+                f"{where}: no core potentials of defect and host, which eFNV needs, in the store "
+                "or in an OUTCAR where they were imported from; bring it back, or choose "
+                "--correction point-charge (often no better than none) or none."
             )
         return corrections.efnv(
             structure, host.structure, charge, self.dielectric,
-            potentials=corrections.site_potentials(outcar), host_potentials=host.potentials,
-            defect=name, sources=[str(outcar), str(host.outcar)],
+            potentials=potentials, host_potentials=host.potentials,
+            defect=name, sources=[source, _potentials(host.calculation)[1]],
         )  # fmt: skip
 
     # -- in the store --------------------------------------------------------------------
@@ -222,6 +220,16 @@ class Corrector:
                 jsanitize(document, strict=True, enum_values=True), key=["uuid", "index"]
             )
         return kept
+
+
+def _potentials(calculation: Calculation) -> tuple[np.ndarray | None, str]:
+    """Core potentials of a calculation and where they are from."""
+    if calculation.site_potentials is not None:
+        return np.array(calculation.site_potentials), f"calculation {calculation.job_uuid}"
+    outcar = beside(calculation, "OUTCAR")
+    if outcar is None:
+        return None, ""
+    return corrections.site_potentials(outcar), str(outcar)
 
 
 def _name(fidelity: str, key: str) -> str:

@@ -1,4 +1,4 @@
-"""Formation energies and transition levels of imported calculations."""
+"""Formation energies and transition levels of stored calculations, imported or of a campaign."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from defect_mf_flows.engines.vasp.eigenvalues import frontier, perturbed_host
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.results.concentrations import (
     ConcentrationOptions,
-    imported_concentrations,
+    concentrations_of,
 )
 from defect_mf_flows.results.correcting import Corrector, HostCell, beside
 from defect_mf_flows.results.records import Records
-from defect_mf_flows.schemas.calculation import BandEdges, Calculation
+from defect_mf_flows.schemas.calculation import BandEdges, Calculation, CalculationKind
 from defect_mf_flows.schemas.levels import (
     ChargeState,
     Correction,
@@ -68,13 +68,15 @@ class LevelOptions:
     concentrations: ConcentrationOptions | None = None
 
 
-def imported_levels(
+def stored_levels(
     records: Records,
     options: LevelOptions,
     *,
     progress: Callable[[Calculation], None] | None = None,
 ) -> LevelReport:
-    """Levels of the imported calculations of one fidelity.
+    """Levels of the calculations of one fidelity.
+
+    Of a campaign's calculations the relaxations that ended count, and its pristine host.
 
     Parameters
     ----------
@@ -95,14 +97,14 @@ def imported_levels(
     ResultsError
         If host, fidelity or band edges are not known, or a correction cannot be computed.
     """
-    calculations = [c for c in records.documents(Calculation) if c.imported is not None]
+    calculations = [c for c in records.documents(Calculation) if _is_minimum(c)]
     fidelity = _fidelity(calculations, options)
     mine = [c for c in calculations if c.fidelity == fidelity and c.final_energy is not None]
     hosts = [HostCell(c) for c in mine if c.defect is None and c.charge == 0]
     if not hosts:
         raise ResultsError(
             f"no pristine host cell of fidelity {fidelity!r} in the store; import its calculation "
-            "too."
+            "too, or choose a --fidelity that a campaign computed its host with."
         )
     edges, edges_from = _edges(hosts[0], options)
     tensor = None if options.dielectric is None else dielectric_tensor(options.dielectric)
@@ -134,9 +136,27 @@ def imported_levels(
         negative_u=skipped,
         concentrations=[]
         if asked is None
-        else imported_concentrations(states, work.origins, edges, options.mu, asked),
+        else concentrations_of(states, work.origins, edges, options.mu, asked),
         notes=[*work.notes, *_general_notes(states, tensor, options)],
     )
+
+
+def _is_minimum(calculation: Calculation) -> bool:
+    """Whether its last geometry may be a minimum; a campaign also labels frames on the way."""
+    if calculation.imported is not None:
+        return True
+    if calculation.failure is not None:
+        return False
+    if calculation.defect is None:
+        return True
+    return calculation.kind is CalculationKind.RELAX and calculation.converged
+
+
+def _label(calculation: Calculation) -> str:
+    """Name of a minimum; campaigns give one start structure's name to several relaxations."""
+    if calculation.imported is not None:
+        return calculation.start
+    return f"{calculation.start} [{calculation.job_uuid[:8]}]"
 
 
 def _wanted(defect: str, options: LevelOptions) -> bool:
@@ -148,13 +168,13 @@ def _fidelity(calculations: list[Calculation], options: LevelOptions) -> str:
     if options.fidelity is not None:
         if options.fidelity not in found:
             raise ResultsError(
-                f"fidelity {options.fidelity!r}: no imported calculation has it; there are "
+                f"fidelity {options.fidelity!r}: no calculation has it; there are "
                 f"{', '.join(found) or 'none'}."
             )
         return options.fidelity
     if len(found) != 1:
         raise ResultsError(
-            f"imported calculations of {len(found)} fidelities in the store"
+            f"calculations of {len(found)} fidelities in the store"
             + (f" ({', '.join(found)}); choose with --fidelity." if found else "; import some.")
         )
     return found[0]
@@ -207,12 +227,12 @@ class _Work:
                 f"{where}: potentials far away spread by {correction.spread:.2f} V; the charge is "
                 "not localised at the site, or the cell is too small"
             )
-        self.origins[calculation.start] = (calculation, host)
+        self.origins[_label(calculation)] = (calculation, host)
         self.states.append(
             ChargeState(
                 defect=calculation.defect,
                 charge=calculation.charge,
-                label=calculation.start,
+                label=_label(calculation),
                 energy=energy,
                 correction=correction,
                 formation=self._formation(calculation, host, correction),
