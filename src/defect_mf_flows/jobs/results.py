@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from jobflow import Maker, Response, job
@@ -141,7 +142,7 @@ class Gathering:
         c = self.campaign
         judged = [(v, self._ground_state(v)) for v in self.verdicts.verifications]
         grounds = [ground for _, ground in judged if ground is not None]
-        lost = [_no_ground_state(v) for v, ground in judged if ground is None]
+        lost = [no_ground_state(v, self.labels) for v, ground in judged if ground is None]
         if not grounds:
             raise ResultsError(" ".join(failure.message for failure in lost))
         levels = CampaignLevels(
@@ -335,13 +336,30 @@ def _shortest(defect: Defect, candidates: dict[str, Candidate | None]) -> dict[s
     return found
 
 
-def _no_ground_state(verification: Verification) -> Failure:
+def no_ground_state(verification: Verification, labels: list[Calculation]) -> Failure:
+    """Record that a charge state has no verified ground state, and why.
+
+    Parameters
+    ----------
+    verification
+        Without a ground state.
+    labels
+        High-fidelity calculations of the campaign.
+
+    Returns
+    -------
+    Failure
+        With the reasons of its relaxations, counted.
+    """
+    own = {uuid for candidate in verification.candidates for uuid in candidate.calculations}
+    reasons = Counter(c.failure.message for c in labels if c.job_uuid in own and c.failure)
+    seen = "; ".join(f"{message} ({n} times)" for message, n in reasons.most_common())
     return Failure(
         stage=Stage.VERIFICATION.value,
         reason=FailureReason.OTHER,
-        message=f"{verification.defect} {verification.charge:+d} has no verified ground "
-        "state: every high-fidelity relaxation failed; raise "
-        "fidelities.<high>.steps or see the failures.",
+        message=f"{verification.defect} {verification.charge:+d} has no verified ground state, for "
+        f"no high-fidelity relaxation ended: {seen or 'the model left none to relax'}. Raise "
+        "fidelities.<high>.steps where steps ran out, or choose settings with which its SCF ends.",
         defect=verification.defect,
         charge=verification.charge,
         start="",
