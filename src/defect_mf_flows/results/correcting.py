@@ -181,7 +181,7 @@ class Corrector:
                 return None
             raise ResultsError(
                 f"{where}: no core potentials of defect and host, which eFNV needs, in the store "
-                "or in an OUTCAR where they were imported from; bring it back, or choose "
+                "or in OUTCARs where they were imported from; bring them back, or choose "
                 "--correction point-charge (often no better than none) or none."
             )
         return corrections.efnv(
