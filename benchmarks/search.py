@@ -325,6 +325,7 @@ def main() -> None:
     if not asked.no_save:
         chosen = f"--atoms {' '.join(map(str, asked.atoms))}"
         chosen += f" --structures {' '.join(map(str, asked.structures))} --steps {asked.steps}"
+        chosen += f" --epochs {asked.epochs}"
         write(sections, f"python benchmarks/search.py {chosen}")
 
 
