@@ -46,6 +46,8 @@ def _persistent_tblite() -> type[Calculator]:
             try:
                 super().calculate(atoms, properties, system_changes)
             except CalculationFailed as error:
+                if "not converged" not in str(error):
+                    raise
                 second = TBLite(**{**self.parameters, **SECOND_ATTEMPT})
                 second.calculate(self.atoms, properties, all_changes)
                 self.results, self._res, self._xtb = second.results, second._res, None
