@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from jobflow import JobStore
+from maggma.stores import MemoryStore
 
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.results import Records
@@ -55,3 +57,46 @@ def test_a_campaigns_defects_have_concentrations(finished):
     neutral = next(d for d in found.defects if d.charge == 0)
     assert neutral.formation == pytest.approx(2.0, abs=1e-4)
     assert {d.charge for d in found.defects} == {g.charge for g in finished.results.ground_states}
+
+
+def copied(finished, changes):
+    """The store with calculations as another campaign, or another outcome, would leave them."""
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    store.connect()
+    for row in finished.store.docs_store.query():
+        row.pop("_id")
+        store.docs_store.update(row | changes(row), key=["uuid", "index"])
+    return store
+
+
+def test_two_campaigns_are_not_mixed_in_silence(finished):
+    high = finished.results.fidelities["high"]
+    store = copied(finished, lambda row: {})
+    rows = list(store.docs_store.query({"output.@class": "Calculation"}))
+    for row in rows:
+        row.pop("_id")
+        other = {**row["metadata"], "campaign": "another", "campaign_hash": "f" * 64}
+        changed = {"uuid": f"other-{row['uuid']}", "metadata": other}
+        changed["output"] = {**row["output"], "job_uuid": f"other-{row['uuid']}"}
+        store.docs_store.update(row | changed, key=["uuid", "index"])
+    with pytest.raises(ResultsError, match="--campaign"):
+        stored_levels(Records(store), LevelOptions(fidelity=high))
+    alone = stored_levels(Records(store, campaign="another"), LevelOptions(fidelity=high))
+    assert (
+        alone.levels == stored_levels(Records(finished.store), LevelOptions(fidelity=high)).levels
+    )
+
+
+def test_relaxations_that_did_not_end_are_counted(finished):
+    high = finished.results.fidelities["high"]
+
+    def cut(row):
+        output = row.get("output")
+        mine = isinstance(output, dict) and output.get("@class") == "Calculation"
+        if not (mine and output["fidelity"] == high and output["kind"] == "relax"):
+            return {}
+        return {"output": output | {"converged": False}} if output["charge"] == -1 else {}
+
+    report = stored_levels(Records(copied(finished, cut)), LevelOptions(fidelity=high))
+    assert {s.charge for s in report.states} == {0}
+    assert any("v_Zn -1" in note and "left out" in note for note in report.notes)

@@ -21,6 +21,7 @@ _OUT = click.Path(path_type=Path, dir_okay=False)
     help="Folder that was imported into, or a campaign's. [default: imported]",
 )
 @SITE
+@click.option("--campaign", help="Name or hash of a campaign, if the store holds several.")
 @click.option("--fidelity", help="Name of the method, if the store holds several.")
 @click.option("--defect", multiple=True, help="Defect, for example v_Zn. [default: all]")
 @click.option(
@@ -88,6 +89,7 @@ _OUT = click.Path(path_type=Path, dir_okay=False)
 def levels(
     folder: Path | None,
     site: Path | None,
+    campaign: str | None,
     options_file: Path | None,
     json_file: Path | None,
     csv_file: Path | None,
@@ -128,7 +130,8 @@ def levels(
     if folder is None and site is None:
         folder = Path("imported")
     with open_results(folder.resolve() if folder else None, site) as store:
-        found = stored_levels(Records(store), options)
+        records = Records(store) if campaign is None else Records(store, campaign=campaign)
+        found = stored_levels(records, options)
     text = found.model_dump_json(indent=1)
     if str(json_file) == "-":
         click.echo(text)

@@ -85,10 +85,19 @@ class HostCell:
         """Its OUTCAR."""
         return beside(self.calculation, "OUTCAR")
 
-    @cached_property
+    @property
     def potentials(self) -> np.ndarray | None:
         """Core potentials, or None if they cannot be read."""
-        return _potentials(self.calculation)[0]
+        return self._found[0]
+
+    @property
+    def source(self) -> str:
+        """Where the core potentials are from; empty if there are none."""
+        return self._found[1]
+
+    @cached_property
+    def _found(self) -> tuple[np.ndarray | None, str]:
+        return _potentials(self.calculation)
 
     @cached_property
     def frontier(self) -> Frontier | None:
@@ -187,7 +196,7 @@ class Corrector:
         return corrections.efnv(
             structure, host.structure, charge, self.dielectric,
             potentials=potentials, host_potentials=host.potentials,
-            defect=name, sources=[source, _potentials(host.calculation)[1]],
+            defect=name, sources=[source, host.source],
         )  # fmt: skip
 
     # -- in the store --------------------------------------------------------------------

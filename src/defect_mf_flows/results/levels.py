@@ -11,6 +11,7 @@ import numpy as np
 
 from defect_mf_flows.core.ewald import dielectric_tensor
 from defect_mf_flows.core.formation import crossings, negative_u
+from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.engines.vasp.eigenvalues import frontier, perturbed_host
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.results.concentrations import (
@@ -97,9 +98,11 @@ def stored_levels(
     ResultsError
         If host, fidelity or band edges are not known, or a correction cannot be computed.
     """
-    calculations = [c for c in records.documents(Calculation) if _is_minimum(c)]
-    fidelity = _fidelity(calculations, options)
-    mine = [c for c in calculations if c.fidelity == fidelity and c.final_energy is not None]
+    known = list(records.documents(Calculation))
+    fidelity = _fidelity([c for c in known if _is_minimum(c)], options)
+    known = [c for c in known if c.fidelity == fidelity]
+    mine = [c for c in known if _is_minimum(c) and c.final_energy is not None]
+    _check_one_source(records, mine)
     hosts = [HostCell(c) for c in mine if c.defect is None and c.charge == 0]
     if not hosts:
         raise ResultsError(
@@ -137,7 +140,7 @@ def stored_levels(
         concentrations=[]
         if asked is None
         else concentrations_of(states, work.origins, edges, options.mu, asked),
-        notes=[*work.notes, *_general_notes(states, tensor, options)],
+        notes=[*work.notes, *_unended(known, options), *_general_notes(states, tensor, options)],
     )
 
 
@@ -150,6 +153,37 @@ def _is_minimum(calculation: Calculation) -> bool:
     if calculation.defect is None:
         return True
     return calculation.kind is CalculationKind.RELAX and calculation.converged
+
+
+def _check_one_source(records: Records, calculations: list[Calculation]) -> None:
+    """Refuse energies of several campaigns: one name of a fidelity may stand for two methods."""
+    uuids = {c.job_uuid for c in calculations}
+    table = records.calculations()
+    mine = table[table["uuid"].isin(uuids)]
+    sources = sorted({str(name) for name in mine["campaign"].dropna()})
+    if mine["campaign_hash"].nunique() + bool(mine["campaign_hash"].isna().any()) > 1:
+        imported = " and imported ones" if mine["campaign_hash"].isna().any() else ""
+        raise ResultsError(
+            f"calculations of several campaigns ({', '.join(sources)}){imported} have this "
+            "fidelity, whose method may differ between them; choose one with --campaign NAME, or "
+            "its hash."
+        )
+
+
+def _unended(calculations: list[Calculation], options: LevelOptions) -> list[str]:
+    """Relaxations of a campaign that say nothing of a minimum, counted per charge state."""
+    lost = Counter(
+        (c.defect, c.charge)
+        for c in calculations
+        if c.defect is not None
+        and c.kind is CalculationKind.RELAX
+        and _wanted(c.defect, options)
+        and not _is_minimum(c)
+    )
+    return [
+        f"{defect} {charge_text(charge)}: {n} relaxations failed or did not end and are left out"
+        for (defect, charge), n in sorted(lost.items())
+    ]
 
 
 def _label(calculation: Calculation) -> str:
