@@ -170,7 +170,7 @@ def run_foundation(
 
 
 def _full(name: str) -> BenchmarkSize:
-    """What benchmarks of many trainings leave out, so that all four take six hours."""
+    """Fewer epochs and shares where trainings are many: all four aim at six hours on two cores."""
     training = FULL.training.model_copy(update={"max_epochs": FULL_EPOCHS[name]})
     shares = (0.05, 0.1, 0.2) if name == "sampling" else FULL.shares
     return replace(FULL, training=training, shares=shares)
