@@ -10,6 +10,7 @@ from pymatgen.util.coord import pbc_shortest_vectors
 
 from defect_mf_flows.core.charge import charge_of, with_charge
 from defect_mf_flows.core.groups import fingerprint
+from defect_mf_flows.schemas.structures import symbols_of
 
 #: Where between two minima geometries are taken.
 PLACES = (0.25, 0.5, 0.75)
@@ -71,7 +72,7 @@ def between(one: Structure, other: Structure) -> list[Structure]:
         ]
     )
     moves -= moves.mean(axis=0)
-    symbols = [site.specie.symbol for site in one]
+    symbols = symbols_of(one)
     return [
         with_charge(
             Structure(

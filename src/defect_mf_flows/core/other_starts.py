@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from defect_mf_flows.core.symmetry import operations_of, shortest_vectors
 from defect_mf_flows.errors import CampaignError
 from defect_mf_flows.schemas.defect import Defect
+from defect_mf_flows.schemas.structures import symbols_of
 
 #: Like atoms up to this factor times the shortest distance from the vacancy may split it.
 SHELL = 1.15
@@ -33,7 +34,7 @@ def split_vacancies(defect: Defect) -> list[tuple[int, Structure]]:
     if not defect.name.startswith("v_"):
         return []
     symbol, cell = defect.name.split("_")[1], defect.supercell
-    like = [i for i, site in enumerate(cell) if site.specie.symbol == symbol]
+    like = [i for i, own in enumerate(symbols_of(cell)) if own == symbol]
     if not like:
         return []
     site = np.array([defect.site])

@@ -15,6 +15,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import PickSettings
 from defect_mf_flows.core.stratified import Candidate, evenly_spaced, pick_stratified
+from defect_mf_flows.schemas.structures import symbols_of
 
 Chooser = Callable[[list[Candidate], int, np.random.Generator], list[int]]
 
@@ -168,14 +169,14 @@ def mean_soap(structures: list[Structure]) -> np.ndarray:
     """
     from dscribe.descriptors import SOAP
 
-    species = sorted({site.specie.symbol for item in structures for site in item})
+    species = sorted({symbol for item in structures for symbol in symbols_of(item)})
     soap = SOAP(
         species=species, r_cut=5.0, n_max=6, l_max=4, sigma=0.5, periodic=True, average="outer"
     )
     rows = [
         soap.create(
             Atoms(
-                [s.specie.symbol for s in item],
+                symbols_of(item),
                 positions=item.cart_coords,
                 cell=item.lattice.matrix,
                 pbc=True,

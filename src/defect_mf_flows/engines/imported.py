@@ -18,6 +18,7 @@ from defect_mf_flows.core.charge import charged_structure
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, ImportRecord
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import Frame
+from defect_mf_flows.schemas.structures import symbols_of
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +192,7 @@ def _order(found: Structure, asked: Structure) -> list[int] | None:
     """For every atom that is asked for, its number in the other cell."""
     if not np.allclose(found.lattice.matrix, asked.lattice.matrix, atol=SAME_PLACE):
         return None
-    have, want = (np.array([s.specie.symbol for s in one]) for one in (found, asked))
+    have, want = (np.array(symbols_of(one)) for one in (found, asked))
     if sorted(have) != sorted(want):
         return None
     distances = asked.lattice.get_all_distances(asked.frac_coords, found.frac_coords)

@@ -13,6 +13,7 @@ from defect_mf_flows.campaign import FidelitySettings
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import Frame, Lineage, content_hash
+from defect_mf_flows.schemas.structures import symbols_of
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def input_hash(
     return content_hash(
         {
             "version": INPUT_VERSION,
-            "species": [site.specie.symbol for site in start.structure],
+            "species": symbols_of(start.structure),
             "cell": _rounded(start.structure.lattice.matrix),
             "positions": _rounded(start.structure.cart_coords),
             "charge": start.charge,

@@ -21,6 +21,7 @@ from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.results.correcting import HostCell
 from defect_mf_flows.schemas.calculation import BandEdges, Calculation
 from defect_mf_flows.schemas.levels import ChargeState, Concentrations
+from defect_mf_flows.schemas.structures import symbols_of
 
 Origin = tuple[Calculation, HostCell]
 
@@ -134,8 +135,8 @@ def _known_potentials(
     """Refuse chemical potentials of zero: concentrations depend on them exponentially."""
     missing: dict[str, str] = {}
     for state in grounds:
-        change = Counter(s.specie.symbol for s in _cell(origins[state.label]))
-        change.subtract(Counter(s.specie.symbol for s in origins[state.label][1].structure))
+        change = Counter(symbols_of(_cell(origins[state.label])))
+        change.subtract(Counter(symbols_of(origins[state.label][1].structure)))
         missing |= {symbol: state.defect for symbol, n in change.items() if n and symbol not in mu}
     if missing:
         names = ", ".join(f"--mu {symbol}=..." for symbol in sorted(missing))

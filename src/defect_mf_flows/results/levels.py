@@ -29,6 +29,7 @@ from defect_mf_flows.schemas.levels import (
     LevelReport,
     NegativeU,
 )
+from defect_mf_flows.schemas.structures import symbols_of
 
 logger = logging.getLogger(__name__)
 
@@ -281,8 +282,8 @@ class _Work:
     ) -> float:
         assert calculation.final_structure is not None
         assert calculation.final_energy is not None
-        change = Counter(s.specie.symbol for s in calculation.final_structure)
-        change.subtract(Counter(s.specie.symbol for s in host.structure))
+        change = Counter(symbols_of(calculation.final_structure))
+        change.subtract(Counter(symbols_of(host.structure)))
         exchanged = sum(n * self.options.mu.get(symbol, 0.0) for symbol, n in change.items())
         corrected = calculation.final_energy + (correction.energy if correction else 0.0)
         return corrected - host.energy - exchanged + calculation.charge * self.edges.vbm

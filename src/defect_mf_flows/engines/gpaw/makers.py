@@ -17,6 +17,7 @@ from defect_mf_flows.engines.vasp.spin import check_parity, low_spin
 from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.calculation import BandEdges, EngineRecord
 from defect_mf_flows.schemas.defect import StartStructure
+from defect_mf_flows.schemas.structures import symbols_of
 
 
 @dataclass
@@ -100,7 +101,7 @@ def setup_fingerprints(structure: Structure) -> dict[str, str]:
     from gpaw import setup_paths
 
     prints: dict[str, str] = {}
-    for symbol in sorted({site.specie.symbol for site in structure}):
+    for symbol in sorted(set(symbols_of(structure))):
         # The first folder that has one decides, as in GPAW.
         file = next((f for p in setup_paths if (f := setup_file(Path(p), symbol))), None)
         if file is None:

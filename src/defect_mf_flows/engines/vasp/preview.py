@@ -14,6 +14,7 @@ from defect_mf_flows.campaign.vasp import VaspSettings
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.engines.vasp.sets import ChargedCellSet
+from defect_mf_flows.schemas.structures import symbols_of
 
 
 def describe_vasp(campaign: Campaign, structure: Structure) -> list[str]:
@@ -70,7 +71,7 @@ def _cell(campaign: Campaign, structure: Structure, defect: str) -> Structure:
     removed = match["removed"] if match else None
     new, site = (match["new"], match["site"]) if match else (None, None)
     site = site.split("_")[0] if site else None
-    symbols = [s.specie.symbol for s in cell]
+    symbols = symbols_of(cell)
     if removed in symbols:
         cell.remove_sites([symbols.index(removed)])
     elif new and site in symbols:

@@ -113,7 +113,7 @@ def check_run(run: Run, expected: Any, start: StartStructure, fidelity: str) -> 
             f"{run.source}: VASP computed charge {run.charge:+d} (NELECT {run.head.nelect:g} of "
             f"{run.head.valence:g}), not {start.charge:+d}; remove the folder and run again."
         )
-    ours = [site.specie.symbol for site in CellOrder.of(start.structure).grouped(start.structure)]
+    ours = symbols_of(CellOrder.of(start.structure).grouped(start.structure))
     if run.head.species != ours:
         raise FidelityError(
             f"{run.source}: its atoms are not those of {start.label}, in number, element or order; "
@@ -169,7 +169,7 @@ def frames_of(
         If the lattice is not the start's.
     """
     frames = []
-    symbols = [site.specie.symbol for site in start.structure]
+    symbols = symbols_of(start.structure)
     for number, step in enumerate(steps):
         lattice = start.structure.lattice
         if not np.allclose(step.cell, lattice.matrix, atol=1e-4):

@@ -24,6 +24,7 @@ from defect_mf_flows.engines.vasp.outcar import RawStep
 from defect_mf_flows.engines.vasp.runs import Run, read_run
 from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.frame import content_hash, structure_key
+from defect_mf_flows.schemas.structures import symbols_of
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +180,7 @@ def last_geometry(folder: Path, start: Structure) -> Structure:
             reached = Poscar.from_file(execution / "CONTCAR").structure
         except Exception:  # none, empty or cut off
             continue
-        if [s.specie.symbol for s in reached] == [s.specie.symbol for s in start]:
+        if symbols_of(reached) == symbols_of(start):
             moved = Structure(start.lattice, reached.species, reached.frac_coords)
             return with_charge(moved, charge_of(start))
     return start

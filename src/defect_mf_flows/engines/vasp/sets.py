@@ -18,6 +18,7 @@ from defect_mf_flows.campaign.vasp import OWNED, VaspSettings
 from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.engines.vasp.spin import check_parity, low_spin
 from defect_mf_flows.errors import EngineError
+from defect_mf_flows.schemas.structures import symbols_of
 
 FUNCTIONALS: dict[str, dict[str, Any]] = {
     "PBE": {"GGA": "PE"},
@@ -160,7 +161,7 @@ class ChargedCellSet(VaspInputSet):
         """
         structure = self._cell()
         valence = {p.element: p.nelectrons for p in self.potcar}
-        total = sum(valence[site.specie.symbol] for site in structure)
+        total = sum(valence[symbol] for symbol in symbols_of(structure))
         return float(total - charge_of(structure))
 
     @property
