@@ -10,16 +10,25 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from pymatgen.core import Structure
 
 from defect_mf_flows.benchmark import charge, fidelity
 from defect_mf_flows.benchmark.arms import BenchmarkSize
 from defect_mf_flows.benchmark.data import assemble, nested_order, sides
-from defect_mf_flows.benchmark.metrics import bootstrap, equal_error_share
+from defect_mf_flows.benchmark.metrics import (
+    NEAR_MINIMUM,
+    bootstrap,
+    equal_error_share,
+    low,
+    near_minimum,
+    relative_errors,
+)
 from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool, PoolSize, build_pool
 from defect_mf_flows.benchmark.running import QUICK, run_benchmark
 from defect_mf_flows.cli import main
 from defect_mf_flows.core.splits import check_no_leak
 from defect_mf_flows.schemas.dataset import Split
+from defect_mf_flows.schemas.frame import Frame
 
 SIZE = PoolSize(
     small=(1, 1, 1),
@@ -47,6 +56,36 @@ def pool(cache: Path) -> Pool:
 def tiny(seeds: tuple[int, ...]) -> BenchmarkSize:
     training = QUICK.training.model_copy(update={"max_epochs": 1, "num_interactions": 1})
     return replace(QUICK, name="tiny", pool=SIZE, seeds=seeds, training=training, shares=(0.5, 1.0))
+
+
+@pytest.mark.slow
+def test_an_error_far_from_minima_does_not_count_near_them(pool: Pool) -> None:
+    frames = [p.low for p in pool.small]
+    largest = sorted(float(np.linalg.norm(f.forces, axis=1).max()) for f in frames)
+    known = {id(frame.structure): frame for frame in frames}
+    lowest = {q: min(f.energy for f in frames if f.charge == q) for q in SIZE.charges}
+
+    def spoiled(frame: Frame) -> bool:
+        return not near_minimum(frame) and frame.energy > lowest[frame.charge]
+
+    def predict(structures: list[Structure]) -> list[tuple[float, np.ndarray]]:
+        """The labels, but 0.2 eV too high and every force wrong where forces are large."""
+        found = []
+        for frame in (known[id(structure)] for structure in structures):
+            wrong = spoiled(frame)
+            found.append((frame.energy + 0.2 * wrong, np.array(frame.forces) + wrong))
+        return found
+
+    assert largest[0] < NEAR_MINIMUM < largest[-1], "the pool has geometries of both kinds"
+    for q, errors in relative_errors(predict, pool, pool.small, low).items():
+        own = [frame for frame in frames if frame.charge == q]
+        near = sum(near_minimum(frame) for frame in own)
+        assert errors.energy.size == len(own)
+        assert np.count_nonzero(errors.energy > 199.0) == sum(spoiled(f) for f in own)
+        assert errors.near.size == near
+        assert errors.force.size == 3 * 7 * near
+        assert not errors.near.any()
+        assert not errors.force.any()
 
 
 @pytest.mark.slow

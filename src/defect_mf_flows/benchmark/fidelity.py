@@ -53,8 +53,9 @@ def measure(arm: Arm, job: Job) -> dict[str, Any]:
         "seed": arm.seed,
         "share": arm.share,
         "labels": sum(r.n_labels for r in model.references if r.head == HIGH),
-        "energy": rms(np.concatenate([energy for energy, _ in errors.values()])),
-        "force": rms(np.concatenate([force for _, force in errors.values()])),
+        "near": rms(np.concatenate([found.near for found in errors.values()])),
+        "energy": rms(np.concatenate([found.energy for found in errors.values()])),
+        "force": rms(np.concatenate([found.force for found in errors.values()])),
         "signs": right / pairs if pairs else float("nan"),
         "pairs": pairs,
         "seconds": model.seconds,
@@ -88,8 +89,9 @@ def _saving(page: Page, tables: ShareTables) -> None:
             cells.append(f"{sign}{needed / share:.1f}")
         rows.append(cells)
     page.table(
-        "Data-saving factor: labels that high_only needs for the same mean energy error, per "
-        "label of the strategy (> : more than the largest share; < : fewer than the smallest)",
+        "Data-saving factor: labels that high_only needs for the same mean energy error near "
+        "minima, per label of the strategy (> : more than the largest share; < : fewer than the "
+        "smallest)",
         ["strategy", *(f"{100 * share:g} %" for share in shares)],
         rows,
     )

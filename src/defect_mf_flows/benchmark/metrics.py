@@ -40,9 +40,28 @@ def near_minimum(frame: Frame) -> bool:
     return float(np.linalg.norm(frame.forces, axis=1).max()) < NEAR_MINIMUM
 
 
+@dataclass(frozen=True)
+class Errors:
+    """Errors of one charge on held-out geometries.
+
+    Attributes
+    ----------
+    energy
+        Of the energy above the minimum, meV per cell, one per geometry.
+    near
+        Those of the geometries near minima; may be empty.
+    force
+        Of the force components of these geometries, meV/A.
+    """
+
+    energy: np.ndarray
+    near: np.ndarray
+    force: np.ndarray
+
+
 def relative_errors(
     predict: Predict, pool: Pool, points: list[PoolPoint], pick: Pick
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+) -> dict[int, Errors]:
     """Errors of held-out points.
 
     Parameters
@@ -59,8 +78,7 @@ def relative_errors(
     Returns
     -------
     dict
-        Charge -> errors of the energy above the minimum (meV per cell, one per point) and of
-        force components near minima (meV/A); the latter may be empty.
+        Charge -> its errors.
     """
     errors = {}
     for charge in sorted({p.low.charge for p in points}):
@@ -70,12 +88,13 @@ def relative_errors(
         found = predict([bottom.structure, *(frame.structure for frame in own)])
         zero = found[0][0] - bottom.energy
         energy = [1000 * (e - f.energy - zero) for f, (e, _) in zip(own, found[1:], strict=True)]
-        force = [
-            1000 * (forces - np.asarray(frame.forces)).ravel()
-            for frame, (_, forces) in zip(own, found[1:], strict=True)
-            if near_minimum(frame)
-        ]
-        errors[charge] = (np.array(energy), np.concatenate(force) if force else np.array([]))
+        near = [k for k, frame in enumerate(own) if near_minimum(frame)]
+        force = [1000 * (found[1 + k][1] - np.asarray(own[k].forces)).ravel() for k in near]
+        errors[charge] = Errors(
+            energy=np.array(energy),
+            near=np.array([energy[k] for k in near]),
+            force=np.concatenate(force) if force else np.array([]),
+        )
     return errors
 
 
