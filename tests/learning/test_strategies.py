@@ -159,7 +159,7 @@ def test_frozen_transfer_keeps_all_but_the_readouts_of_the_low_stage(
 
     trained(strategy="transfer_frozen")
     trained(strategy="transfer")
-    moved = []
+    moved, firsts = [], set()
     for path in (scratch / "strategies/training").glob("*/stages.json"):
         if json.loads(path.read_text())["stages"] != ["1-low", "2-high"]:
             continue
@@ -170,7 +170,9 @@ def test_frozen_transfer_keeps_all_but_the_readouts_of_the_low_stage(
         changed = {n for n in first if not torch.equal(first[n], second[n])}
         assert any("readout" in name for name in changed)
         moved.append(any("readout" not in name for name in changed))
+        firsts.add((path.parent / "1-low").resolve())
     assert sorted(moved) == [False, True]
+    assert len(firsts) == 1, "what both begin with is trained once"
 
 
 @pytest.mark.slow

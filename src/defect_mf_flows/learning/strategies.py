@@ -18,6 +18,7 @@ strategy               stages
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -151,6 +152,7 @@ def plan(
         "spins": _spins(task, labels),
     }
     alone = len(stages) == 1 and strategy != "low_plus_constant"
+    folder.mkdir(parents=True, exist_ok=True)
     for stage in stages:
         own = {
             **common,
@@ -159,11 +161,11 @@ def plan(
             "initial": None if stage.initial is None else f"../{stage.initial}",
             "freeze": stage.freeze,
         }
-        where = folder if alone else folder / stage.name
-        where.mkdir(parents=True, exist_ok=True)
-        partial = where / f"frames.{os.getpid()}.part"
+        partial = folder / f"frames.{os.getpid()}.part"
         try:
             write_extxyz(partial, stage.images)
+            where = folder if alone else _place(folder, stage, own, partial)
+            where.mkdir(exist_ok=True)
             partial.replace(where / "frames.xyz")  # a training left behind may be reading it
         finally:
             partial.unlink(missing_ok=True)
@@ -172,6 +174,29 @@ def plan(
         compose = {"delta": "delta", "low_plus_constant": "low_only"}.get(strategy)
         content = {"stages": [s.name for s in stages], "heads": heads, "compose": compose}
         (folder / "stages.json").write_text(json.dumps(content))
+
+
+def _place(folder: Path, stage: Stage, task: dict[str, Any], frames: Path) -> Path:
+    """Folder of a stage; a first stage is shared by all trainings that begin with it.
+
+    It lies beside the trainings, named after what it learns, and each training that begins
+    with it has a link to it.
+    """
+    where = folder / stage.name
+    if stage.initial is not None or where.exists():
+        return where
+    # Neither changes what the stage learns.
+    settings = {k: v for k, v in task["settings"].items() if k not in ("strategy", "committee")}
+    content = [{**task, "settings": settings}, hashlib.sha256(frames.read_bytes()).hexdigest()]
+    shared = folder.parent / f"stage-{content_hash(content)[:20]}"
+    shared.mkdir(exist_ok=True)
+    try:
+        where.symlink_to(Path("..") / shared.name)
+    except FileExistsError:  # made by another process just now, or left without its target
+        if not where.exists():
+            where.unlink()
+            where.symlink_to(Path("..") / shared.name)
+    return where
 
 
 def _stages(strategy: str, labels: list[TrainingLabel], heads: list[str]) -> list[Stage]:

@@ -59,7 +59,7 @@ def run(folder: Path) -> None:
         return
     plan = json.loads(stages.read_text())
     for name in plan["stages"]:
-        run(folder / name)
+        run_locked(folder / name)  # another training may begin with the same stage
     compose(folder, plan)
 
 
