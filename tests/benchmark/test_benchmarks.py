@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from pymatgen.core import Structure
 
 from defect_mf_flows.benchmark import charge, fidelity
-from defect_mf_flows.benchmark.arms import BenchmarkSize
+from defect_mf_flows.benchmark.arms import BenchmarkSize, with_steps_of
 from defect_mf_flows.benchmark.data import assemble, nested_order, sides
 from defect_mf_flows.benchmark.metrics import (
     NEAR_MINIMUM,
@@ -56,6 +56,20 @@ def pool(cache: Path) -> Pool:
 def tiny(seeds: tuple[int, ...]) -> BenchmarkSize:
     training = QUICK.training.model_copy(update={"max_epochs": 1, "num_interactions": 1})
     return replace(QUICK, name="tiny", pool=SIZE, seeds=seeds, training=training, shares=(0.5, 1.0))
+
+
+@pytest.mark.slow
+def test_the_number_of_steps_does_not_grow_with_the_share_of_labels(pool: Pool) -> None:
+    settings = QUICK.training.model_copy(update={"max_epochs": 40, "batch_size": 1})
+    for share, most in ((0.1, 40), (1.0, 20)):
+        _, dataset = assemble(pool, seed=1, heads=[LOW, HIGH], share=share)
+        low, both = (
+            sum(e.split is Split.TRAIN and e.fidelity in heads for e in dataset.entries)
+            for heads in ((LOW,), (LOW, HIGH))
+        )
+        epochs = with_steps_of(LOW, settings, dataset).max_epochs
+        assert epochs <= most
+        assert epochs * both == pytest.approx(40 * low, abs=both / 2)
 
 
 @pytest.mark.slow

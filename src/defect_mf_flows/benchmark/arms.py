@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool, PoolSize
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.writing import Page
 from defect_mf_flows.campaign import TrainingSettings
+from defect_mf_flows.schemas.dataset import Dataset, Split
 from defect_mf_flows.schemas.model import Model
 
 logger = logging.getLogger(__name__)
@@ -75,6 +77,9 @@ class Arm:
         Fidelities.
     share, fraction, sampler, without
         As for ``assemble``.
+    equal_steps
+        As many optimiser steps as epochs over the labels of the lowest fidelity alone have,
+        whatever the share of higher ones; else epochs over all labels.
     """
 
     name: str
@@ -85,6 +90,7 @@ class Arm:
     fraction: float = 1.0
     sampler: str | None = None
     without: int | None = None
+    equal_steps: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,15 +166,41 @@ def train_arm(arm: Arm, job: Job) -> Model:
     import torch
 
     torch.set_num_threads(1)
+    settings = job.size.training.model_copy(update=dict(arm.changes))
+    if arm.equal_steps:
+        settings = with_steps_of(arm.heads[0], settings, dataset)
     return train(
         frames,
         dataset,
-        settings=job.size.training.model_copy(update=dict(arm.changes)),
+        settings=settings,
         seed=arm.seed,
         scratch=job.scratch,
         threads=1,
         isolated=False,
     )
+
+
+def with_steps_of(head: str, settings: TrainingSettings, dataset: Dataset) -> TrainingSettings:
+    """Settings whose epochs over a dataset take the steps of one of its fidelities alone.
+
+    Parameters
+    ----------
+    head
+        Fidelity.
+    settings
+        With the epochs over its labels.
+    dataset
+        Of several fidelities.
+
+    Returns
+    -------
+    TrainingSettings
+        With fewer epochs, at least one.
+    """
+    sides = [e.fidelity for e in dataset.entries if e.split is Split.TRAIN]
+    batches = [math.ceil(n / settings.batch_size) for n in (sides.count(head), len(sides))]
+    epochs = max(1, round(settings.max_epochs * batches[0] / batches[1]))
+    return settings.model_copy(update={"max_epochs": epochs})
 
 
 def run_arms(

@@ -32,11 +32,13 @@ STRATEGIES = (
 
 def arms(size: BenchmarkSize) -> list[Arm]:
     """Every strategy at every share for every seed; the subsets of a seed are nested."""
+    # Two that begin with the same stage would wait for it if they started together.
+    order = sorted(STRATEGIES, key=lambda strategy: strategy != "transfer_frozen")
     return [
-        Arm(strategy, seed, (("strategy", strategy),), share=share)
+        Arm(strategy, seed, (("strategy", strategy),), share=share, equal_steps=True)
         for seed in size.seeds
         for share in size.shares
-        for strategy in STRATEGIES
+        for strategy in order
     ]
 
 
@@ -89,9 +91,9 @@ def _saving(page: Page, tables: ShareTables) -> None:
             cells.append(f"{sign}{needed / share:.1f}")
         rows.append(cells)
     page.table(
-        "Data-saving factor: labels that high_only needs for the same mean energy error near "
-        "minima, per label of the strategy (> : more than the largest share; < : fewer than the "
-        "smallest)",
+        f"Data-saving factor: labels that high_only needs for the same mean energy error "
+        f"({tables.where}), per label of the strategy (> : more than the largest share; < : fewer "
+        "than the smallest)",
         ["strategy", *(f"{100 * share:g} %" for share in shares)],
         rows,
     )
@@ -103,8 +105,9 @@ def _about(job: Job, rows: list[dict[str, Any]]) -> str:
         f"{describe(size.pool)}. {len(pool.small)} geometries with both labels, {pool.failed} "
         f"dropped. Pool {pool.content[:12]}; its cost: {cost(pool)}. Charge term: "
         f"{size.training.charge_term}. {len(size.seeds)} seeds (split, subset, weights, batches), "
-        f"steps of {size.training.max_epochs} epochs over all labels of the data set for every "
-        f"strategy, {hours(rows)}. Subsets of high-fidelity labels are nested "
+        f"steps of {size.training.max_epochs} epochs over the low-fidelity labels for every "
+        f"strategy and share, {hours(rows)}, where a first stage that trainings share counts in "
+        "each. Subsets of high-fidelity labels are nested "
         "and hold at least one label of every charge on the training and validation side, so "
         "that the smallest shares of a small pool are the same. Labels in the head of a "
         "column are those that train. Brackets: 95 % bootstrap interval over seeds. Near a "

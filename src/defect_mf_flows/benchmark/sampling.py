@@ -16,7 +16,7 @@ SAMPLERS = ("even", "stratified", "direct", "farthest", "random")
 def arms(size: BenchmarkSize) -> list[Arm]:
     """Every sampler at every share for every seed."""
     return [
-        Arm(sampler, seed, share=share, sampler=sampler)
+        Arm(sampler, seed, share=share, sampler=sampler, equal_steps=True)
         for seed in size.seeds
         for share in size.shares
         for sampler in SAMPLERS
@@ -39,7 +39,8 @@ def _about(job: Job, rows: list[dict[str, Any]]) -> str:
     return (
         f"{describe(size.pool)}. {len(pool.small)} geometries with both labels. Pool "
         f"{pool.content[:12]}; its cost: {cost(pool)}. Strategy joint, charge term "
-        f"{size.training.charge_term}, {size.training.max_epochs} epochs, {len(size.seeds)} seeds "
+        f"{size.training.charge_term}, steps of {size.training.max_epochs} epochs over the "
+        f"low-fidelity labels, {len(size.seeds)} seeds "
         f"(split, picks, weights, batches), {hours(rows)}. Samplers choose "
         "training frames; within a seed and share all choose as many as 'stratified', which "
         "takes the lowest end of every basin even beyond the share. Validation labels are the "
