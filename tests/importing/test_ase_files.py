@@ -9,7 +9,8 @@ import pytest
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from defect_mf_flows.importing.plan import State, make_plan
+from defect_mf_flows.importing.plan import make_plan
+from defect_mf_flows.importing.rows import State
 from defect_mf_flows.importing.storing import carry_out
 from defect_mf_flows.importing.walk import walk
 from defect_mf_flows.learning.files import read_labelled

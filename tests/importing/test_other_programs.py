@@ -12,7 +12,8 @@ from ase.units import Bohr, Hartree
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from defect_mf_flows.importing.identify import Host
-from defect_mf_flows.importing.plan import State, make_plan
+from defect_mf_flows.importing.plan import make_plan
+from defect_mf_flows.importing.rows import State
 from defect_mf_flows.importing.sources import read
 from defect_mf_flows.importing.walk import walk
 

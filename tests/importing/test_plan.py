@@ -8,7 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from defect_mf_flows.importing.plan import State, host_from_file, make_plan
+from defect_mf_flows.importing.plan import host_from_file, make_plan
+from defect_mf_flows.importing.rows import State
 from defect_mf_flows.importing.table import messages
 from defect_mf_flows.importing.walk import walk
 from tests.importing.conftest import copy_of, energies_moved, outcar, rewrite

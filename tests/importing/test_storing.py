@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from defect_mf_flows.errors import ImportingError
-from defect_mf_flows.importing.plan import State, make_plan
+from defect_mf_flows.importing.plan import make_plan
+from defect_mf_flows.importing.rows import State
 from defect_mf_flows.importing.storing import StoredImports, carry_out
 from defect_mf_flows.importing.walk import walk
 from defect_mf_flows.results import Records

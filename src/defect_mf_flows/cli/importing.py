@@ -63,7 +63,7 @@ def import_(
     copies are counted once, and nothing that the store holds is changed.
     """
     from defect_mf_flows.errors import ImportingError
-    from defect_mf_flows.importing.plan import State
+    from defect_mf_flows.importing.rows import State
     from defect_mf_flows.importing.storing import StoredImports, carry_out
 
     if not _NAME.match(fidelity):

@@ -16,8 +16,9 @@ from monty.json import jsanitize
 from defect_mf_flows.core.charge import charged_structure
 from defect_mf_flows.errors import DefectMFError, ImportingError
 from defect_mf_flows.importing.identify import Host
-from defect_mf_flows.importing.plan import Plan, Row, State
+from defect_mf_flows.importing.plan import Plan
 from defect_mf_flows.importing.reading import Reading
+from defect_mf_flows.importing.rows import Row, State
 from defect_mf_flows.importing.sources import read
 from defect_mf_flows.importing.walk import Kind
 from defect_mf_flows.schemas.calculation import (

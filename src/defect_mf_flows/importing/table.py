@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from defect_mf_flows.importing.plan import Plan, Row, State
+from defect_mf_flows.importing.plan import Plan
+from defect_mf_flows.importing.rows import Row, State
 
 _STYLES = {
     State.NEW: "green",
