@@ -52,7 +52,7 @@ class BenchmarkSize:
 
 NETWORK: dict[str, Any] = {
     "r_max": 3.4,
-    "hidden_irreps": "16x0e + 16x1o",
+    "hidden_irreps": "32x0e + 32x1o",
     "charge_embedding_width": 16,
     "dtype": "float32",
     "energy_scale": 2.0,
