@@ -23,6 +23,7 @@ from defect_mf_flows.core.charge import (
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.errors import ChargeError, FidelityError
 from defect_mf_flows.learning.potential import Potential
+from defect_mf_flows.learning.strategies import Stage, stage_folder
 from defect_mf_flows.learning.training import train
 from defect_mf_flows.schemas.dataset import Dataset, HostLabels
 from defect_mf_flows.schemas.defect import DefectSet
@@ -262,3 +263,23 @@ def test_a_model_that_learns_the_spin_refuses_a_missing_and_an_untrained_one(
     atoms.info["spin"] = 0
     with pytest.raises(ChargeError, match="calculator is for 1 unpaired"):
         atoms.get_potential_energy()
+
+
+def test_a_first_stage_is_shared_by_content_and_an_old_link_is_replaced(tmp_path: Path) -> None:
+    frames = tmp_path / "frames.xyz"
+    frames.write_text("labels")
+    first = Stage("1-low", ["low"], [])
+
+    def place(run: str, strategy: str, epochs: int) -> Path:
+        folder = tmp_path / run
+        folder.mkdir(exist_ok=True)
+        task = {"settings": {"strategy": strategy, "committee": 1, "max_epochs": epochs}}
+        return stage_folder(folder, first, task, frames).resolve()
+
+    shared = place("a", "transfer", 10)
+    assert shared.parent == tmp_path
+    assert place("b", "delta", 10) == shared, "the strategy does not change its first stage"
+    assert place("b", "delta", 20) != shared, "nor may another stage be written into that folder"
+    assert place("a", "transfer", 10) == shared
+    (tmp_path / "c" / "1-low").mkdir(parents=True)
+    assert place("c", "delta", 10) == tmp_path / "c" / "1-low", "what lies there stays there"

@@ -23,6 +23,7 @@ import json
 import math
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,7 @@ def plan(
         partial = folder / f"frames.{os.getpid()}.part"
         try:
             write_extxyz(partial, stage.images)
-            where = folder if alone else _place(folder, stage, own, partial)
+            where = folder if alone else stage_folder(folder, stage, own, partial)
             where.mkdir(exist_ok=True)
             partial.replace(where / "frames.xyz")  # a training left behind may be reading it
         finally:
@@ -176,26 +177,39 @@ def plan(
         (folder / "stages.json").write_text(json.dumps(content))
 
 
-def _place(folder: Path, stage: Stage, task: dict[str, Any], frames: Path) -> Path:
+def stage_folder(folder: Path, stage: Stage, task: dict[str, Any], frames: Path) -> Path:
     """Folder of a stage; a first stage is shared by all trainings that begin with it.
 
-    It lies beside the trainings, named after what it learns, and each training that begins
-    with it has a link to it.
+    Parameters
+    ----------
+    folder
+        Of the training.
+    stage
+        One of its stages.
+    task
+        What the stage is told.
+    frames
+        What it learns.
+
+    Returns
+    -------
+    Path
+        In ``folder``; that of a first stage is a link to a folder beside the trainings, named
+        after what is learned there.
     """
     where = folder / stage.name
-    if stage.initial is not None or where.exists():
+    if stage.initial is not None or (where.is_dir() and not where.is_symlink()):
         return where
     # Neither changes what the stage learns.
     settings = {k: v for k, v in task["settings"].items() if k not in ("strategy", "committee")}
     content = [{**task, "settings": settings}, hashlib.sha256(frames.read_bytes()).hexdigest()]
     shared = folder.parent / f"stage-{content_hash(content)[:20]}"
     shared.mkdir(exist_ok=True)
-    try:
-        where.symlink_to(Path("..") / shared.name)
-    except FileExistsError:  # made by another process just now, or left without its target
-        if not where.exists():
-            where.unlink()
-            where.symlink_to(Path("..") / shared.name)
+    target = Path("..") / shared.name
+    if where.is_symlink() and where.readlink() != target:  # of an earlier version
+        where.unlink(missing_ok=True)
+    with suppress(FileExistsError):  # made before, or by another process just now
+        where.symlink_to(target)
     return where
 
 
