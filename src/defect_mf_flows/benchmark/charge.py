@@ -29,7 +29,7 @@ FIFTH = "categorical, 1/5 of the data"
 #: Terms that say something of a charge that never trained; a category has no vector for it.
 UNSEEN_TERMS = ("none", "continuous")
 
-#: Of the epochs of the other arms: what a model cannot know, more epochs do not teach it.
+#: Of the epochs of the other arms, to keep the many trainings of this table within hours.
 UNSEEN_EPOCHS = 1 / 3
 
 Rows = dict[str, list[dict[str, Any]]]

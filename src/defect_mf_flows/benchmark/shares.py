@@ -80,7 +80,7 @@ class ShareTables:
                     for name in self.names
                 },
                 "GFN2-xTB labels, % of low-fidelity frames",
-                f"energy above the minimum, {self.where}, RMSE, meV per cell",
+                f"energy above the minimum,\n{self.where}: RMSE in meV per cell",
             )
         )
 

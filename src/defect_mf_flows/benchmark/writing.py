@@ -129,6 +129,11 @@ def curves(lines: dict[str, list[tuple[float, Interval]]], x: str, y: str) -> An
         axes.errorbar(places, means, yerr=[below, above], marker="o", capsize=3, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    shares = sorted({place for points in lines.values() for place, _ in points})
+    axes.set_xticks(shares, [f"{share:g}" for share in shares])
+    axes.set_xticks([], minor=True)
+    for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        which("{x:g}")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.legend(fontsize="small")
