@@ -37,6 +37,8 @@ class Settings(BaseSettings):
         have a search job, and gives every job its share: one process where it is not set.
     vasp_cmd, vasp_gamma_cmd, vasp_ncl_cmd
         Commands for VASP: standard, Gamma-only (used where the grid is Gamma) and non-collinear.
+    cp2k_cmd
+        Command for CP2K, ``mpirun -np 4 cp2k.psmp`` for example; ``-s`` is added to it.
     vasp_walltime
         Seconds that a job with VASP may take; None: until the end of its Slurm allocation, or
         without limit. VASP is asked to stop ``vasp_buffer`` seconds earlier and continues later.
@@ -58,6 +60,7 @@ class Settings(BaseSettings):
     vasp_cmd: str = "vasp_std"
     vasp_gamma_cmd: str = "vasp_gam"
     vasp_ncl_cmd: str = "vasp_ncl"
+    cp2k_cmd: str = "cp2k.psmp"
     vasp_walltime: int | None = Field(default=None, ge=60)
     vasp_buffer: int = Field(default=600, ge=0)
     vasp_poll: float = Field(default=10.0, gt=0)

@@ -11,6 +11,7 @@ from typing import Any
 from ase.calculators.calculator import FileIOCalculator
 from pymatgen.core import Element
 
+from defect_mf_flows.campaign.cp2k import check_cp2k
 from defect_mf_flows.campaign.gpaw import check_gpaw
 from defect_mf_flows.campaign.sections import FidelitySettings
 from defect_mf_flows.campaign.vasp import check_vasp
@@ -67,6 +68,8 @@ def check_fidelity(where: str, fidelity: FidelitySettings, elements: set[str]) -
         check_vasp(where, fidelity.settings, elements)
     elif fidelity.engine == "gpaw":
         check_gpaw(where, fidelity.settings, elements)
+    elif fidelity.engine == "cp2k":
+        check_cp2k(where, fidelity.settings, elements)
     else:
         _check_ase(where, fidelity.settings)
 

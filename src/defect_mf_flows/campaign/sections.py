@@ -125,16 +125,16 @@ class StartSettings(Section):
 class FidelitySettings(Section):
     """One method: an engine and its settings."""
 
-    engine: Literal["xtb", "ase", "vasp", "gpaw"] = Field(
-        description="'xtb' (tblite), 'gpaw', 'vasp', or 'ase' for any ASE calculator by dotted "
-        "path."
+    engine: Literal["xtb", "ase", "vasp", "gpaw", "cp2k"] = Field(
+        description="'xtb' (tblite), 'gpaw', 'cp2k', 'vasp', or 'ase' for any ASE calculator by "
+        "dotted path."
     )
     settings: Annotated[dict[str, Any], AfterValidator(_plain)] = Field(
         default_factory=dict,
         description="For 'xtb': method and any keyword of tblite's calculator. For 'ase': "
         "calculator (dotted path), kwargs, and charge_keyword or charge_info, which say how "
         "the calculator learns the charge; spin_keyword if it takes unpaired electrons. For "
-        "'vasp': see docs/vasp.md. For 'gpaw': see docs/gpaw.md.",
+        "'vasp', 'gpaw' and 'cp2k': see docs/vasp.md, docs/gpaw.md and docs/cp2k.md.",
     )
     fmax: float = Field(0.05, gt=0, description="Relaxations end at this force, eV/A.")
     steps: int = Field(100, ge=1, description="Relaxations end after this many steps.")

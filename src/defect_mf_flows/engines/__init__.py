@@ -32,6 +32,7 @@ def reference_maker(
     if settings.engine == "vasp":
         return _vasp_maker(fidelity, settings, kind)
     from defect_mf_flows.engines.ase import AseReferenceMaker
+    from defect_mf_flows.engines.cp2k.makers import Cp2kReferenceMaker
     from defect_mf_flows.engines.gpaw.makers import GpawReferenceMaker
     from defect_mf_flows.engines.xtb import XtbReferenceMaker
 
@@ -39,6 +40,7 @@ def reference_maker(
         "xtb": XtbReferenceMaker,
         "ase": AseReferenceMaker,
         "gpaw": GpawReferenceMaker,
+        "cp2k": Cp2kReferenceMaker,
     }
     return makers[settings.engine](
         name=f"{fidelity} {kind.value}",

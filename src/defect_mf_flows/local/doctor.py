@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from defect_mf_flows.campaign.cp2k import data_folder
+from defect_mf_flows.engines.cp2k.makers import runs, version
 from defect_mf_flows.errors import DefectMFError
 from defect_mf_flows.settings import available_cores, get_settings
 
@@ -45,6 +47,7 @@ def examine() -> list[Check]:
         _charge(),
         _package("tblite", "engine xtb", "pip install 'defect-mf-flows[embedded]'"),
         gpaw_check(),
+        cp2k_check(),
         *vasp_checks(),
         _learning(),
         _mongod(),
@@ -82,6 +85,29 @@ def gpaw_check() -> Check:
             message = f"gpaw {gpaw.__version__}, libxc {libxc}, {count} PBE setups in {folder}"
             return Check(name, "ok", message)
     return Check(name, "missing", f"gpaw {gpaw.__version__} without setups: pip install gpaw-data.")
+
+
+def cp2k_check() -> Check:
+    """Check that CP2K starts and that its basis sets and potentials are found.
+
+    Returns
+    -------
+    Check
+        Missing, unless both are there.
+    """
+    name, command = "engine cp2k", get_settings().cp2k_cmd
+    if not runs(command):
+        return Check(
+            name, "missing", f"no {command!r}: install CP2K or set DEFECT_MF_CP2K_CMD; see "
+            "docs/cp2k.md.",
+        )  # fmt: skip
+    folder = data_folder()
+    if folder is None:
+        return Check(
+            name, "missing", f"cp2k {version(command)} without basis sets and potentials: set "
+            "CP2K_DATA_DIR to the folder that has GTH_POTENTIALS.",
+        )  # fmt: skip
+    return Check(name, "ok", f"cp2k {version(command)}, basis sets and potentials in {folder}")
 
 
 def vasp_checks() -> list[Check]:

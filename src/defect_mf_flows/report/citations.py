@@ -146,6 +146,26 @@ WORKS: dict[str, Work] = {
         "J. Chem. Phys. 160, 092503 (2024)",
         _doi("10.1063/5.0182685"),
     ),
+    "cp2k": Work(
+        "T. D. Kühne et al.",
+        "CP2K: An electronic structure and molecular dynamics software package - Quickstep: "
+        "Efficient and accurate electronic structure calculations",
+        "J. Chem. Phys. 152, 194103 (2020)",
+        _doi("10.1063/5.0007045"),
+    ),
+    "molopt": Work(
+        "J. VandeVondele and J. Hutter",
+        "Gaussian basis sets for accurate calculations on molecular systems in gas and condensed "
+        "phases",
+        "J. Chem. Phys. 127, 114105 (2007)",
+        _doi("10.1063/1.2770708"),
+    ),
+    "gth": Work(
+        "S. Goedecker, M. Teter and J. Hutter",
+        "Separable dual-space Gaussian pseudopotentials",
+        "Phys. Rev. B 54, 1703 (1996)",
+        _doi("10.1103/PhysRevB.54.1703"),
+    ),
     "pbe": Work(
         "J. P. Perdew, K. Burke and M. Ernzerhof",
         "Generalized gradient approximation made simple",

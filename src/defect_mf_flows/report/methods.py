@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from defect_mf_flows.campaign.cp2k import Cp2kSettings
 from defect_mf_flows.report import numbers
 from defect_mf_flows.report.citations import WORKS
 from defect_mf_flows.report.formatting import ascii_number, plural
@@ -160,6 +161,8 @@ def _engine(writer: Writer, name: str, engine: dict[str, Any]) -> str:
         method = settings.get("method", "GFN2-xTB")
         keys = {"GFN1-xTB": ("gfn1",), "GFN2-xTB": ("gfn2",)}.get(method, ())
         parts = [f"{method}{writer.cite(*keys)} as implemented in tblite, at the Gamma point"]
+    elif kind == "cp2k":
+        parts = _cp2k(writer, settings)
     elif kind in ("vasp", "gpaw"):
         functional = settings.get("functional", name)
         keys = {"PBE": ("pbe",), "HSE06": ("hse",)}.get(functional, ())
@@ -173,6 +176,18 @@ def _engine(writer: Writer, name: str, engine: dict[str, Any]) -> str:
     else:
         parts = [f"{name} ({settings.get('calculator', kind)}) through ASE{writer.cite('ase')}"]
     return ", ".join(part for part in [*parts, limit] if part)
+
+
+def _cp2k(writer: Writer, settings: dict[str, Any]) -> list[str]:
+    known = Cp2kSettings.model_validate(settings)
+    return [
+        f"{known.functional}{writer.cite('pbe')} as implemented in CP2K{writer.cite('cp2k')}",
+        f"basis {', '.join(dict.fromkeys([known.basis, *known.bases.values()]))}"
+        f"{writer.cite('molopt')}",
+        f"{known.potential} pseudopotentials{writer.cite('gth')}",
+        f"grid cutoff {known.cutoff:g} Ry",
+        "Gamma point only",
+    ]
 
 
 def _kpoints(settings: dict[str, Any]) -> str:

@@ -8,8 +8,8 @@ from pymatgen.core import Lattice, Structure
 
 from defect_mf_flows.campaign.vasp import OWNED, VaspSettings
 from defect_mf_flows.core.charge import with_charge
+from defect_mf_flows.engines.spin import low_spin
 from defect_mf_flows.engines.vasp.sets import ChargedCellSet
-from defect_mf_flows.engines.vasp.spin import low_spin
 from defect_mf_flows.errors import ChargeError, EngineError
 
 SHARED = {

@@ -13,7 +13,7 @@ from pymatgen.core import Structure
 from defect_mf_flows.campaign.gpaw import GpawSettings, setup_file
 from defect_mf_flows.engines.ase import AseReferenceMaker
 from defect_mf_flows.engines.gpaw.calculator import PlaneWaveDFT
-from defect_mf_flows.engines.vasp.spin import check_parity, low_spin
+from defect_mf_flows.engines.spin import check_parity, low_spin
 from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.calculation import BandEdges, EngineRecord
 from defect_mf_flows.schemas.defect import StartStructure

@@ -20,6 +20,7 @@ from defect_mf_flows.campaign.vasp import VaspSettings
 from defect_mf_flows.core.charge import charge_of, with_charge
 from defect_mf_flows.engines.base import ReferenceMaker, check_start
 from defect_mf_flows.engines.reuse import take_over
+from defect_mf_flows.engines.spin import low_spin
 from defect_mf_flows.engines.vasp import handlers as watch
 from defect_mf_flows.engines.vasp.results import CellOrder, calculation_of, check_run, unfinished
 from defect_mf_flows.engines.vasp.running import (
@@ -34,7 +35,6 @@ from defect_mf_flows.engines.vasp.running import (
     wavecar_key,
 )
 from defect_mf_flows.engines.vasp.sets import ChargedCellSet
-from defect_mf_flows.engines.vasp.spin import low_spin
 from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
 from defect_mf_flows.schemas.defect import StartStructure

@@ -16,7 +16,7 @@ from pymatgen.io.vasp.sets import MPScanRelaxSet, VaspInputSet
 
 from defect_mf_flows.campaign.vasp import OWNED, VaspSettings
 from defect_mf_flows.core.charge import charge_of
-from defect_mf_flows.engines.vasp.spin import check_parity, low_spin
+from defect_mf_flows.engines.spin import check_parity, low_spin
 from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.structures import symbols_of
 
