@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from jobflow import JobStore
@@ -13,9 +12,9 @@ from pymatgen.core import Structure
 from scipy.optimize import linear_sum_assignment
 
 from defect_mf_flows.campaign import FidelitySettings
-from defect_mf_flows.campaign.vasp import VaspSettings
 from defect_mf_flows.core.charge import charged_structure
-from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, ImportRecord
+from defect_mf_flows.engines.contradictions import contradictions
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import Frame
 from defect_mf_flows.schemas.structures import symbols_of
@@ -24,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 #: Geometries are the same if no atom is farther off than this, Angstrom; OUTCARs have 5 decimals.
 SAME_PLACE = 1e-3
-_PROGRAMS = {"vasp": "vasp"}
-_UNKNOWN = "unknown"
 
 
 def find_imported(
@@ -96,69 +93,6 @@ def _candidates(store: JobStore, start: StartStructure, fidelity: str) -> Iterat
         row = store.query_one({"uuid": uuid}, properties=["output"], load=True)
         if row is not None:
             yield MontyDecoder().process_decoded(row["output"])
-
-
-def contradictions(
-    found: Calculation, record: ImportRecord, settings: FidelitySettings
-) -> list[str]:
-    """What of an imported calculation contradicts a campaign's fidelity.
-
-    Parameters
-    ----------
-    found
-        The imported calculation.
-    record
-        Its own settings.
-    settings
-        The campaign's.
-
-    Returns
-    -------
-    list of str
-        Empty if nothing does. A file that tells no settings contradicts nothing: it is taken on
-        the word of whoever imported it under this name.
-    """
-    program = found.engine.name
-    if program != _UNKNOWN and program != _PROGRAMS.get(settings.engine, program):
-        return [f"computed by {program}, not by {settings.engine}"]
-    if program == "vasp" and settings.engine != "vasp":
-        return [f"computed by vasp, not by {settings.engine}"]
-    if settings.engine != "vasp" or not record.method:
-        return []
-    asked = _vasp_method(VaspSettings.model_validate(settings.settings))
-    return [
-        f"{name} is {record.method.get(name)}, the campaign asks for {value}"
-        for name, value in asked.items()
-        if not _same(record.method.get(name), value)
-    ] + _grid(record, VaspSettings.model_validate(settings.settings))
-
-
-def _vasp_method(settings: VaspSettings) -> dict[str, Any]:
-    hybrid = settings.functional == "HSE06"
-    asked: dict[str, Any] = {
-        "GGA": "PE",
-        "LHFCALC": hybrid,
-        "ENCUT": settings.encut,
-        "LSORBIT": settings.soc,
-        "LDAU": bool(settings.hubbard),
-        "IVDW": {None: "0", "D3": "11", "D3-BJ": "12"}[settings.dispersion],
-    }
-    return {**asked, "AEXX": 0.25, "HFSCREEN": 0.2} if hybrid else asked
-
-
-def _grid(record: ImportRecord, settings: VaspSettings) -> list[str]:
-    divisions = [1, 1, 1] if settings.gamma_only else settings.kpoints
-    if divisions is None or not record.kpoints:
-        return []
-    asked = "x".join(map(str, divisions))
-    same = record.kpoints == asked
-    return [] if same else [f"k-points are {record.kpoints}, the campaign asks for {asked}"]
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, float) or isinstance(other, float):
-        return one is not None and abs(float(one) - float(other)) <= 1e-3 * abs(float(other))
-    return bool(one == other)
 
 
 def _has_relaxed(found: Calculation, settings: FidelitySettings) -> bool:
