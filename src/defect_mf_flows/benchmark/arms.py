@@ -58,7 +58,7 @@ NETWORK: dict[str, Any] = {
     "energy_scale": 2.0,
 }
 
-FULL = BenchmarkSize("", PoolSize(), (1, 2, 3), TrainingSettings(**NETWORK))
+FULL = BenchmarkSize("", PoolSize(), (1, 2, 3), TrainingSettings(**NETWORK, compile=True))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ def campaign_hash(campaign: Campaign, structure: Structure) -> str:
     """
     content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
     content["host"].pop("structure")
+    content["training"].pop("compile")  # how fast, not what
     for name in ("foundation", "replay"):  # files enter by their content
         if content["training"][f"{name}_hash"] is not None:
             content["training"][name] = None

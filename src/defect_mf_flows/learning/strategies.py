@@ -44,6 +44,9 @@ from defect_mf_flows.errors import DatasetError
 from defect_mf_flows.learning.replay import REPLAY
 from defect_mf_flows.schemas.frame import Frame, content_hash, structure_key
 
+#: Settings that do not change what is trained: whether it is one of a committee, and how fast.
+UNDECISIVE = ("committee", "compile")
+
 
 @dataclass(frozen=True)
 class TrainingLabel:
@@ -200,8 +203,8 @@ def stage_folder(folder: Path, stage: Stage, task: dict[str, Any], frames: Path)
     where = folder / stage.name
     if stage.initial is not None or (where.is_dir() and not where.is_symlink()):
         return where
-    # Neither changes what the stage learns.
-    settings = {k: v for k, v in task["settings"].items() if k not in ("strategy", "committee")}
+    without = (*UNDECISIVE, "strategy")  # which does not change what the first stage learns
+    settings = {k: v for k, v in task["settings"].items() if k not in without}
     content = [{**task, "settings": settings}, hashlib.sha256(frames.read_bytes()).hexdigest()]
     shared = folder.parent / f"stage-{content_hash(content)[:20]}"
     shared.mkdir(exist_ok=True)

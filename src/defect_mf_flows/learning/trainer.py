@@ -34,6 +34,7 @@ from defect_mf_flows.core.charge import (
 from defect_mf_flows.errors import TrainingError
 from defect_mf_flows.learning.acceleration import accelerated, plain
 from defect_mf_flows.learning.batches import collate, to_atomic_data
+from defect_mf_flows.learning.compiling import Batches, compile_step, undo_compile
 from defect_mf_flows.learning.foundation import begin, file_hash, read_foundation
 from defect_mf_flows.learning.network import build_network
 from defect_mf_flows.learning.replay import REPLAY, without_replay
@@ -95,6 +96,8 @@ class Trainer:
 
     def _build(self) -> None:
         self.model = accelerated(self._network().to(self.device), self.settings)
+        if self.settings.get("compile", False):
+            compile_step(self.model, Batches(self.train, self.settings["batch_size"]))
         if self.task["freeze"]:
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad = "readout" in name
@@ -314,7 +317,7 @@ class Trainer:
 
     def _finish(self) -> None:
         self.model.load_state_dict(self.best["state"])
-        self.model = plain(self.model, self.settings).to("cpu")
+        self.model = plain(undo_compile(self.model), self.settings).to("cpu")
         save(self._without_replay(), self.folder / "model.pt")
         write_done(
             self.folder,

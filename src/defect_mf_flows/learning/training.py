@@ -21,7 +21,7 @@ from defect_mf_flows.errors import DatasetError, TrainingError
 from defect_mf_flows.learning.acceleration import check_device
 from defect_mf_flows.learning.foundation import file_hash, find_foundation
 from defect_mf_flows.learning.replay import REPLAY, read_replay
-from defect_mf_flows.learning.strategies import TrainingLabel, model_heads, plan
+from defect_mf_flows.learning.strategies import UNDECISIVE, TrainingLabel, model_heads, plan
 from defect_mf_flows.schemas.dataset import Dataset, ReferenceEnergy, Split
 from defect_mf_flows.schemas.frame import Frame, content_hash
 from defect_mf_flows.schemas.model import EpochRecord, Model
@@ -166,8 +166,7 @@ def check_machine(settings: TrainingSettings, heads: list[str]) -> None:
 def _decisive(task: dict[str, Any]) -> dict[str, Any]:
     """What of a task decides on the weights, in the words of earlier versions."""
     content = {k: v for k, v in task.items() if k != "foundation"}
-    # Whether it is one of a committee does not change what is trained.
-    settings = {k: v for k, v in task["settings"].items() if k != "committee"}
+    settings = {k: v for k, v in task["settings"].items() if k not in UNDECISIVE}
     for name in ADDED:
         if settings[name] == TrainingSettings.model_fields[name].default:
             settings.pop(name)

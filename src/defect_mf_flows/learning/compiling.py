@@ -1,0 +1,247 @@
+"""The training step of mace's own network, compiled for batches of the commonest shape.
+
+A step of a small cell spends its time in thousands of small operations. Energies and forces are
+traced once, forces as operations of their own, and PyTorch's inductor fuses what it can, for the
+gradients of the loss too. Shapes are fixed: shorter lists of edges are filled up with edges longer
+than the cutoff, which add exactly nothing, and batches that do not fit are computed as always.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import mace  # noqa: F401  (before e3nn)
+import torch
+from mace.modules import ScaleShiftMACE
+
+logger = logging.getLogger(__name__)
+
+#: Edges kept room for: the mean of a batch and this many standard deviations.
+ROOM = 2.0
+#: Edges that fill up are this many cutoffs long.
+FAR = 10.0
+#: Batches of which energies, forces and gradients are compared before the compiled step is used.
+COMPARED = 2
+#: Largest difference, relative to the largest entry.
+TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-8}
+
+#: Energies (n_graphs,) and forces (n_atoms, 3), from parameters, buffers and a batch's tensors.
+Step = Callable[[list[Any], list[Any], list[Any]], tuple[torch.Tensor, torch.Tensor]]
+
+
+def compile_step(network: torch.nn.Module, batches: Batches) -> torch.nn.Module:
+    """Let a network compute its training batches by a compiled step.
+
+    Parameters
+    ----------
+    network
+        mace's own, on its device; another class stays as it is.
+    batches
+        Shape of the batches to come.
+
+    Returns
+    -------
+    torch.nn.Module
+        The same object: parameters and state are untouched.
+    """
+    if type(network) is not ScaleShiftMACE:
+        logger.warning("%s is not compiled: not mace's own class", type(network).__name__)
+        return network
+    network.__dict__["forward"] = CompiledForward(network, batches)  # before that of the class
+    return network
+
+
+def undo_compile(network: torch.nn.Module) -> torch.nn.Module:
+    """Take the compiled step off again; what is saved must not hold it."""
+    network.__dict__.pop("forward", None)
+    return network
+
+
+class Batches:
+    """Shape of the batches that are worth compiling for.
+
+    Parameters
+    ----------
+    items
+        mace's graphs of the training set.
+    size
+        Graphs per batch.
+
+    Attributes
+    ----------
+    graphs, atoms
+        Of a batch of graphs of the commonest number of atoms.
+    edges
+        Room for edges in such a batch.
+    """
+
+    def __init__(self, items: list[Any], size: int) -> None:
+        atoms = Counter(int(item.num_nodes) for item in items)
+        commonest = max(atoms, key=lambda count: (atoms[count], count))
+        edges = torch.tensor(
+            [float(item.edge_index.shape[1]) for item in items if item.num_nodes == commonest]
+        )
+        self.graphs, self.atoms = size, size * commonest
+        spread = float(edges.std()) if len(edges) > 1 else 0.0
+        room = size * float(edges.mean()) + ROOM * spread * size**0.5
+        self.edges = int(room // 16 + 1) * 16
+
+    def fit(self, data: dict[str, Any]) -> bool:
+        """Whether a batch has this shape."""
+        return (
+            data["ptr"].numel() - 1 == self.graphs
+            and data["positions"].shape[0] == self.atoms
+            and data["edge_index"].shape[1] <= self.edges
+        )
+
+    def fill(self, data: dict[str, Any], cutoff: float) -> dict[str, torch.Tensor]:
+        """The tensors of a batch, with edges that add nothing up to the room there is."""
+        tensors = {k: v for k, v in data.items() if isinstance(v, torch.Tensor)}
+        count = self.edges - data["edge_index"].shape[1]
+        vectors = data["shifts"].new_zeros(count, 3)
+        far = vectors.clone()
+        far[:, 0] = FAR * cutoff
+        none = data["edge_index"].new_zeros(2, count)
+        return {
+            **tensors,
+            "edge_index": torch.cat([data["edge_index"], none], dim=1),
+            "shifts": torch.cat([data["shifts"], far]),
+            "unit_shifts": torch.cat([data["unit_shifts"], vectors]),
+        }
+
+
+class CompiledForward:
+    """What a network calls instead of its own ``forward``.
+
+    The compiled step is used once it gave the energies, forces and gradients of the network itself
+    on the first batches; if it does not, or cannot be built, the network goes on without it and
+    the log says why.
+
+    Parameters
+    ----------
+    network
+        Whose parameters it reads.
+    batches
+        Shape it is built for.
+    """
+
+    def __init__(self, network: Any, batches: Batches) -> None:
+        self.network, self.batches = network, batches
+        self.cutoff = float(network.r_max)
+        self.parameters = [value for _, value in network.named_parameters()]
+        self.buffers = [value for _, value in network.named_buffers()]
+        self.names: list[str] = []
+        self.step: Step | None = None
+        self.compared = 0
+        self.given_up = False
+
+    def __call__(
+        self, data: dict[str, Any], training: bool = False, **options: Any
+    ) -> dict[str, Any]:
+        """Energies and forces of a batch, as the network's own ``forward`` gives them."""
+        if not training or self.given_up or not self.batches.fit(data):
+            return self._own(data, training, options)
+        filled = self.batches.fill(data, self.cutoff)
+        if self.compared < COMPARED:
+            self._compare(filled)
+            return self._own(data, training, options)
+        energy, forces = self._compiled(filled)
+        return {"energy": energy, "forces": forces}
+
+    def _own(self, data: dict[str, Any], training: bool, options: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = type(self.network).forward(
+            self.network, data, training=training, **options
+        )
+        return found
+
+    def _compare(self, filled: dict[str, torch.Tensor]) -> None:
+        try:
+            if self.step is None:
+                self.step = self._build(filled)
+            found = self._compiled(filled)
+            # mace asks for the gradient of the positions that it is given, in place.
+            own = self._own({**filled, "positions": filled["positions"].clone()}, True, {})
+            difference = self._difference(found, (own["energy"], own["forces"]))
+        except Exception as error:  # of a compiler that is missing, or of inductor
+            self._give_up(f"{type(error).__name__}: {str(error).strip()[:300]}")
+            return
+        allowed = TOLERANCE[filled["positions"].dtype]
+        if not difference <= allowed:
+            self._give_up(f"it differs from the network by {difference:.1e}, more than {allowed}")
+            return
+        self.compared += 1
+        if self.compared == COMPARED:
+            logger.info("compiled: batches of %d atoms in %d cells, up to %d edges",
+                        self.batches.atoms, self.batches.graphs, self.batches.edges)  # fmt: skip
+
+    def _give_up(self, why: str) -> None:
+        logger.warning("training goes on without the compiled step: %s", why)
+        self.given_up, self.step = True, None
+
+    def _difference(self, one: tuple[Any, Any], other: tuple[Any, Any]) -> float:
+        """Largest relative difference in energies, forces and gradients of the parameters."""
+        found, wanted = (
+            [energy, forces, *self._gradients(energy, forces)] for energy, forces in (one, other)
+        )
+        scale = max(float(item.abs().max()) for item in wanted[2:])
+        scales = [float(item.abs().max()) for item in wanted[:2]] + [scale] * len(wanted[2:])
+        return max(
+            float((a - b).detach().abs().max()) / max(size, 1e-6)
+            for a, b, size in zip(found, wanted, scales, strict=True)
+        )
+
+    def _gradients(self, energy: Any, forces: Any) -> list[torch.Tensor]:
+        trained = [item for item in self.parameters if item.requires_grad]
+        found = torch.autograd.grad(
+            energy.square().sum() + forces.square().sum(), trained, allow_unused=True
+        )
+        return [
+            torch.zeros_like(item) if gradient is None else gradient
+            for gradient, item in zip(found, trained, strict=True)
+        ]
+
+    def _compiled(self, filled: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        assert self.step is not None
+        return self.step(self.parameters, self.buffers, [filled[name] for name in self.names])
+
+    def _build(self, filled: dict[str, torch.Tensor]) -> Step:
+        """Trace the network on a batch and hand the operations to inductor."""
+        from torch._functorch import config
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        self.names = list(filled)
+        parameters = [name for name, _ in self.network.named_parameters()]
+        buffers = [name for name, _ in self.network.named_buffers()]
+        own = type(self.network).forward
+        bare = _Bare(self.network, own)
+
+        def step(values: list[Any], constants: list[Any], tensors: list[Any]) -> Any:
+            data = dict(zip(self.names, tensors, strict=True))
+            data["positions"] = data["positions"].detach().requires_grad_(True)
+            state = {
+                **{f"network.{n}": v for n, v in zip(parameters, values, strict=True)},
+                **{f"network.{n}": v for n, v in zip(buffers, constants, strict=True)},
+            }
+            found = torch.func.functional_call(bare, state, (data,))
+            return found["energy"], found["forces"]
+
+        config.donated_buffer = False  # the loss is a second derivative of the energy
+        traced = make_fx(step)(self.parameters, self.buffers, [filled[n] for n in self.names])
+        compiled: Step = torch.compile(traced, dynamic=False)
+        return compiled
+
+
+class _Bare(torch.nn.Module):
+    """The network with its class's ``forward``, whatever the object has been given."""
+
+    def __init__(self, network: torch.nn.Module, forward: Callable[..., Any]) -> None:
+        super().__init__()
+        self.network = network
+        self._forward = forward
+
+    def forward(self, data: dict[str, torch.Tensor]) -> dict[str, Any]:
+        found: dict[str, Any] = self._forward(self.network, data, training=True)
+        return found

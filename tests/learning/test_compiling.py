@@ -1,0 +1,183 @@
+"""A compiled training step gives what the network gives, or is not used."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import mace  # noqa: F401, isort: skip  (before e3nn)
+import torch
+
+from defect_mf_flows.campaign import TrainingSettings
+from defect_mf_flows.learning.batches import collate
+from defect_mf_flows.learning.compiling import (
+    COMPARED,
+    Batches,
+    CompiledForward,
+    compile_step,
+    undo_compile,
+)
+from defect_mf_flows.learning.potential import Potential
+from defect_mf_flows.learning.trainer import Trainer
+from defect_mf_flows.learning.training import train
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from defect_mf_flows.schemas.model import Model
+    from tests.conftest import Labelled
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("g++") is None, reason="SKIPPED: no C++ compiler (g++) for inductor"
+    ),
+]
+
+
+#: A compiler takes its time for every operation: no vectors, one body order, one layer.
+SMALL = TrainingSettings(
+    r_max=3.0,
+    hidden_irreps="4x0e",
+    max_ell=1,
+    correlation=1,
+    num_interactions=1,
+    charge_embedding_width=2,
+    dtype="float64",
+    max_epochs=4,
+    validate_every=1,
+    checkpoint_every=1,
+)
+
+
+def trained(labelled: Labelled, scratch: Path, **changes: Any) -> tuple[Model, Path]:
+    settings = SMALL.model_copy(update=changes)
+    found = train(
+        labelled.frames, labelled.dataset, settings=settings, seed=7, scratch=scratch, threads=1
+    )
+    (folder,) = (scratch / "training").iterdir()
+    return found, folder
+
+
+@pytest.fixture(scope="module")
+def compiled_run(
+    labelled: Labelled, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Model, Path]:
+    """A compiled training, and its folder."""
+    return trained(labelled, tmp_path_factory.mktemp("compiled"), compile=True)
+
+
+@pytest.fixture
+def trainer(compiled_run: tuple[Model, Path]) -> Iterator[Trainer]:
+    """The same network, untrained, with the same batches."""
+    before = torch.get_default_dtype()
+    yield Trainer(compiled_run[1])
+    torch.set_default_dtype(before)
+
+
+def batches(trainer: Trainer) -> list[dict[str, Any]]:
+    """Two full batches of other frames, charges and heads than each other."""
+    order = sorted(range(len(trainer.train)), key=lambda i: (int(trainer.train[i].head), i))
+    size = trainer.settings["batch_size"]
+    mixed = [order[:size], order[-size:], order[::2][:size]]
+    return [collate([trainer.train[i] for i in part]).to_dict() for part in mixed]
+
+
+def test_a_compiled_training_is_the_training_itself(
+    compiled_run: tuple[Model, Path], labelled: Labelled, tmp_path: Path
+) -> None:
+    found, folder = compiled_run
+    assert "compiled: batches of" in (folder / "log.txt").read_text()
+    model, own = trained(labelled, tmp_path)
+    assert "compiled" not in (own / "log.txt").read_text()
+    assert own.name == folder.name, "compiling does not make it another training"
+    assert [r.epoch for r in found.history] == [r.epoch for r in model.history]
+    for one, other in zip(found.history, model.history, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-6)
+    structures = [frame.structure for frame in labelled.frames[:6]]
+    for (energy, forces), (own_energy, own_forces) in zip(
+        Potential(found, head="high").predict(structures),
+        Potential(model, head="high").predict(structures),
+        strict=True,
+    ):
+        assert energy == pytest.approx(own_energy, abs=1e-6)
+        assert np.allclose(forces, own_forces, atol=1e-6)
+
+
+def test_other_charges_and_heads_than_those_it_was_traced_with_arrive(trainer: Trainer) -> None:
+    first, *others = batches(trainer)
+    assert {float(q) for q in first["total_charge"]} | {
+        float(q) for data in others for q in data["total_charge"]
+    } > {float(others[0]["total_charge"][0])}
+    compiled = trainer.model.__dict__["forward"]
+    for data in [first] * COMPARED:
+        trainer.model(dict(data), training=True)
+    assert compiled.step is not None
+    assert not compiled.given_up
+    for data in others:
+        found = trainer.model(dict(data), training=True)
+        assert set(found) == {"energy", "forces"}, "not the network's own forward"
+        own = compiled._own({**data, "positions": data["positions"].clone()}, True, {})
+        assert torch.allclose(found["energy"], own["energy"], atol=1e-8)
+        assert torch.allclose(found["forces"], own["forces"], atol=1e-8)
+    undo_compile(trainer.model)
+    assert "node_energy" in trainer.model(dict(first), training=True)
+
+
+def test_a_batch_of_another_shape_is_computed_by_the_network_itself(trainer: Trainer) -> None:
+    single = collate(trainer.train[:1]).to_dict()
+    assert "node_energy" in trainer.model(single, training=True)
+    assert trainer.model.__dict__["forward"].compared == 0
+
+
+@pytest.mark.parametrize("fault", ["differs", "fails"])
+def test_a_step_that_is_wrong_or_cannot_be_built_is_not_used(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, caplog: Any, fault: str
+) -> None:
+    def build(self: CompiledForward, filled: dict[str, Any]) -> Any:
+        if fault == "fails":
+            raise RuntimeError("no compiler")
+        self.names = list(filled)
+
+        def step(*_: Any) -> Any:
+            own = self._own({**filled, "positions": filled["positions"].clone()}, True, {})
+            return own["energy"] * 1.001, own["forces"]
+
+        return step
+
+    monkeypatch.setattr(CompiledForward, "_build", build)
+    data = batches(trainer)[0]
+    with caplog.at_level(logging.WARNING):
+        for _ in range(COMPARED + 1):
+            found = trainer.model(dict(data), training=True)
+    assert "node_energy" in found
+    assert trainer.model.__dict__["forward"].given_up
+    said = {"fails": "no compiler", "differs": "differs from the network"}[fault]
+    assert "training goes on without the compiled step" in caplog.text
+    assert said in caplog.text
+
+
+def test_a_network_that_is_not_mace_s_own_stays_as_it_is(trainer: Trainer, caplog: Any) -> None:
+    other = torch.nn.Linear(1, 1)
+    with caplog.at_level(logging.WARNING):
+        assert compile_step(other, Batches(trainer.train, 4)) is other
+    assert "forward" not in other.__dict__
+    assert "Linear is not compiled" in caplog.text
+
+
+def test_edges_that_fill_up_are_longer_than_the_cutoff(trainer: Trainer) -> None:
+    shape = Batches(trainer.train, 2)
+    data = collate(trainer.train[:2]).to_dict()
+    assert shape.fit(data)
+    count = data["edge_index"].shape[1]
+    filled = shape.fill(data, cutoff=3.5)
+    assert filled["edge_index"].shape[1] == shape.edges > count
+    senders, receivers = filled["edge_index"]
+    vectors = filled["positions"][receivers] - filled["positions"][senders] + filled["shifts"]
+    assert (vectors.norm(dim=1)[count:] > 3.5).all()
+    assert torch.equal(filled["shifts"][:count], data["shifts"])
