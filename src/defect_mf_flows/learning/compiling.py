@@ -87,7 +87,9 @@ class Batches:
         self.graphs, self.atoms = size, size * commonest
         spread = float(edges.std()) if len(edges) > 1 else 0.0
         room = size * float(edges.mean()) + ROOM * spread * size**0.5
-        self.edges = int(room // 16 + 1) * 16
+        # In few sizes, so that trainings on other labels find what was compiled before.
+        step = max(16, 2 ** (int(room).bit_length() - 1) // 8)
+        self.edges = int(room // step + 1) * step
 
     def fit(self, data: dict[str, Any]) -> bool:
         """Whether a batch has this shape."""
