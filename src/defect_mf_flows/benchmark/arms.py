@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from defect_mf_flows.benchmark.data import assemble
+from defect_mf_flows.benchmark.measured import remembered
 from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool, PoolSize
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.writing import Page
@@ -122,7 +123,7 @@ class Job:
 
     def run(self, arms: list[Arm], measure: Measure) -> list[dict[str, Any]]:
         """Train and measure arms in processes of their own; one row each, in the order given."""
-        return run_arms(arms, partial(measure, job=self), workers=self.workers)
+        return run_arms(arms, partial(remembered, measure=measure, job=self), workers=self.workers)
 
     def page(self, name: str) -> Page:
         """An empty page."""
