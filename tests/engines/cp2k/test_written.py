@@ -6,7 +6,7 @@ import pytest
 from ase.calculators.cp2k import parse_input
 
 from defect_mf_flows.campaign.cp2k import Cp2kSettings
-from defect_mf_flows.engines.cp2k.written import MINIMIZERS, input_text, read_evaluation
+from defect_mf_flows.engines.cp2k.written import MINIMIZERS, input_text, read_abort, read_evaluation
 
 CONVERGED = """
  Spin 1
@@ -57,3 +57,23 @@ def test_the_input_has_each_element_once_with_its_own_basis_and_potential(minimi
         assert line in text.replace("&XC_FUNCTIONAL PBE", "&PBE")
     assert f"MINIMIZER {minimizer}" in written
     assert "CHARGE" not in written, "ASE writes it, from the calculator's own charge"
+
+
+def test_the_reason_of_an_abort_is_read_without_its_drawing():
+    text = r"""
+ *******************************************************************************
+ *   ___                                                                       *
+ *  /   \                                                                      *
+ * [ABORT]                                                                     *
+ *  \___/   The requested basis set <X> for element <LI> was not found in the  *
+ *    |                     basis set files <BASIS_MOLOPT>                     *
+ *  O/|                                                                        *
+ * /| |                                                                        *
+ * / \                                           aobasis/basis_set_types.F:1509 *
+ *******************************************************************************
+"""
+    assert read_abort(text) == (
+        "The requested basis set <X> for element <LI> was not found in the basis set files "
+        "<BASIS_MOLOPT> aobasis/basis_set_types.F:1509"
+    )
+    assert read_abort("SCF run converged in 3 steps") == ""

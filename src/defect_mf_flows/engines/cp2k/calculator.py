@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -14,7 +13,13 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator, SCFError, all_changes
 
 from defect_mf_flows.campaign.cp2k import Cp2kSettings
-from defect_mf_flows.engines.cp2k.written import MINIMIZERS, Evaluation, input_text, read_evaluation
+from defect_mf_flows.engines.cp2k.written import (
+    MINIMIZERS,
+    Evaluation,
+    input_text,
+    read_abort,
+    read_evaluation,
+)
 from defect_mf_flows.errors import ChargeError
 
 logger = logging.getLogger(__name__)
@@ -168,7 +173,7 @@ class _Process:
             self.close()
             if "SCF run NOT converged" in text:
                 return Evaluation(converged=False, charge=None, unpaired=0), {}
-            raise CalculationFailed(f"CP2K ended: {_last_words(text) or repr(error)}") from None
+            raise CalculationFailed(f"CP2K ended: {read_abort(text) or repr(error)}") from None
         found = {
             "energy": float(self._cp2k.results["energy"]),
             "forces": np.array(self._cp2k.results["forces"]),
@@ -196,9 +201,3 @@ class _Process:
             except (AssertionError, OSError):
                 logger.debug("CP2K had ended before it was closed")
         self._folder.cleanup()
-
-
-def _last_words(text: str) -> str:
-    """Why CP2K gave up, in one line."""
-    said = re.findall(r"^\s*\*\s*(?:\[ABORT\]|\\___/)?\s*([^*_/|\\\[\]].*?)\s*\*?\s*$", text, re.M)
-    return " ".join(said[-6:])[:400]

@@ -17,6 +17,8 @@ MINIMIZERS = {
     "CG": "MINIMIZER CG\nLINESEARCH 3PNT",
 }
 
+#: Columns of the drawing beside the reason of an abort.
+_DRAWING = 10
 _NUMBER = r"([-+]?\d+\.\d+(?:[Ee][-+]?\d+)?)"
 
 
@@ -121,3 +123,16 @@ def read_evaluation(text: str) -> Evaluation:
         charge=float(charges[-1]) if charges else None,
         unpaired=electrons[0] - electrons[1] if len(electrons) == 2 else 0,
     )
+
+
+def read_abort(text: str) -> str:
+    """Why CP2K gave up, in one line; empty if it does not say.
+
+    Parameters
+    ----------
+    text
+        Its output, which ends with a box: a drawing on the left, the reason right of it.
+    """
+    box = text.rpartition("[ABORT]")[2] if "[ABORT]" in text else ""
+    lines = (line.strip().strip("*") for line in box.partition("****")[0].splitlines()[1:])
+    return " ".join(" ".join(line[_DRAWING:] for line in lines).split())[:400]
