@@ -15,7 +15,7 @@ from defect_mf_flows.schemas.frame import content_hash, structure_key
 from tests.campaign.files import BASE, Load, changed
 
 
-def test_the_hash_does_not_depend_on_name_disclaimer_or_where_the_host_lies(
+def test_the_hash_does_not_depend_on_name_speed_or_where_the_host_lies(
     load: Load, tmp_path: Path, zns_file: Path
 ) -> None:
     expected = campaign_hash(*load(BASE))
@@ -24,6 +24,7 @@ def test_the_hash_does_not_depend_on_name_disclaimer_or_where_the_host_lies(
     assert campaign_hash(*load(changed("name", "another"))) == expected
     assert campaign_hash(*load(changed("disclaimer", "text"))) == expected
     assert campaign_hash(*load(changed("reuse", True))) == expected
+    assert campaign_hash(*load(changed("training.compile", True))) == expected
     assert campaign_hash(*load(changed("host.structure", "deep/other.cif"))) == expected
 
 
@@ -105,6 +106,7 @@ def test_a_setting_that_came_later_counts_only_where_it_is_not_the_default(
     expected = campaign_hash(campaign, host)
     content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
     content["host"].pop("structure")
+    content["training"].pop("compile")
     for added in [*(later for later, _, _ in CAME_LATER), *WITH_OTHERS]:
         section, field = added.split(".")
         content[section].pop(field)

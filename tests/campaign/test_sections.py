@@ -18,6 +18,7 @@ from defect_mf_flows.campaign import (
     Section,
     campaign_schema,
 )
+from defect_mf_flows.campaign.cp2k import Cp2kSettings
 from defect_mf_flows.campaign.gpaw import GpawMixer, GpawSettings
 from defect_mf_flows.campaign.vasp import Hubbard, VaspSettings
 from defect_mf_flows.engines import reference_maker
@@ -25,7 +26,7 @@ from defect_mf_flows.schemas.calculation import CalculationKind
 from tests.campaign.files import ASE, BASE, Load, changed, sections
 
 #: What stands under fidelities.NAME.settings; the campaign keeps it as a plain mapping.
-OF_ENGINES = {VaspSettings, Hubbard, GpawSettings, GpawMixer}
+OF_ENGINES = {VaspSettings, Hubbard, GpawSettings, GpawMixer, Cp2kSettings}
 #: What no campaign file holds under its own name.
 APART = {FilterSettings, LearningSettings}
 

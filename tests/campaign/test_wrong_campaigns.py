@@ -84,7 +84,7 @@ WRONG: dict[str, tuple[str, Any, str, str]] = {
         "fidelities.pbe.engine",
         "vsap",
         "fidelities.pbe.engine",
-        "'vasp' or 'gpaw'",
+        "'gpaw' or 'cp2k'",
     ),
     "unknown xtb method": (
         "fidelities.pbe.settings",
