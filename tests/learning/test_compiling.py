@@ -135,6 +135,12 @@ def test_a_batch_of_another_shape_is_computed_by_the_network_itself(trainer: Tra
     assert trainer.model.__dict__["forward"].compared == 0
 
 
+def test_whoever_asks_for_a_stress_gets_it_from_the_network(trainer: Trainer) -> None:
+    found = trainer.model(dict(batches(trainer)[0]), training=True, compute_stress=True)
+    assert found["stress"] is not None
+    assert trainer.model.__dict__["forward"].compared == 0
+
+
 @pytest.mark.parametrize("fault", ["differs", "fails"])
 def test_a_step_that_is_wrong_or_cannot_be_built_is_not_used(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch, caplog: Any, fault: str

@@ -144,7 +144,11 @@ class CompiledForward:
         self, data: dict[str, Any], training: bool = False, **options: Any
     ) -> dict[str, Any]:
         """Energies and forces of a batch, as the network's own ``forward`` gives them."""
-        if not training or self.given_up or not self.batches.fit(data):
+        # The step has energies and forces: whoever wants more, or less, gets it from the network.
+        other = not options.get("compute_force", True) or any(
+            wanted for name, wanted in options.items() if name != "compute_force"
+        )
+        if not training or other or self.given_up or not self.batches.fit(data):
             return self._own(data, training, options)
         filled = self.batches.fill(data, self.cutoff)
         if self.compared < COMPARED:
