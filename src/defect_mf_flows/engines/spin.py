@@ -27,6 +27,39 @@ def low_spin(structure: Structure) -> int:
     return (sum(site.specie.Z for site in structure) - charge_of(structure)) % 2
 
 
+def unpaired_of(structure: Structure, spin: int | None, policy: str, *, where: str) -> int | None:
+    """Unpaired electrons that a cell is computed with.
+
+    Parameters
+    ----------
+    structure
+        With its charge attached.
+    spin
+        As the campaign says for the defect; goes before the policy.
+    policy
+        ``low``, ``none`` or ``free``.
+    where
+        For the message.
+
+    Returns
+    -------
+    int or None
+        None lets the program find the moment.
+
+    Raises
+    ------
+    ChargeError
+        If the cell cannot have that many.
+    """
+    if spin is None and policy == "free":
+        return None
+    unpaired = spin
+    if unpaired is None:
+        unpaired = low_spin(structure) if policy == "low" else 0
+    check_parity(structure, unpaired, where=where)
+    return unpaired
+
+
 def check_parity(structure: Structure, unpaired: int, *, where: str) -> None:
     """Refuse a number of unpaired electrons that the cell cannot have.
 

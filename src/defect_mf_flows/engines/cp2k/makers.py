@@ -16,7 +16,7 @@ from defect_mf_flows.campaign.cp2k import Cp2kSettings
 from defect_mf_flows.engines.ase import AseReferenceMaker
 from defect_mf_flows.engines.cp2k.calculator import GaussianPlaneWaveDFT
 from defect_mf_flows.engines.reuse import UNKNOWN_VERSION
-from defect_mf_flows.engines.spin import check_parity, low_spin
+from defect_mf_flows.engines.spin import unpaired_of
 from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.calculation import EngineRecord
 from defect_mf_flows.schemas.defect import StartStructure
@@ -56,11 +56,8 @@ class Cp2kReferenceMaker(AseReferenceMaker):
                 "set DEFECT_MF_CP2K_CMD (docs/cp2k.md)."
             )
         settings = self._cp2k()
-        unpaired = start.spin
-        if unpaired is None:
-            unpaired = low_spin(start.structure) if settings.spin == "low" else 0
         where = f"fidelity {self.fidelity!r}, start {start.label}"
-        check_parity(start.structure, unpaired, where=where)
+        unpaired = unpaired_of(start.structure, start.spin, settings.spin, where=where) or 0
         return GaussianPlaneWaveDFT(
             settings, charge=start.charge, unpaired=unpaired, command=command
         )

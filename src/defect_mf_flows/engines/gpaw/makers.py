@@ -13,7 +13,7 @@ from pymatgen.core import Structure
 from defect_mf_flows.campaign.gpaw import GpawSettings, setup_file
 from defect_mf_flows.engines.ase import AseReferenceMaker
 from defect_mf_flows.engines.gpaw.calculator import PlaneWaveDFT
-from defect_mf_flows.engines.spin import check_parity, low_spin
+from defect_mf_flows.engines.spin import unpaired_of
 from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.calculation import BandEdges, EngineRecord
 from defect_mf_flows.schemas.defect import StartStructure
@@ -54,12 +54,8 @@ class GpawReferenceMaker(AseReferenceMaker):
                 "pip install 'defect-mf-flows[gpaw]' (docs/gpaw.md says what it needs to build)."
             ) from error
         settings = self._gpaw()
-        unpaired = start.spin
-        if unpaired is None and settings.spin != "free":
-            unpaired = low_spin(start.structure) if settings.spin == "low" else 0
-        if unpaired is not None:
-            where = f"fidelity {self.fidelity!r}, start {start.label}"
-            check_parity(start.structure, unpaired, where=where)
+        where = f"fidelity {self.fidelity!r}, start {start.label}"
+        unpaired = unpaired_of(start.structure, start.spin, settings.spin, where=where)
         return PlaneWaveDFT(settings, charge=start.charge, unpaired=unpaired)
 
     def describe(self, calculator: Calculator, start: StartStructure) -> EngineRecord:
