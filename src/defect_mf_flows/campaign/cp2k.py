@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from defect_mf_flows.campaign.explaining import settings_faults
+from defect_mf_flows.campaign.explaining import checked_settings
 from defect_mf_flows.campaign.sections import Section
 from defect_mf_flows.errors import CampaignError
 
@@ -100,10 +100,7 @@ def check_cp2k(
     CampaignError
         Naming field, fault and remedy.
     """
-    try:
-        checked = Cp2kSettings.model_validate(settings)
-    except ValidationError as error:
-        raise CampaignError(settings_faults(where, error, Cp2kSettings, refused=REFUSED)) from None
+    checked = checked_settings(where, settings, Cp2kSettings, refused=REFUSED)
     for field in ("bases", "potentials"):
         unused = sorted(set(getattr(checked, field)) - elements)
         if unused:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from defect_mf_flows.campaign.sections import Section, section_of
 from defect_mf_flows.campaign.wording import did_you_mean
+from defect_mf_flows.errors import CampaignError
+
+S = TypeVar("S", bound=Section)
 
 
 def faults(
@@ -37,17 +40,39 @@ def faults(
     return found
 
 
-def settings_faults(
+def checked_settings(
     where: str,
-    error: ValidationError,
-    section: type[Section],
+    settings: Mapping[str, Any],
+    section: type[S],
     *,
     refused: Mapping[str, str] | None = None,
-) -> str:
-    """Every fault of an engine's settings, one per line, each with its place from ``where`` on."""
-    found = faults(error, section, refused=refused)
-    return "\n".join(f"{where}.{place}: {fault}" if place else f"{where}: {fault}"
-                     for place, fault in found)  # fmt: skip
+) -> S:
+    """Settings of an engine with defaults filled in.
+
+    Parameters
+    ----------
+    where
+        File and field, for the message.
+    settings
+        As they stand in the campaign file.
+    section
+        What they must be.
+    refused
+        Why keys that people may try are not keys.
+
+    Raises
+    ------
+    CampaignError
+        Every fault on a line, each with its place from ``where`` on.
+    """
+    try:
+        return section.model_validate(settings)
+    except ValidationError as error:
+        found = faults(error, section, refused=refused)
+    lines = [
+        f"{where}.{place}: {fault}" if place else f"{where}: {fault}" for place, fault in found
+    ]
+    raise CampaignError("\n".join(lines))
 
 
 def _fault(item: Any, section: type[Section], refused: Mapping[str, str]) -> str:

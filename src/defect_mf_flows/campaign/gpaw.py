@@ -6,9 +6,9 @@ import importlib.util
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from defect_mf_flows.campaign.explaining import settings_faults
+from defect_mf_flows.campaign.explaining import checked_settings
 from defect_mf_flows.campaign.sections import Section
 from defect_mf_flows.campaign.vasp import Divisions
 from defect_mf_flows.errors import CampaignError
@@ -95,10 +95,7 @@ def check_gpaw(where: str, settings: dict[str, Any], elements: set[str]) -> Gpaw
     CampaignError
         Naming field, fault and remedy.
     """
-    try:
-        checked = GpawSettings.model_validate(settings)
-    except ValidationError as error:
-        raise CampaignError(settings_faults(where, error, GpawSettings, refused=REFUSED)) from None
+    checked = checked_settings(where, settings, GpawSettings, refused=REFUSED)
     folder = setup_folder()
     absent = [] if folder is None else sorted(s for s in elements if not setup_file(folder, s))
     if absent:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictInt, ValidationError, model_validator
+from pydantic import Field, StrictInt, model_validator
 
-from defect_mf_flows.campaign.explaining import settings_faults
+from defect_mf_flows.campaign.explaining import checked_settings
 from defect_mf_flows.campaign.section import Section
 from defect_mf_flows.campaign.wording import did_you_mean
 from defect_mf_flows.errors import CampaignError
@@ -176,10 +176,7 @@ def check_vasp(where: str, settings: dict[str, Any], elements: set[str]) -> Vasp
     CampaignError
         Naming field, fault and remedy, and the nearest name for one that does not exist.
     """
-    try:
-        checked = VaspSettings.model_validate(settings)
-    except ValidationError as error:
-        raise CampaignError(settings_faults(where, error, VaspSettings)) from None
+    checked = checked_settings(where, settings, VaspSettings)
     for tag in checked.incar:
         known = _incar_tags()
         if tag.upper() not in known:
