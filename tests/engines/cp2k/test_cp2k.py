@@ -27,7 +27,7 @@ pytestmark = [
     ),
 ]
 
-#: Quick. With 100 Ry the energy of Li goes up and down by 0.4 eV as it moves over the grid.
+#: Quick. A coarser grid lets the energy of Li depend on where between its points it lies.
 SMALL = {"functional": "PBE", "cutoff": 200, "rel_cutoff": 40, "basis": "SZV-MOLOPT-SR-GTH"}
 
 
