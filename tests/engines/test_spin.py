@@ -37,5 +37,5 @@ def test_the_defect_s_own_number_goes_before_the_policy(charge, spin, policy, ex
     [(1, None, "none"), (1, 2, "low"), (0, 1, "free"), (0, -2, "low")],
 )
 def test_what_a_cell_cannot_have_is_refused(charge, spin, policy):
-    with pytest.raises(ChargeError, match="here: .* unpaired electrons"):
+    with pytest.raises(ChargeError, match=r"here: .* unpaired electrons"):
         unpaired_of(cell(charge), spin, policy, where="here")
