@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from pymatgen.core import Structure
 
-from defect_mf_flows.benchmark import charge, fidelity
+from defect_mf_flows.benchmark import charge, fidelity, running
 from defect_mf_flows.benchmark.arms import BenchmarkSize, with_steps_of
 from defect_mf_flows.benchmark.data import assemble, nested_order, sides
 from defect_mf_flows.benchmark.metrics import (
@@ -23,8 +23,8 @@ from defect_mf_flows.benchmark.metrics import (
     near_minimum,
     relative_errors,
 )
-from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool, PoolSize, build_pool
-from defect_mf_flows.benchmark.running import QUICK, run_benchmark
+from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool, PoolSize, build_pool, describe
+from defect_mf_flows.benchmark.running import QUICK, RUNNERS, run_benchmark
 from defect_mf_flows.cli import main
 from defect_mf_flows.core.splits import check_no_leak
 from defect_mf_flows.schemas.dataset import Split
@@ -122,6 +122,37 @@ def test_a_pool_is_labelled_at_both_fidelities_and_not_computed_twice(
     # A lost file is computed again, to the same labels.
     next(iter(files)).unlink()
     assert build_pool(SIZE, cache / "labels", workers=1).content == pool.content
+
+
+@pytest.mark.slow
+def test_a_pool_without_another_size_is_the_small_cell_and_no_more(pool: Pool, cache: Path) -> None:
+    files = sorted(path.name for path in (cache / "labels").iterdir())
+    alone = build_pool(replace(SIZE, large=None), cache / "labels", workers=1)
+    assert sorted(path.name for path in (cache / "labels").iterdir()) == files
+    assert alone.small == pool.small
+    assert not alone.large
+    assert {cell for cell, _ in alone.hosts} == {"small"}
+    assert sum(alone.calls.values()) < sum(pool.calls.values())
+    assert alone.content != pool.content
+    assert "size test" in describe(SIZE)
+    assert "size test" not in describe(alone.size)
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_only_the_charge_terms_are_labelled_in_a_second_cell(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[PoolSize] = []
+
+    def build(size: PoolSize, folder: Path, *, workers: int) -> Pool:
+        asked.append(size)
+        return Pool(size)
+
+    monkeypatch.setattr(running, "build_pool", build)
+    monkeypatch.setitem(running.RUNNERS, name, lambda job: job.out)
+    for quick in (True, False):
+        run_benchmark(name, quick=quick, out=tmp_path, folder=tmp_path, workers=1)
+    assert [size.large is None for size in asked] == [name != "charge"] * 2
 
 
 @pytest.mark.slow

@@ -50,7 +50,8 @@ class PoolSize:
     Attributes
     ----------
     small, large
-        Repeats of the cubic cell: what models learn, and the size they did not see.
+        Repeats of the cubic cell: what models learn, and the size they did not see; None: no
+        cell of another size, whose labels are the dearest.
     charges
         Charge states.
     distortions
@@ -64,7 +65,7 @@ class PoolSize:
     """
 
     small: tuple[int, int, int] = (2, 2, 1)
-    large: tuple[int, int, int] = (2, 2, 2)
+    large: tuple[int, int, int] | None = (2, 2, 2)
     charges: tuple[int, ...] = (-2, -1, 0, 1)
     distortions: tuple[float, ...] = (-0.6, -0.5, -0.4, -0.3, -0.2, -0.1, 0.0, 0.2, 0.4, 0.6)
     steps: int = 40
@@ -117,7 +118,8 @@ class Pool:
     size
         What was asked for.
     small, large
-        Geometries of the cell that models learn and of the one they did not see.
+        Geometries of the cell that models learn and of the one they did not see (none if
+        there is none).
     hosts
         Pristine host: (cell, fidelity) -> frame.
     seconds, calls
@@ -220,7 +222,8 @@ def build_pool(size: PoolSize, folder: Path, *, workers: int) -> Pool:
     """
     folder.mkdir(parents=True, exist_ok=True)
     pool = Pool(size)
-    cells = {"small": _defects(size.small, size), "large": _defects(size.large, size)}
+    repeats = {"small": size.small, "large": size.large}
+    cells = {name: _defects(cell, size) for name, cell in repeats.items() if cell is not None}
     with executor(workers) as processes:
         run = partial(_run, pool, processes, folder)
         hosts = [
@@ -337,9 +340,13 @@ def cost(pool: Pool) -> str:
 
 def describe(size: PoolSize) -> str:
     """Content of a pool in words, for the head of a table."""
-    atoms = [8 * int(np.prod(repeats)) - 1 for repeats in (size.small, size.large)]
     charges = ", ".join(f"{charge:+d}" for charge in size.charges)
-    return (
+    text = (
         f"V_Zn in ZnS, charges {charges}; GFN1-xTB relaxations and GFN2-xTB single points, "
-        f"Gamma only, closed shell; models learn {atoms[0]} atoms, size test {atoms[1]} atoms"
+        f"Gamma only, closed shell; models learn {_atoms(size.small)} atoms"
     )
+    return text if size.large is None else f"{text}, size test {_atoms(size.large)} atoms"
+
+
+def _atoms(repeats: tuple[int, int, int]) -> int:
+    return 8 * int(np.prod(repeats)) - 1

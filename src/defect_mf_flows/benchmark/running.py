@@ -173,11 +173,15 @@ def _full(name: str) -> BenchmarkSize:
     """Fewer epochs and shares where trainings are many: all four aim at six hours on two cores."""
     training = FULL.training.model_copy(update={"max_epochs": FULL_EPOCHS[name]})
     shares = (0.05, 0.1, 0.2) if name == "sampling" else FULL.shares
-    return replace(FULL, training=training, shares=shares)
+    return replace(FULL, pool=_pool(FULL.pool, name), training=training, shares=shares)
 
 
 def _quick(name: str) -> BenchmarkSize:
     training = QUICK.training.model_copy(update={"max_epochs": QUICK_EPOCHS[name]})
-    if name == "active":
-        return replace(QUICK, training=training, seeds=(1,), rounds=2)
-    return replace(QUICK, training=training)
+    size = replace(QUICK, pool=_pool(QUICK.pool, name), training=training)
+    return replace(size, seeds=(1,), rounds=2) if name == "active" else size
+
+
+def _pool(pool: PoolSize, name: str) -> PoolSize:
+    """What a benchmark needs of a pool: only the charge terms are asked about another size."""
+    return pool if name == "charge" else replace(pool, large=None)
