@@ -11,7 +11,7 @@ from defect_mf_flows.campaign import DefectSettings, HostSettings, SearchSetting
 from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.core.defects import generate_defects
 from defect_mf_flows.core.fate import fate_of
-from defect_mf_flows.core.other_starts import given_start, split_vacancies
+from defect_mf_flows.core.other_starts import exchanged_vacancies, given_start, split_vacancies
 from defect_mf_flows.core.starts import StartMaker
 from defect_mf_flows.errors import CampaignError
 from defect_mf_flows.schemas.defect import Defect, DefectSet
@@ -19,7 +19,9 @@ from defect_mf_flows.schemas.search import FateKind
 from defect_mf_flows.testing import zinc_blende
 
 FEW = StartSettings(distortions=[-0.3], rattle=0.02)
-NONE = SearchSettings(distortions=[], pair_distortions=[], rattles=[], split_vacancies=False)
+NONE = SearchSettings(
+    distortions=[], pair_distortions=[], rattles=[], split_vacancies=False, exchanges=False
+)
 
 
 def made_in(supercell: list[int], **options: object) -> DefectSet:
@@ -54,6 +56,35 @@ def test_a_vacancy_splits_once_per_kind_of_like_neighbour(large: DefectSet) -> N
 
 def test_only_vacancies_split(large: DefectSet) -> None:
     assert split_vacancies(large.get("S_Zn")) == []
+
+
+def test_a_vacancy_exchanges_with_every_kind_of_unlike_neighbour(large: DefectSet) -> None:
+    """The four neighbours of the vacancy are alike, also in a cell that is short in one way."""
+    defect = large.get("v_Zn")
+    found = exchanged_vacancies(defect)
+    assert len(found) == 1
+    ((atom, structure),) = found
+    assert defect.supercell[atom].specie.symbol == "S"
+    fate, _ = fate_of(structure, defect, large.host.supercell)
+    assert (fate.kind, fate.name) == (FateKind.REARRANGED, "S_Zn + v_S")
+    moved = structure.cart_coords - defect.supercell.cart_coords
+    assert np.allclose(np.delete(moved, atom, axis=0), 0)
+    assert np.linalg.norm(moved[atom]) == pytest.approx(5.4093 * np.sqrt(3) / 4)
+
+
+def test_only_vacancies_of_compounds_exchange(large: DefectSet) -> None:
+    assert exchanged_vacancies(large.get("S_Zn")) == []
+    element = large.get("v_Zn").model_copy(deep=True)
+    element.supercell.replace_species({"S": "Zn"})
+    assert exchanged_vacancies(element) == []
+
+
+def test_the_search_starts_from_exchanged_vacancies(large: DefectSet) -> None:
+    maker = StartMaker(large.get("v_Zn"), charge=-1, spin=None, settings=FEW, seed=1)
+    starts = maker.surrogate(NONE.model_copy(update={"exchanges": True}))
+    exchanged = [start for start in starts if start.label.startswith("Exchange_S")]
+    assert len(exchanged) == 1
+    assert {charge_of(start.structure) for start in exchanged} == {-1}
 
 
 def test_the_search_starts_from_split_vacancies(large: DefectSet) -> None:

@@ -149,26 +149,33 @@ def test_the_surrogate_search_adds_every_pair_and_other_rattles(
 ) -> None:
     maker = StartMaker(vacancy, charge=0, spin=None, settings=SETTINGS, seed=1)
     search = SearchSettings(
-        distortions=[0.0], pair_distortions=[-0.4], rattles=[0.05], split_vacancies=False
+        distortions=[0.0],
+        pair_distortions=[-0.4],
+        rattles=[0.05],
+        split_vacancies=False,
+        exchanges=False,
     )
     made = maker.surrogate(search)
     pairs = [start for start in made if start.label.startswith("Pair_")]
+    dimers = [start for start in made if start.label.startswith("Dimer")]
     assert len(pairs) == 6
-    assert len(made) == 1 + 1 + 1 + 6
+    assert len(dimers) == 1
+    assert len(made) == 1 + 1 + 1 + 6 + 1
     assert len({start.label for start in made}) == len(made)
     assert {start.label for start in made if "Rattle" in start.label} == {"Rattle_0.05"}
     same_label = next(start for start in made if start.label == "Bond_Distortion_0.0%")
     assert same_label.seed not in {start.seed for start in starts}
+    assert dimers[0].seed not in {start.seed for start in starts}, "another rattle than before"
 
 
 def test_a_pair_distortion_moves_that_pair(vacancy: Defect) -> None:
     settings = StartSettings(rattle=1e-4)
     maker = StartMaker(vacancy, charge=0, spin=None, settings=settings, seed=1)
     search = SearchSettings(
-        distortions=[], pair_distortions=[-0.5], rattles=[], split_vacancies=False
+        distortions=[], pair_distortions=[-0.5], rattles=[], split_vacancies=False, exchanges=False
     )
     moved = set()
-    for start in maker.surrogate(search)[1:]:
+    for start in (s for s in maker.surrogate(search) if s.label.startswith("Pair_")):
         lengths = np.linalg.norm(displacements(start, vacancy), axis=1)
         moved.add(frozenset(int(i) for i in np.flatnonzero(lengths > 0.5)))
     assert moved == {frozenset(pair) for pair in maker.neighbour_pairs()}

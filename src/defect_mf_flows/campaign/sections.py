@@ -176,6 +176,11 @@ class SearchSettings(Section):
         True,
         description="Also start vacancies with a like atom half-way in from the next such site.",
     )
+    exchanges: bool = Field(
+        True,
+        description="Also start vacancies of compounds with an unlike neighbour on the empty site: "
+        "an antisite beside the neighbour's vacancy.",
+    )
     from_low: bool = Field(
         True, description="Also start from the low-fidelity minima of every charge state."
     )

@@ -14,7 +14,11 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from defect_mf_flows.campaign import SearchSettings, StartSettings
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.defects import doped_entry, quiet
-from defect_mf_flows.core.other_starts import given_start, split_vacancies
+from defect_mf_flows.core.other_starts import (
+    exchanged_vacancies,
+    given_start,
+    split_vacancies,
+)
 from defect_mf_flows.errors import CampaignError
 from defect_mf_flows.schemas.calculation import Failure, FailureReason
 from defect_mf_flows.schemas.defect import Defect, StartStructure
@@ -82,10 +86,7 @@ class StartMaker:
         starts = [self._start("Unperturbed", self.defect.supercell, None)]
         for factor in self.settings.distortions:
             starts += self._snb(f"Bond_Distortion_{100 * factor:.1f}%", 1 + factor)
-        pairs = inequivalent_pairs(self.defect)
-        for pair in pairs:
-            label = "Dimer" if len(pairs) == 1 else f"Dimer_{self._names(pair)}"
-            starts += self._dimer(label, pair)
+        starts += self._dimers(salt="low")
         starts += self._pairs(self.settings.pair_distortions, salt="low")
         return starts + self._given()
 
@@ -100,8 +101,9 @@ class StartMaker:
         Returns
         -------
         list of StartStructure
-            The reference's distortions with other seeds, every pair of neighbours distorted,
-            rattles of several amplitudes, split vacancies, and what the user gave.
+            The reference's distortions and dimers with other seeds, every pair of neighbours
+            distorted, rattles of several amplitudes, atoms moved into a vacancy, and what the
+            user gave.
         """
         starts = [self._start("Unperturbed", self.defect.supercell, None)]
         for factor in search.distortions:
@@ -109,13 +111,26 @@ class StartMaker:
         for amplitude in search.rattles:
             stdev = amplitude * self.defect.neighbour_distance
             starts += self._snb(f"Rattle_{amplitude:.2f}", 1.0, salt="search", stdev=stdev)
+        starts += self._dimers(salt="search")
         starts += self._pairs(search.pair_distortions, salt="search")
         if search.split_vacancies:
-            starts += [
-                self._start(f"Split_{self._names((atom,))}", structure, None)
-                for atom, structure in split_vacancies(self.defect)
-            ]
+            starts += self._moved_in("Split", split_vacancies(self.defect))
+        if search.exchanges:
+            starts += self._moved_in("Exchange", exchanged_vacancies(self.defect))
         return starts + self._given()
+
+    def _moved_in(self, name: str, found: list[tuple[int, Structure]]) -> list[StartStructure]:
+        return [self._start(f"{name}_{self._names((atom,))}", s, None) for atom, s in found]
+
+    def _dimers(self, *, salt: str) -> list[StartStructure]:
+        pairs = inequivalent_pairs(self.defect)
+        return [
+            start
+            for pair in pairs
+            for start in self._dimer(
+                "Dimer" if len(pairs) == 1 else f"Dimer_{self._names(pair)}", pair, salt=salt
+            )
+        ]
 
     def _pairs(self, factors: list[float], *, salt: str) -> list[StartStructure]:
         return [
@@ -202,11 +217,11 @@ class StartMaker:
             return []
         return [self._start(label, structure, seed)]
 
-    def _dimer(self, label: str, pair: tuple[int, int]) -> list[StartStructure]:
+    def _dimer(self, label: str, pair: tuple[int, int], *, salt: str) -> list[StartStructure]:
         """One dimer; ShakeNBreak makes only that of the two atoms which are closest."""
         from shakenbreak.distortions import rattle
 
-        seed = derived_seed(self.seed, "low", self.defect.name, self.charge, label)
+        seed = derived_seed(self.seed, salt, self.defect.name, self.charge, label)
         structure = with_bond(self.defect.supercell, pair, self.settings.dimer_length)
         others = [i for i in range(len(structure)) if i not in pair]
         stdev = (self.settings.rattle or RATTLE) * self.defect.neighbour_distance
