@@ -1,16 +1,28 @@
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import DefectSettings, HostSettings
+from defect_mf_flows.campaign.alloys import ordered_alloy
 from defect_mf_flows.core.charge import charge_of
-from defect_mf_flows.core.defects import doped_entry, generate_defects, make_supercell
+from defect_mf_flows.core.defects import doped_entry, environment, generate_defects, make_supercell
 from defect_mf_flows.errors import CampaignError
 from defect_mf_flows.schemas.defect import DefectSet
+from defect_mf_flows.testing import zinc_blende
 
 HOST = HostSettings(structure="ZnS.cif", supercell=[2, 1, 1])
+
+
+def alloyed_host() -> Structure:
+    """Zinc blende whose anion site is S in three of four places, else Se."""
+    host = zinc_blende()
+    host.replace_species({"S": {"S": 0.75, "Se": 0.25}})
+    return host
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +123,37 @@ def test_dopeds_entry_is_rebuilt_for_the_charge_that_is_asked_for(
     entry = doped_entry(everything.get("v_Zn"), charge=charge)
     assert entry.charge_state == charge
     assert entry.name == {-2: "v_Zn_-2", 0: "v_Zn_0", 1: "v_Zn_+1"}[charge]
+
+
+def test_every_environment_of_an_alloy_is_a_defect_once() -> None:
+    """Counted independently: the four anions that pymatgen's neighbour list finds nearest."""
+    alloy = ordered_alloy(alloyed_host(), [2, 1, 1], seed=1)
+    zinc = [i for i, site in enumerate(alloy) if site.specie.symbol == "Zn"]
+    expected = set()
+    for i in zinc:
+        near = sorted(alloy.get_neighbors(alloy[i], 4.0), key=lambda s: s.nn_distance)[:4]
+        counts = Counter(site.specie.symbol for site in near)
+        expected.add("v_Zn_" + "".join(f"{s}{n}" for s, n in sorted(counts.items())))
+    assert len(expected) > 1, "this filling has zinc sites of several kinds"
+    made = generate_defects(
+        alloy,
+        host=HostSettings(structure=Path("h.cif"), supercell=[1, 1, 1]),
+        defects=DefectSettings(environments=True),
+    )
+    names = [defect.name for defect in made.defects]
+    assert len(names) == len(set(names))
+    assert {name for name in names if name.startswith("v_Zn")} == expected
+    for defect in made.defects:
+        if defect.name.startswith("v_Zn"):
+            assert defect.name == f"v_Zn_{environment(made.host.supercell, defect.site)}"
+            assert len(defect.supercell) == len(alloy) - 1
+
+
+def test_an_environment_that_the_filling_lacks_is_named() -> None:
+    alloy = ordered_alloy(alloyed_host(), [1, 1, 1], seed=1)
+    with pytest.raises(CampaignError, match=r"generates no v_Zn_Se4 .* choose from .*v_Zn_S"):
+        generate_defects(
+            alloy,
+            host=HostSettings(structure=Path("h.cif"), supercell=[1, 1, 1]),
+            defects=DefectSettings(environments=True, include=["v_Zn_Se4"]),
+        )
