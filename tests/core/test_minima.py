@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymatgen.core import Structure
+from pymatgen.core import Lattice, Structure
 
 from defect_mf_flows.campaign import DefectSettings, HostSettings, MatchSettings
 from defect_mf_flows.core.charge import with_charge
@@ -193,6 +193,61 @@ def test_a_vacancy_that_moved_to_an_equivalent_site_is_the_same_minimum(
     assert both.minima[0].starts == ["stayed", "hopped"]
     assert both.minima[0].energy == -1.0
     assert np.allclose(both.minima[0].structure.frac_coords, dimer.frac_coords)
+
+
+def wurtzite() -> Structure:
+    lattice = Lattice.hexagonal(3.82, 6.26)
+    places = [[1 / 3, 2 / 3, 0.0], [1 / 3, 2 / 3, 0.375]]
+    return Structure.from_spacegroup("P6_3mc", lattice, ["Zn", "S"], places)
+
+
+def test_a_site_that_only_a_screw_axis_reaches_is_the_same_minimum() -> None:
+    """Half of wurtzite's zinc sites are turned: no translation brings a vacancy back from them."""
+    made = generate_defects(
+        wurtzite(),
+        host=HostSettings(structure="h.cif", supercell=[2, 2, 1]),
+        defects=DefectSettings(include=["v_Zn"]),
+    )
+    defect, host = made.get("v_Zn"), made.host.supercell
+    pair = inequivalent_pairs(defect)[-1]
+    home = noisy(with_bond(defect.supercell, pair, 2.4), 0.05, 1)
+    turned = next(o for o in operations_of(host) if _leaves_its_kind_by_turning(o))
+    there = copied(home, turned)
+    found = Matcher(defect, host, MatchSettings()).collect([there, home], [-1.001, -1.0], "ab")
+    assert found.labels == [0, 0]
+    alone = Matcher(defect, host, MatchSettings()).collect([there], [-1.0], ["a"]).minima[0].fate
+    assert alone is not None
+    assert (alone.kind, alone.equivalent) == (FateKind.MIGRATED, True)
+
+
+def _leaves_its_kind_by_turning(operation: Operation) -> bool:
+    """Half a cell along c goes with a turn; along a and b nothing is half."""
+    return abs(operation.translation[2] - 0.5) < 0.01 and not np.allclose(
+        operation.rotation, np.eye(3)
+    )
+
+
+@pytest.mark.parametrize(("step", "equivalent"), [((0.25, 0.25, 0.0), True), ((0.125,) * 3, False)])
+def test_an_interstitial_says_whether_it_went_to_the_same_kind_of_site(
+    step: tuple[float, ...], equivalent: bool
+) -> None:
+    """In zinc blende a place among sulphur and one among zinc are both tetrahedral."""
+    made = generate_defects(
+        zinc_blende(),
+        host=HostSettings(structure="h.cif", supercell=[2, 2, 2]),
+        defects=DefectSettings(interstitials=True, include=["Zn_i_Td_S2.34"]),
+    )
+    defect, host = made.get("Zn_i_Td_S2.34"), made.host.supercell
+    apart = host.lattice.get_all_distances([defect.site], defect.supercell.frac_coords)[0]
+    moved = defect.supercell.copy()
+    moved.translate_sites([int(apart.argmin())], list(step))
+    ends = [with_charge(moved, 0), with_charge(defect.supercell, 0)]
+    matching = Matcher(defect, host, MatchSettings())
+    found = matching.collect(ends, [-1.0, -1.001], ["went", "stayed"])
+    assert (len(set(found.labels)) == 1) is equivalent
+    fate = matching.collect(ends[:1], [-1.0], ["went"]).minima[0].fate
+    assert fate is not None
+    assert (fate.kind, fate.equivalent) == (FateKind.MIGRATED, equivalent)
 
 
 @pytest.mark.slow

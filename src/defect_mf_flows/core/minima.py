@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -13,7 +14,7 @@ from defect_mf_flows.campaign import MatchSettings
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.fate import fate_of, parts_of
 from defect_mf_flows.core.matching import LOCAL_RADIUS, SameMinimum, soap_distance, soap_vectors
-from defect_mf_flows.core.symmetry import Geometry, displacement, operations_of
+from defect_mf_flows.core.symmetry import Geometry, Operation, displacement, operations_of
 from defect_mf_flows.schemas.defect import Defect
 from defect_mf_flows.schemas.search import Fate, FateKind, Minimum, Threshold
 
@@ -26,6 +27,11 @@ SAMPLE = 500
 #: Below the first fraction of the threshold SOAP alone decides, as it does above the second;
 #: between them the geometries are compared atom by atom.
 SURE, HOPELESS = 0.01, 5.0
+#: A site of the same kind lies this close to where an operation of the host takes a defect;
+#: relaxed interstitials are a little off, Angstrom.
+SAME_SITE = 0.5
+#: Where no operation leads back: the geometry is moved as it is.
+SHIFT = Operation(np.eye(3), np.zeros(3))
 
 Confirm = Callable[[int, int, float], bool]
 
@@ -239,17 +245,39 @@ class Matcher:
         return found <= self.settings.displacement
 
     def _settled(self, structures: list[Structure]) -> tuple[list[Fate], list[Structure]]:
-        """What became of each defect, and geometries with migrated ones moved back."""
+        """What became of each defect, and geometries with migrated ones brought back."""
         fates, settled = [], []
         for structure in structures:
             fate, place = fate_of(structure, self.defect, self.host, self.parts)
-            back = np.array(self.defect.site) - place
             moved = structure
-            if np.abs(back).max() > 1e-9:
-                charge = int(structure._charge or 0)
-                places = structure.frac_coords + back
-                moved = Structure(structure.lattice, structure.species, places)
-                moved = with_charge(moved, charge)
+            if fate.kind is FateKind.MIGRATED:
+                back = self._way_back(place)
+                fate = fate.model_copy(update={"equivalent": back is not None})
+                moved = self._brought_back(structure, place, back or SHIFT)
             fates.append(fate)
             settled.append(moved)
         return fates, settled
+
+    def _brought_back(self, structure: Structure, place: np.ndarray, by: Operation) -> Structure:
+        """The geometry with the defect at its own site, where SOAP looks."""
+        shift = np.array(self.defect.site) - by(place[None, :])[0]
+        places = by(structure.frac_coords) + shift
+        moved = Structure(structure.lattice, structure.species, places)
+        return with_charge(moved, int(structure._charge or 0))
+
+    def _way_back(self, place: np.ndarray) -> Operation | None:
+        """The host's operation that takes a place to the defect's own site; None: there is none.
+
+        A translation where one does; in wurtzite, say, half of the equivalent sites need a screw
+        axis or a glide.
+        """
+        return next((o for o in self._host_operations if self._home(o, place)), None)
+
+    def _home(self, operation: Operation, place: np.ndarray) -> bool:
+        away = operation(place[None, :])[0] - np.array(self.defect.site)
+        away = (away - np.round(away)) @ self.host.lattice.matrix
+        return bool(np.linalg.norm(away) < SAME_SITE)
+
+    @cached_property
+    def _host_operations(self) -> list[Operation]:
+        return operations_of(self.host)

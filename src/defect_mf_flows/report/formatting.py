@@ -205,9 +205,10 @@ def fate_text(fate: Fate | None) -> str:
     if fate is None:
         return MISSING
     length = f"{number(fate.distance, 1)} Å"
+    kind = {True: ", equivalent site", False: ", another kind of site", None: ""}[fate.equivalent]
     return {
         FateKind.AT_SITE: "stayed",
-        FateKind.MIGRATED: f"migrated by {length}",
+        FateKind.MIGRATED: f"migrated by {length}{kind}",
         FateKind.REARRANGED: f"became {fate.name}",
         FateKind.DISSOCIATED: f"fell apart: {fate.name}, {length}",
     }[fate.kind]

@@ -31,11 +31,15 @@ class Fate(Document):
         Point defects that the geometry consists of, for example ``"S_Zn + v_S"``.
     distance
         Angstrom: how far it moved, or for other point defects how far the outermost are apart.
+    equivalent
+        Whether symmetry of the host takes a migrated defect back to its own site; None for
+        others, and in old documents.
     """
 
     kind: FateKind
     name: str
     distance: float
+    equivalent: bool | None = None
 
 
 class Threshold(Document):
