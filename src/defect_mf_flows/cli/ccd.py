@@ -27,7 +27,7 @@ _OUT = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--capture",
     type=click.Choice(["electron", "hole"]),
-    help="Capture coefficient (extra 'capture'); needs --coupling.",
+    help="Capture coefficient; needs --coupling.",
 )
 @click.option(
     "--coupling", type=float, metavar="W",

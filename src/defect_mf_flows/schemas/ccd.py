@@ -81,7 +81,7 @@ class CheckPoint(Document):
 
 
 class Capture(Document):
-    """Nonradiative capture coefficients of a carrier (nonrad, harmonic, one coordinate).
+    """Nonradiative capture coefficients of a carrier (harmonic, one coordinate).
 
     Attributes
     ----------
@@ -93,8 +93,10 @@ class Capture(Document):
         Equivalent final geometries.
     volume
         Of the cell, Angstrom^3.
+    levels
+        Vibrational levels of the initial charge that were summed over.
     smearing
-        Width of the Gaussians that stand for energy conservation, eV.
+        Width of Gaussians that stood for energy conservation in older documents, eV.
     temperatures
         K.
     coefficients
@@ -107,7 +109,8 @@ class Capture(Document):
     coupling: float
     degeneracy: int
     volume: float
-    smearing: float
+    levels: int | None = None
+    smearing: float | None = None
     temperatures: list[float]
     coefficients: list[float]
 
