@@ -163,6 +163,42 @@ def test_without_band_edges_there_is_no_diagram():
     assert campaign_levels(edges=None).formation() == []
 
 
+# -- where the sources differ -------------------------------------------------------------
+
+
+def of_vacancy(defect_set, low: dict[int, float], **changes) -> CampaignLevels:
+    """Levels of a real defect, whose low fidelity has energies of its own."""
+    made = campaign_levels(**changes)
+    made.defects = defect_set
+    for ground in made.grounds:
+        ground.defect = "v_Zn"
+        ground.energy_hf = ground.energy_model = {2: -100.0, 1: -108.5, 0: -116.0}[ground.charge]
+    made.exploration.searches = [
+        SimpleNamespace(defect="v_Zn", charge=q, minima=[SimpleNamespace(energy=energy)])
+        for q, energy in low.items()
+    ]
+    return made
+
+
+def test_given_band_edges_are_those_of_the_high_fidelity_alone(defect_set):
+    low = {2: -100.0, 1: -108.5, 0: -116.0}
+    own, given = of_vacancy(defect_set, low), of_vacancy(defect_set, low)
+    given.campaign.levels.vbm, given.campaign.levels.band_gap = -8.8, 3.7
+    assert given.band_edges("high") == BandEdges(vbm=-8.8, cbm=-8.8 + 3.7)
+    assert given.band_edges("low") == EDGES
+    for before, after in zip(own.levels(), given.levels(), strict=True):
+        assert after.hf == pytest.approx(before.hf - 1.0)
+        assert after.model == pytest.approx(before.model - 1.0)
+        assert after.low == before.low
+
+
+def test_a_low_fidelity_without_band_edges_has_no_levels_whatever_is_given(defect_set):
+    made = of_vacancy(defect_set, {2: -100.0, 1: -108.5, 0: -116.0}, edges=None)
+    made.campaign.levels.vbm, made.campaign.levels.band_gap = -8.8, 3.7
+    assert [level.low for level in made.levels()] == [None, None]
+    assert {f.source for f in made.formation()} == {"hf", "model"}
+
+
 # -- a committee of three -----------------------------------------------------------------
 
 DEVIATION = {2: [0.0, -0.2, 0.2], 1: [0.0, -0.1, 0.1], 0: [0.0, 0.0, 0.0]}

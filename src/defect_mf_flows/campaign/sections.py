@@ -266,9 +266,13 @@ class LevelSettings(Section):
     """Transition levels."""
 
     vbm: float | None = Field(
-        None, description="Valence-band maximum, eV; null: from the engine's host calculation."
+        None,
+        description="Valence-band maximum at high fidelity, eV; null: from the engine's host "
+        "calculation. The low fidelity counts from its own alone.",
     )
-    band_gap: float | None = Field(None, gt=0, description="Band gap, eV; null: likewise.")
+    band_gap: float | None = Field(
+        None, gt=0, description="Band gap at high fidelity, eV; null: likewise."
+    )
     dielectric: Dielectric | None = Field(
         None,
         description="Static dielectric constant of the host, ionic part included: a number, three "

@@ -76,8 +76,10 @@ class CampaignLevels:
         return f"{text}; {' '.join(self._refused)}" if self._refused else text
 
     def band_edges(self, fidelity: str) -> BandEdges | None:
-        """The campaign's band edges, or those of the host's calculation."""
+        """Those of the host's calculation; given ones replace the high fidelity's alone."""
         given, found = self.campaign.levels, self.hosts[fidelity].band_edges
+        if fidelity != self.campaign.roles.high:
+            return found  # two codes count energies from different zeros
         vbm = given.vbm if given.vbm is not None else (found.vbm if found else None)
         gap = given.band_gap if given.band_gap is not None else (found.gap if found else None)
         return None if vbm is None or gap is None else BandEdges(vbm=vbm, cbm=vbm + gap)
