@@ -180,6 +180,19 @@ def of_vacancy(defect_set, low: dict[int, float], **changes) -> CampaignLevels:
     return made
 
 
+def test_a_level_that_only_the_low_fidelity_has_is_told(defect_set):
+    # Verified: (+2/+1) below (+1/0). Low fidelity: negative U, so (+2/0) and nothing between.
+    made = of_vacancy(defect_set, {2: -100.0, 1: -107.5, 0: -116.0})
+    found = {(level.from_charge, level.to_charge): level for level in made.levels()}
+    assert set(found) == {(2, 1), (1, 0), (2, 0)}
+    only = found[2, 0]
+    assert (only.hf, only.model, only.thermodynamic) == (None, None, False)
+    assert only.low == pytest.approx(-8.0 - EDGES.vbm)
+    assert found[2, 1].thermodynamic
+    assert found[1, 0].thermodynamic
+    assert found[2, 1].low == pytest.approx(-7.5 - EDGES.vbm)
+
+
 def test_given_band_edges_are_those_of_the_high_fidelity_alone(defect_set):
     low = {2: -100.0, 1: -108.5, 0: -116.0}
     own, given = of_vacancy(defect_set, low), of_vacancy(defect_set, low)

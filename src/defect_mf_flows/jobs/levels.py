@@ -133,7 +133,7 @@ class CampaignLevels:
                 for source, energies in self._energies(defect).items()
             }
             high, model, low = found["hf"], found["model"], found["low"]
-            for pair in sorted({*high, *model}, reverse=True):
+            for pair in sorted({*high, *model, *low}, reverse=True):
                 levels.append(
                     TransitionLevel(
                         defect=defect.name,

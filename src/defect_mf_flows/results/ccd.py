@@ -134,7 +134,8 @@ def _level(results: Results, defect: str, upper: int, lower: int) -> tuple[float
         if (level.defect, level.from_charge, level.to_charge) == (defect, upper, lower):
             if level.hf is not None:
                 return level.hf, f"high fidelity, correction: {results.correction}"
-            return level.model, f"model, correction: {results.correction}"
+            if level.model is not None:
+                return level.model, f"model, correction: {results.correction}"
     return None, ""
 
 
