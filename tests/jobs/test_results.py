@@ -1,13 +1,25 @@
 """Results are gathered from a loop that ended, with what the last model says of itself."""
 
+import numpy as np
 import pytest
 
+from defect_mf_flows.core.charge import with_charge
+from defect_mf_flows.core.matching import deviation
+from defect_mf_flows.core.starts import nearest_neighbours
 from defect_mf_flows.errors import ResultsError
-from defect_mf_flows.jobs.results import Gathering, no_ground_state
+from defect_mf_flows.jobs.results import Gathering, no_ground_state, pes_points
 from defect_mf_flows.schemas.dataset import Picks
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
-from defect_mf_flows.schemas.search import Candidate, Exploration, Verdict, Verification
+from defect_mf_flows.schemas.search import (
+    Candidate,
+    Exploration,
+    Minimum,
+    Search,
+    SearchPoint,
+    Verdict,
+    Verification,
+)
 
 
 def test_a_loop_without_a_stop_verdict_has_no_results(defect_set):
@@ -51,3 +63,48 @@ def test_a_charge_without_a_ground_state_says_why_its_relaxations_failed(make_st
     assert (failure.defect, failure.charge) == ("v_Zn", -1)
     assert "not converged in 1 cycles (2 times)" in failure.message, "the third is another's"
     assert "left none" in no_ground_state(verification, []).message
+
+
+def pulled_in(vacancy, neighbour: int):
+    """One of the four equivalent neighbours moves 0.35 A towards the vacancy."""
+    structure = with_charge(vacancy.supercell, -1)
+    index = nearest_neighbours(vacancy)[neighbour]
+    towards = np.array(vacancy.site) - structure[index].frac_coords
+    towards = structure.lattice.get_cartesian_coords(towards - np.round(towards))
+    step = 0.35 * towards / np.linalg.norm(towards)
+    structure.translate_sites([index], step, frac_coords=False)
+    return structure
+
+
+def test_a_turned_copy_of_the_ground_state_has_no_distance_from_it(vacancy):
+    truth, turned = pulled_in(vacancy, 0), pulled_in(vacancy, 1)
+    assert deviation(turned, truth, vacancy.site).local_rmsd > 0.1
+    candidate = Candidate(
+        origin="model", round=1, rank=0, start="a", energy_model=-1.0, structure=truth,
+        relaxed=truth,
+    )  # fmt: skip
+    verification = Verification(
+        defect="v_Zn", charge=-1, round=1, verdict=Verdict.CONFIRMED, reason="", model_ground=0,
+        ground_state=0, energy_error=0.0, candidates=[candidate],
+    )  # fmt: skip
+    symmetric = with_charge(vacancy.supercell, -1)
+    search = Search(
+        defect="v_Zn",
+        charge=-1,
+        source="high",
+        minima=[
+            Minimum(structure=turned, energy=-1.0, starts=["a"]),
+            Minimum(structure=symmetric, energy=-0.5, starts=["b"]),
+        ],
+        points=[
+            SearchPoint(start=start, energy=energy, converged=True, steps=3, minimum=minimum)
+            for start, energy, minimum in (("a", -1.0, 0), ("b", -0.5, 1))
+        ],
+    )
+    same, other = pes_points(verification, vacancy, search, "model")
+    assert (same.charge, same.source, same.energy) == (-1, "model", 0.0)
+    assert same.rmsd < 0.01
+    assert other.energy == 0.5
+    assert other.rmsd > 0.05
+    lost = verification.model_copy(update={"ground_state": None})
+    assert pes_points(lost, vacancy, search, "model") == []

@@ -10,11 +10,7 @@ from jobflow import Maker, Response, job
 from defect_mf_flows.campaign import Campaign, campaign_hash
 from defect_mf_flows.core.environment import environments
 from defect_mf_flows.core.fate import fate_of
-from defect_mf_flows.core.matching import (
-    deviation,
-    shortest_bonds,
-    symmetric_deviation,
-)
+from defect_mf_flows.core.matching import shortest_bonds, symmetric_deviation
 from defect_mf_flows.core.ranking import found_minima
 from defect_mf_flows.core.starts import derived_seed, nearest_neighbours
 from defect_mf_flows.core.verdicts import own_basin_energy
@@ -43,6 +39,7 @@ from defect_mf_flows.schemas.results import (
 from defect_mf_flows.schemas.search import (
     Candidate,
     Exploration,
+    Search,
     SearchSet,
     Verification,
     VerificationSet,
@@ -298,30 +295,55 @@ class Gathering:
         return list(unique.values())
 
     def _pes(self) -> list[PesPoint]:
-        points = []
-        for v in self.verdicts.verifications:
-            defect = self.defects.get(v.defect)
-            truth = None if v.ground_state is None else v.candidates[v.ground_state].relaxed
-            if truth is None:
-                continue
-            sources = {
-                "low": self.exploration.get(v.defect, v.charge),
-                "model": self.searches.get(v.defect, v.charge),
-            }
-            for source, search in sources.items():
-                moved = [deviation(m.structure, truth, defect.site) for m in search.minima]
-                for p in search.points:
-                    points.append(
-                        PesPoint(
-                            defect=v.defect,
-                            charge=v.charge,
-                            source=source,
-                            start=p.start,
-                            energy=p.energy - search.minima[0].energy,
-                            rmsd=moved[p.minimum].local_rmsd,
-                        )
-                    )
-        return points
+        return [
+            point
+            for v in self.verdicts.verifications
+            for source, search in (
+                ("low", self.exploration.get(v.defect, v.charge)),
+                ("model", self.searches.get(v.defect, v.charge)),
+            )
+            for point in pes_points(v, self.defects.get(v.defect), search, source)
+        ]
+
+
+def pes_points(
+    verification: Verification, defect: Defect, search: Search, source: str
+) -> list[PesPoint]:
+    """Ends of a search, and how far each is from the verified ground state.
+
+    Parameters
+    ----------
+    verification
+        Of the charge state.
+    defect
+        Its defect.
+    search
+        Of the same charge state.
+    source
+        ``"low"`` or ``"model"``.
+
+    Returns
+    -------
+    list of PesPoint
+        One per start; symmetry copies of the ground state have no distance from it. Empty
+        without a ground state.
+    """
+    ground = verification.ground_state
+    truth = None if ground is None else verification.candidates[ground].relaxed
+    if truth is None:
+        return []
+    moved = [symmetric_deviation(m.structure, truth, defect.site) for m in search.minima]
+    return [
+        PesPoint(
+            defect=verification.defect,
+            charge=verification.charge,
+            source=source,
+            start=point.start,
+            energy=point.energy - search.minima[0].energy,
+            rmsd=moved[point.minimum].local_rmsd,
+        )
+        for point in search.points
+    ]
 
 
 def _shortest(defect: Defect, candidates: dict[str, Candidate | None]) -> dict[str, float]:

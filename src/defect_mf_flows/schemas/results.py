@@ -238,7 +238,7 @@ class PesPoint(Document):
     energy
         eV per cell above the lowest of its source and charge.
     rmsd
-        Local RMSD to the verified ground state, Angstrom.
+        Local RMSD to the verified ground state turned into its nearest symmetry copy, Angstrom.
     """
 
     defect: str
