@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monty.serialization import dumpfn, loadfn
 
-from defect_mf_flows.core.levels import Level, transition_levels
+from defect_mf_flows.core.levels import Level, State, thermodynamics, transition_levels
 from defect_mf_flows.schemas.calculation import BandEdges
 from defect_mf_flows.schemas.defect import DefectSet
+from defect_mf_flows.schemas.levels import Correction, CorrectionMethod
 
 EDGES = BandEdges(vbm=0.5, cbm=4.5)
 
@@ -60,6 +63,42 @@ def test_raising_the_valence_band_lowers_every_level(defect_set: DefectSet) -> N
     after = levels(defect_set, energies, BandEdges(vbm=0.8, cbm=4.8))
     for pair, level in before.items():
         assert after[pair].energy == pytest.approx(level.energy - 0.3)
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (CorrectionMethod.EFNV, "kumagai_charge_correction"),
+        (CorrectionMethod.FNV, "freysoldt_charge_correction"),
+        (CorrectionMethod.POINT_CHARGE, "point_charge_correction"),
+    ],
+)
+def test_corrections_reach_doped_under_its_own_names(
+    defect_set: DefectSet, tmp_path: Path, method: CorrectionMethod, name: str
+) -> None:
+    correction = Correction(
+        method=method, defect="v_Zn", charge=-1, energy=0.21, point_charge=0.3, alignment=-0.09,
+        dielectric=[[9, 0, 0], [0, 9, 0], [0, 0, 7]], source=["verified -1", "host"],
+    )  # fmt: skip
+    cell = defect_set.get("v_Zn").supercell
+    made = thermodynamics(
+        [defect_set.get("v_Zn")],
+        defect_set.host,
+        states={("v_Zn", 0): State(-98.5, cell), ("v_Zn", -1): State(-96.5, cell, correction)},
+        host_energy=-130.0,
+        edges=EDGES,
+    )
+    dumpfn(made, tmp_path / "thermo.json")
+    read = loadfn(tmp_path / "thermo.json")
+    entries = {entry.charge_state: entry for entry in read.defect_entries.values()}
+    assert entries[0].corrections == {}
+    assert entries[-1].corrections == {name: 0.21}
+    assert entries[-1].corrected_energy == pytest.approx(-96.5 + 0.21)
+    told = entries[-1].corrections_metadata[name]
+    assert (told["method"], told["point_charge"], told["alignment"]) == (str(method), 0.3, -0.09)
+    assert told["source"] == ["verified -1", "host"]
+    ((levels,),) = [list(of.items()) for of in read.transition_level_map.values()]
+    assert levels[0] == pytest.approx(2.0 + 0.21 - EDGES.vbm)
 
 
 def test_a_single_charge_has_no_level(defect_set: DefectSet) -> None:

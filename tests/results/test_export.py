@@ -12,8 +12,9 @@ from monty.serialization import loadfn
 
 from defect_mf_flows.cli import main
 from defect_mf_flows.core.charge import atoms_to_frame, read_extxyz
+from defect_mf_flows.core.corrections import point_charge
 from defect_mf_flows.errors import ChargeError, ResultsError
-from defect_mf_flows.results import Records, export_doped, export_extxyz
+from defect_mf_flows.results import CampaignResults, Records, export_doped, export_extxyz
 
 
 @pytest.fixture
@@ -119,6 +120,48 @@ def test_doped_reads_the_ground_states_and_finds_our_levels(finished, tmp_path):
         slope = entries[-1].sc_entry.energy - entries[0].sc_entry.energy - thermo.vbm
         level = next(lv for lv in finished.results.transition_levels if lv.hf is not None)
         assert slope == pytest.approx(level.hf, abs=1e-6)
+
+
+class Corrected(CampaignResults):
+    """The same campaign as if its file had a dielectric constant."""
+
+    def results(self):
+        found = super().results()
+        corrections = [
+            point_charge(g.structure, g.charge, 9.0, defect=g.defect)
+            for g in found.ground_states
+            if g.charge
+        ]
+        return found.model_copy(
+            update={"corrections": corrections, "correction": "point charges only"}
+        )
+
+
+def test_doped_gets_the_corrections_and_moves_the_levels_by_them(finished, tmp_path):
+    api = Corrected(finished.store, campaign_hash=finished.results.campaign_hash)
+    for name in ("plain", "corrected"):
+        export_doped(finished.api if name == "plain" else api, tmp_path / f"{name}.json")
+    plain, corrected = (loadfn(tmp_path / f"{n}.json") for n in ("plain", "corrected"))
+    (correction,) = api.results().corrections
+    assert correction.charge == -1
+    assert correction.energy > 0.1
+    entries = {entry.charge_state: entry for entry in corrected.defect_entries.values()}
+    assert entries[0].corrections == {}
+    assert entries[-1].corrections == {"point_charge_correction": pytest.approx(correction.energy)}
+    told = entries[-1].corrections_metadata["point_charge_correction"]
+    assert (told["method"], told["charge"]) == ("point charge", -1)
+    assert {e.calculation_metadata["correction"] for e in entries.values()} == {
+        "point charges only"
+    }
+    for entry in plain.defect_entries.values():
+        assert entry.corrections == {}
+        assert "uncorrected" in entry.calculation_metadata["correction"]
+    before, after = (
+        next(e for e in thermo.defect_entries.values() if e.charge_state == -1)
+        for thermo in (plain, corrected)
+    )
+    assert after.sc_entry.energy == before.sc_entry.energy
+    assert after.corrected_energy - before.corrected_energy == pytest.approx(correction.energy)
 
 
 def test_doped_takes_only_verified_fidelities(finished, tmp_path):

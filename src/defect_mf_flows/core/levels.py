@@ -11,6 +11,15 @@ from pymatgen.core import Structure
 from defect_mf_flows.core.defects import doped_entry, quiet
 from defect_mf_flows.schemas.calculation import BandEdges
 from defect_mf_flows.schemas.defect import Defect, Host
+from defect_mf_flows.schemas.levels import Correction, CorrectionMethod
+
+#: doped's names: one that doped computes later replaces ours instead of adding to it.
+CORRECTION_NAMES = {
+    CorrectionMethod.EFNV: "kumagai_charge_correction",
+    CorrectionMethod.FNV: "freysoldt_charge_correction",
+    CorrectionMethod.POINT_CHARGE: "point_charge_correction",
+    CorrectionMethod.NONE: "no_correction",
+}
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,21 @@ class Level:
 
 @dataclass(frozen=True)
 class State:
-    """A charge state's energy (eV per cell) and geometry."""
+    """A charge state.
+
+    Attributes
+    ----------
+    energy
+        eV per cell, without a correction.
+    structure
+        Geometry.
+    correction
+        Finite-size correction of its energy, or None.
+    """
 
     energy: float
     structure: Structure
+    correction: Correction | None = None
 
 
 def transition_levels(
@@ -126,7 +146,7 @@ def thermodynamics(
     Returns
     -------
     doped.thermodynamics.DefectThermodynamics
-        Without a finite-size correction.
+        With the corrections that the states have, under doped's own names for them.
     """
     from doped.thermodynamics import DefectThermodynamics
 
@@ -160,4 +180,21 @@ def _entry(
     entry.sc_entry = ComputedStructureEntry(state.structure, state.energy, parameters=parameters)
     entry.bulk_entry = ComputedStructureEntry(host.supercell, host_energy, parameters=dict(labels))
     entry.calculation_metadata = {"vbm": edges.vbm, "band_gap": edges.gap, **labels}
+    if state.correction is not None:
+        _correct(entry, state.correction)
     return entry
+
+
+def _correct(entry: Any, correction: Correction) -> None:
+    """Give a correction to doped's entry, with what is known of it."""
+    name = CORRECTION_NAMES[correction.method]
+    entry.corrections = {name: correction.energy}
+    entry.corrections_metadata = {
+        name: correction.model_dump(
+            mode="json",
+            include={
+                "method", "charge", "point_charge", "alignment", "far_potential", "spread",
+                "dielectric", "source",
+            },
+        )
+    }  # fmt: skip

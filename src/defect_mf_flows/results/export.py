@@ -95,7 +95,7 @@ def _labelled(frame: Frame) -> Atoms:
 def export_doped(
     campaign: CampaignResults, path: Path, *, force: bool = False, **filters: Any
 ) -> int:
-    """Write the verified ground states as doped's ``DefectThermodynamics``.
+    """Write the verified ground states as doped's ``DefectThermodynamics``, corrections included.
 
     Parameters
     ----------
@@ -137,14 +137,22 @@ def export_doped(
     ]
     if not chosen:
         raise ResultsError("no verified ground state fits the selection; nothing was written.")
+    corrections = {(c.defect, c.charge): c for c in results.corrections}
     made = thermodynamics(
         defects.defects,
         defects.host,
-        states={(g.defect, g.charge): State(g.energy_hf, g.structure) for g in chosen},
+        states={
+            (g.defect, g.charge): State(
+                g.energy_hf, g.structure, corrections.get((g.defect, g.charge))
+            )
+            for g in chosen
+        },
         host_energy=_host_energy(campaign, results.fidelities["high"]),
         edges=edges,
         fidelity=results.fidelities["high"],
     )
+    for entry in made.defect_entries.values():
+        entry.calculation_metadata["correction"] = results.correction
     with _new_file(path, force) as partial:
         dumpfn(made, partial)
     return len(chosen)
