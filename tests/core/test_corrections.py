@@ -11,6 +11,7 @@ from pymatgen.io.vasp.inputs import Poscar
 from pymatgen.io.vasp.outputs import Locpot
 
 from defect_mf_flows.core.corrections import efnv, fnv, point_charge
+from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.schemas.levels import CorrectionMethod
 
 #: e^2 / (4 pi eps_0), eV A.
@@ -92,6 +93,17 @@ def test_fnv_of_a_screened_gaussian_is_its_images_and_the_shift(
     assert found.alignment == pytest.approx(charge * SHIFT, abs=0.02)
     assert found.energy == pytest.approx(images + charge * SHIFT, abs=0.03)
     assert [Path(source).name for source in found.source] == ["LOCPOT", "LOCPOT_host"]
+
+
+@pytest.mark.parametrize(
+    "tensor", [[9.0, 9.0, 7.0], [[9.0, 1.0, 0.0], [1.0, 9.0, 0.0], [0.0, 0.0, 9.0]]]
+)
+def test_fnv_refuses_an_anisotropic_dielectric_tensor(
+    host: Structure, vacancy: tuple[Structure, np.ndarray], tmp_path: Path, tensor: list
+) -> None:
+    nowhere = {"locpot": tmp_path / "LOCPOT", "host_locpot": tmp_path / "LOCPOT_host"}
+    with pytest.raises(ResultsError, match=r"v_Zn -2: FNV is for isotropic .* choose eFNV"):
+        fnv(vacancy[0], host, -2, tensor, **nowhere, defect="v_Zn")
 
 
 @pytest.mark.parametrize("charge", [-2, 1])

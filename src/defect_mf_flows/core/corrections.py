@@ -14,6 +14,9 @@ from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.schemas.frame import content_hash, structure_key
 from defect_mf_flows.schemas.levels import Correction, CorrectionMethod
 
+#: Elements of a dielectric tensor that differ by less, in units of its mean, are numerical noise.
+ISOTROPIC = 0.01
+
 
 def correction_key(
     structure: Structure, charge: int, method: CorrectionMethod, dielectric: np.ndarray
@@ -291,13 +294,24 @@ def fnv(
     -------
     Correction
         Mean of the three axes.
+
+    Raises
+    ------
+    ResultsError
+        If the dielectric tensor is anisotropic.
     """
     from doped.utils.parsing import get_locpot
     from pymatgen.analysis.defects.corrections.freysoldt import get_freysoldt_correction
 
     tensor = dielectric_tensor(dielectric)
+    mean = np.trace(tensor) / 3
+    # pymatgen takes the mean of an anisotropic tensor and does not say so.
+    if not np.allclose(tensor, mean * np.eye(3), rtol=0.0, atol=ISOTROPIC * mean):
+        raise ResultsError(
+            f"{defect} {charge:+d}: FNV is for isotropic dielectrics, and the tensor "
+            f"{np.round(tensor, 3).tolist()} is not; choose eFNV, which takes it whole."
+        )
     _, site = matched(structure, host)
-    # Isotropic by construction: pymatgen takes the mean of an anisotropic tensor.
     with quiet():
         found = get_freysoldt_correction(
             q=charge,
