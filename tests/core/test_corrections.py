@@ -10,7 +10,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp.inputs import Poscar
 from pymatgen.io.vasp.outputs import Locpot
 
-from defect_mf_flows.core.corrections import efnv, fnv, point_charge
+from defect_mf_flows.core.corrections import efnv, far_potential, fnv, point_charge
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.schemas.levels import CorrectionMethod
 
@@ -123,3 +123,10 @@ def test_efnv_of_the_same_potentials_agrees(
     images = point_charge(cell, charge, EPSILON).energy
     assert found.point_charge == pytest.approx(images)
     assert found.alignment == pytest.approx(charge * SHIFT, abs=0.02)
+    far = far_potential(
+        cell,
+        host,
+        potentials=ripple(cell.frac_coords) + own - SHIFT,
+        host_potentials=ripple(host.frac_coords),
+    )
+    assert far == pytest.approx(found.far_potential)

@@ -7,7 +7,7 @@ from pymatgen.core import Lattice, Structure
 
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.jobs.levels import EFNV, MIXED, POINT_CHARGE, UNCORRECTED, CampaignLevels
-from defect_mf_flows.schemas.calculation import BandEdges
+from defect_mf_flows.schemas.calculation import BandEdges, FrontierLevel
 from defect_mf_flows.schemas.model import Calibration
 from defect_mf_flows.schemas.search import (
     Candidate,
@@ -45,7 +45,7 @@ def campaign_levels(dielectric=None, edges=EDGES) -> CampaignLevels:
         SimpleNamespace(defect="v_S", charge=q, minima=[SimpleNamespace(energy=energy + q)])
         for q, energy in VERIFIED.items()
     ]
-    host = SimpleNamespace(band_edges=edges, final_energy=-130.0)
+    host = SimpleNamespace(band_edges=edges, final_energy=-130.0, frontier=None)
     return CampaignLevels(
         SimpleNamespace(
             levels=SimpleNamespace(vbm=None, band_gap=None, dielectric=dielectric),
@@ -97,6 +97,7 @@ def relaxed(charge: int, potentials: np.ndarray | None) -> SimpleNamespace:
     return SimpleNamespace(
         final_structure=with_charge(structure, charge),
         site_potentials=None if potentials is None else potentials.tolist(),
+        frontier=None,
         job_uuid=f"verified {charge:+d}",
     )
 
@@ -106,6 +107,7 @@ def with_potentials(step: float, known=(1, 2)) -> CampaignLevels:
     made = campaign_levels(dielectric=10.0)
     host = SimpleNamespace(
         band_edges=EDGES,
+        frontier=None,
         final_energy=-130.0,
         final_structure=cell(),
         site_potentials=np.linspace(-60, -40, 32).tolist(),
@@ -210,6 +212,42 @@ def test_a_low_fidelity_without_band_edges_has_no_levels_whatever_is_given(defec
     made.campaign.levels.vbm, made.campaign.levels.band_gap = -8.8, 3.7
     assert [level.low for level in made.levels()] == [None, None]
     assert {f.source for f in made.formation()} == {"hf", "model"}
+
+
+# -- carriers in the host's bands ---------------------------------------------------------
+
+GAMMA = (0.0, 0.0, 0.0)
+
+
+def bands(occupied: float, empty: float) -> list[FrontierLevel]:
+    return [FrontierLevel(kpoint=GAMMA, occupied=occupied, empty=empty)]
+
+
+def test_levels_of_a_shallow_charge_are_marked(defect_set):
+    made = of_vacancy(defect_set, {2: -100.0, 1: -108.5, 0: -116.0})
+    made.hosts["high"].frontier = bands(EDGES.vbm, EDGES.cbm)
+    for charge, highest in ((2, -9.8), (1, -8.5), (0, -7.0)):  # of 0 at the conduction band
+        own = relaxed(charge, None)
+        own.frontier = bands(highest, -6.5)
+        made.verified = {**made.verified, ("v_Zn", charge): own}
+    assert list(made.perturbed) == [("v_Zn", 0)]
+    assert "electron in the conduction band" in made.perturbed["v_Zn", 0]
+    marked = {(lv.from_charge, lv.to_charge): lv.perturbed_host for lv in made.levels()}
+    assert marked == {(2, 1): [], (1, 0): [0]}
+
+
+def test_shallow_levels_are_told_after_the_potentials_are_aligned():
+    made = with_potentials(0.5, known=(2,))
+    made.hosts["high"].frontier = bands(EDGES.vbm, EDGES.cbm)
+    own = made.verified["v_S", 2]
+    # Far away the potential is 1 V higher, so every electron's energy is 1 eV lower.
+    own.frontier = bands(EDGES.cbm - 1.0, EDGES.cbm)
+    assert list(made.perturbed) == [("v_S", 2)]
+    own.site_potentials = None
+    again = with_potentials(0.5, known=())
+    again.hosts["high"].frontier = made.hosts["high"].frontier
+    again.verified = {("v_S", 2): own}
+    assert again.perturbed == {}
 
 
 # -- a committee of three -----------------------------------------------------------------

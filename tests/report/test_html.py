@@ -9,6 +9,7 @@ from plotly.offline import get_plotlyjs
 
 from defect_mf_flows.report import html as report_html
 from defect_mf_flows.report import page as report_page
+from defect_mf_flows.report.csv_tables import level_rows
 from defect_mf_flows.report.html import render_report, write_report
 from defect_mf_flows.report.page import disclaimer_tag, script_json
 from defect_mf_flows.schemas.results import FoundMinimum
@@ -304,3 +305,39 @@ def test_tag_cuts_long_disclaimers_at_a_word():
     cut = disclaimer_tag("word " * 60)
     assert cut.endswith("word …")
     assert len(cut) < 115
+
+
+def test_a_charge_in_the_hosts_bands_is_marked_wherever_its_levels_are(results):
+    seen = "electron in the conduction band (highest occupied level +0.02 eV from the host's CBM)"
+    ground = results.ground_states[0]
+    shallow = results.model_copy(
+        update={
+            "ground_states": [
+                ground.model_copy(update={"perturbed_host": seen}),
+                *results.ground_states[1:],
+            ],
+            "transition_levels": [
+                level.model_copy(update={"perturbed_host": [ground.charge]})
+                if level.defect == ground.defect and ground.charge in level_charges(level)
+                else level
+                for level in results.transition_levels
+            ],
+        }
+    )
+    marked = sum(bool(level.perturbed_host) for level in shallow.transition_levels)
+    assert marked > 0
+    page = render_report(shallow)
+    shown = text(page)
+    assert "‡ Perturbed host, see below." in shown
+    assert "perturbed host state, electron in the conduction band" in shown
+    assert own(page).count("yes ‡") + own(page).count("no † ‡") == marked
+    assert (
+        sum("‡" in name for name in specs(page)["levels"]["layout"]["yaxis"]["ticktext"]) == marked
+    )
+    rows = level_rows(shallow)
+    assert sum(row["perturbed_host_charges"] != "" for row in rows) == marked
+    assert "‡" not in own(render_report(results))
+
+
+def level_charges(level):
+    return (level.from_charge, level.to_charge)

@@ -96,6 +96,11 @@ def test_levels_are_marked(results):
     assert "*#" in text
     assert "* outside the gap at high fidelity" in text
     assert "# not thermodynamic" in text
+    assert "! perturbed host" not in text
+    first, *others = results.transition_levels
+    shallow = first.model_copy(update={"perturbed_host": [first.to_charge]})
+    marked = results.model_copy(update={"transition_levels": [shallow, *others]})
+    assert "! perturbed host" in printed(marked, 80)
 
 
 def test_the_reason_names_charge_states_as_the_tables_do(results):

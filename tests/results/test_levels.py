@@ -1,5 +1,6 @@
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,17 +12,20 @@ from monty.serialization import loadfn
 from defect_mf_flows.core import corrections
 from defect_mf_flows.core.concentrations import neutrality, parabolic_dos
 from defect_mf_flows.core.defects import quiet
+from defect_mf_flows.engines.vasp.eigenvalues import frontier
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.importing.plan import make_plan
 from defect_mf_flows.importing.storing import StoredImports, carry_out
 from defect_mf_flows.importing.walk import walk
+from defect_mf_flows.jobs.levels import CampaignLevels
 from defect_mf_flows.report.diagram import envelope, write_diagram
-from defect_mf_flows.report.level_tables import levels_csv, remarks
+from defect_mf_flows.report.level_tables import levels_csv, remark, remarks
 from defect_mf_flows.results import Records
 from defect_mf_flows.results.concentrations import ConcentrationOptions
+from defect_mf_flows.results.correcting import beside
 from defect_mf_flows.results.level_options import read_options
 from defect_mf_flows.results.levels import LevelOptions, stored_levels
-from defect_mf_flows.schemas.calculation import BandEdges
+from defect_mf_flows.schemas.calculation import BandEdges, Calculation
 from defect_mf_flows.schemas.levels import Correction, CorrectionMethod
 from tests.importing.conftest import REAL
 
@@ -96,6 +100,41 @@ def test_shallow_states_are_recognised_and_deep_ones_are_not(report):
     outside = {lv.defect for lv in report.levels if not lv.in_gap}
     assert outside == {"Al_Zn"}
     assert any("perturbed host" in line for line in remarks(report))
+    marked = {(lv.from_charge, lv.to_charge): lv.perturbed_host for lv in report.levels
+              if lv.defect == "Al_Zn"}  # fmt: skip
+    assert marked == {(1, 0): [0], (0, -1): [0, -1]}
+    assert not any(lv.perturbed_host for lv in report.levels if lv.defect != "Al_Zn")
+    assert remark(next(lv for lv in report.levels if lv.defect == "Al_Zn")) == (
+        "outside the gap, perturbed host"
+    )
+    assert "Al_Zn,0,-1" in levels_csv(report)
+    assert ",0 -1\n" in levels_csv(report).replace("+0", "0")
+
+
+def as_a_campaign_keeps_them(store):
+    """The same calculations without their files: what a campaign's own VASP runs leave."""
+    for found in Records(store).documents(Calculation):
+        outcar = beside(found, "OUTCAR")
+        yield found.model_copy(
+            update={
+                "imported": None,
+                "frontier": frontier(outcar).levels,
+                "site_potentials": corrections.site_potentials(outcar).tolist(),
+            }
+        )
+
+
+def test_a_campaigns_own_calculations_tell_shallow_states_without_their_files(store):
+    kept = list(as_a_campaign_keeps_them(store))
+    host = next(c for c in kept if c.defect is None)
+    own = {(c.defect, c.charge): c for c in kept if c.defect is not None}
+    assert all(beside(c, "OUTCAR") is None for c in kept)
+    again = {k: Calculation.model_validate_json(c.model_dump_json()) for k, c in own.items()}
+    made = CampaignLevels(
+        SimpleNamespace(roles=SimpleNamespace(high="hse06")), None, None, {"hse06": host}, [], again
+    )
+    assert set(made.perturbed) == {("Al_Zn", 0), ("Al_Zn", -1)}
+    assert all("electron in the conduction band" in why for why in made.perturbed.values())
 
 
 def test_corrections_are_computed_once(store, report, monkeypatch):

@@ -172,6 +172,42 @@ def efnv(
     )
 
 
+def far_potential(
+    structure: Structure,
+    host: Structure,
+    *,
+    potentials: np.ndarray,
+    host_potentials: np.ndarray,
+) -> float | None:
+    """Mean difference of the cores' potentials from the host's far from the defect.
+
+    Parameters
+    ----------
+    structure, host, potentials, host_potentials
+        As for :func:`efnv`, of a cell of any charge.
+
+    Returns
+    -------
+    float or None
+        V, as felt by a positive charge; None if no atom lies outside the sphere that fits into
+        the cell.
+
+    Raises
+    ------
+    ResultsError
+        As :func:`efnv`.
+    """
+    from doped.utils.parsing import get_wigner_seitz_radius
+
+    _check_cells(structure, host, potentials, host_potentials)
+    pairs, site = matched(structure, host)
+    own, theirs = np.array(pairs).T
+    distances = structure.lattice.get_all_distances([site], structure.frac_coords[own])[0]
+    far = distances > float(get_wigner_seitz_radius(structure.lattice))
+    differences = potentials[own] - host_potentials[theirs]
+    return float(differences[far].mean()) if far.any() else None
+
+
 def _check_cells(
     structure: Structure, host: Structure, potentials: np.ndarray, host_potentials: np.ndarray
 ) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from defect_mf_flows.campaign import Campaign
-from defect_mf_flows.core.corrections import efnv, point_charge
+from defect_mf_flows.core.corrections import efnv, far_potential, point_charge
 from defect_mf_flows.core.formation import negative_u
 from defect_mf_flows.core.level_uncertainty import level_uncertainty
 from defect_mf_flows.core.levels import Level, transition_levels
 from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.core.ranking import member_energies
 from defect_mf_flows.core.starts import derived_seed
+from defect_mf_flows.engines.vasp.eigenvalues import Frontier, perturbed_host
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.schemas.calculation import BandEdges, Calculation
 from defect_mf_flows.schemas.defect import Defect, DefectSet
@@ -124,6 +125,22 @@ class CampaignLevels:
             self._refused.append(f"no eFNV for {where}: {error}")
             return None
 
+    @cached_property
+    def perturbed(self) -> dict[tuple[str, int], str]:
+        """Verified ground states whose carriers are in the host's bands, and what was seen."""
+        host = self.hosts[self.campaign.roles.high]
+        bands = Frontier.of_levels(host.frontier)
+        found = {}
+        for key, own in self.verified.items():
+            cell = Frontier.of_levels(own.frontier)
+            if bands is None or cell is None:
+                continue
+            # An electron feels the potential with the other sign.
+            seen = perturbed_host(cell, bands, shift=-(_far(own, host) or 0.0))
+            if seen is not None:
+                found[key] = seen
+        return found
+
     def levels(self) -> list[TransitionLevel]:
         """Levels of the three sources side by side."""
         levels = []
@@ -143,6 +160,7 @@ class CampaignLevels:
                         hf=high[pair].energy if pair in high else None,
                         low=low[pair].energy if pair in low else None,
                         thermodynamic=pair in high and high[pair].thermodynamic,
+                        perturbed_host=[q for q in pair if (defect.name, q) in self.perturbed],
                     )
                 )
         return levels
@@ -268,3 +286,20 @@ class CampaignLevels:
             edges=edges,
         )
         return {(level.from_charge, level.to_charge): level for level in levels}
+
+
+def _far(own: Calculation, host: Calculation) -> float | None:
+    """Potential far from a defect against the host's, V; None where it is not known."""
+    if own.site_potentials is None or host.site_potentials is None:
+        return None
+    if own.final_structure is None or host.final_structure is None:
+        return None
+    try:
+        return far_potential(
+            own.final_structure,
+            host.final_structure,
+            potentials=np.array(own.site_potentials),
+            host_potentials=np.array(host.site_potentials),
+        )
+    except ResultsError:  # the correction of the same potentials tells why
+        return None

@@ -170,7 +170,10 @@ class Gathering:
             engines={k: v.model_dump(mode="json") for k, v in c.fidelities.items()},
             stop=self.stop,
             stop_reason=self.state.stop_reason,
-            ground_states=grounds,
+            ground_states=[
+                g.model_copy(update={"perturbed_host": levels.perturbed.get((g.defect, g.charge))})
+                for g in grounds
+            ],
             transition_levels=levels.levels(),
             correction=levels.method,
             corrections=levels.corrections(),

@@ -107,6 +107,7 @@ def level_rows(results: Results) -> Rows:
             "model_eV": level.model,
             "low_eV": level.low,
             "thermodynamic": level.thermodynamic,
+            "perturbed_host_charges": " ".join(f"{q:+d}" for q in level.perturbed_host),
             "correction": results.correction,
         }
         for source, name in (("model", "model"), ("hf", "verified")):

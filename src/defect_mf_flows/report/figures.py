@@ -131,9 +131,13 @@ def shortest_bond_figure(results: Results) -> go.Figure:
 
 
 def level_name(level: TransitionLevel) -> str:
-    """Name of a level, e.g. ``V<sub>Zn</sub> ε(0/−1)``, with a dagger if not thermodynamic."""
+    """Name of a level, e.g. ``V<sub>Zn</sub> ε(0/−1)``.
+
+    With a dagger if not thermodynamic, a double one if carriers of a charge are in host bands.
+    """
     name = level_html(level.defect, level.from_charge, level.to_charge)
-    return f"{name}{'' if level.thermodynamic else ' †'}"
+    marks = ("" if level.thermodynamic else "†") + ("‡" if level.perturbed_host else "")
+    return f"{name} {marks}".rstrip()
 
 
 def levels_figure(results: Results) -> go.Figure:

@@ -22,6 +22,8 @@ def remark(level: LevelPair) -> str:
     words = [] if level.stable else ["metastable"]
     if not level.in_gap:
         words.append("outside the gap")
+    if level.perturbed_host:
+        words.append("perturbed host")
     return ", ".join(words)
 
 
@@ -172,13 +174,17 @@ def levels_csv(report: LevelReport) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(
-        ["fidelity", "defect", "from_charge", "to_charge", "energy_eV", "stable", "in_gap"]
-    )
+        [
+            "fidelity", "defect", "from_charge", "to_charge", "energy_eV", "stable", "in_gap",
+            "perturbed_host_charges",
+        ]
+    )  # fmt: skip
     for level in report.levels:
         writer.writerow(
             [
                 report.fidelity, level.defect, level.from_charge, level.to_charge,
                 f"{level.energy:.6f}", level.stable, level.in_gap,
+                " ".join(f"{q:+d}" for q in level.perturbed_host),
             ]
         )  # fmt: skip
     return stream.getvalue()

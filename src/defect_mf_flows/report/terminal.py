@@ -23,6 +23,7 @@ WIDE = 112  # columns from which the ground states fit one table
 LEVEL_MARKS = {
     "*": "outside the gap at high fidelity",
     "#": "not thermodynamic: one of the two charge states is never the most stable",
+    "!": "perturbed host: carriers in the host's bands, an artefact of the cell's size",
 }
 VERDICT_STYLE = {
     Verdict.CONFIRMED: "bold green",
@@ -181,6 +182,7 @@ def _levels(results: Results, console: Console) -> None:
     for level in results.transition_levels:
         marks = "*" if numbers.outside_gap(level.hf, results) else ""
         marks += "" if level.thermodynamic else "#"
+        marks += "!" if level.perturbed_host else ""
         seen |= set(marks)
         table.add_row(
             Text(level.defect),

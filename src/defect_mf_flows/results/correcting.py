@@ -80,11 +80,6 @@ class HostCell:
         assert self.calculation.final_energy is not None
         return self.calculation.final_energy
 
-    @cached_property
-    def outcar(self) -> Path | None:
-        """Its OUTCAR."""
-        return beside(self.calculation, "OUTCAR")
-
     @property
     def potentials(self) -> np.ndarray | None:
         """Core potentials, or None if they cannot be read."""
@@ -102,7 +97,7 @@ class HostCell:
     @cached_property
     def frontier(self) -> Frontier | None:
         """Eigenvalues, or None."""
-        return None if self.outcar is None else frontier(self.outcar)
+        return frontier_levels(self.calculation)
 
 
 @dataclass
@@ -239,6 +234,27 @@ def _potentials(calculation: Calculation) -> tuple[np.ndarray | None, str]:
     if outcar is None:
         return None, ""
     return corrections.site_potentials(outcar), str(outcar)
+
+
+def frontier_levels(calculation: Calculation) -> Frontier | None:
+    """Levels next to a calculation's gap.
+
+    Parameters
+    ----------
+    calculation
+        A campaign's own or imported.
+
+    Returns
+    -------
+    Frontier or None
+        Those that it keeps, or of the OUTCAR that lies beside what was imported.
+    """
+    if calculation.frontier is not None:
+        return Frontier.of_levels(calculation.frontier)
+    outcar = beside(calculation, "OUTCAR")
+    found = None if outcar is None else frontier(outcar)
+    # K-points as a document keeps them, so that the two compare.
+    return None if found is None else Frontier.of_levels(found.levels)
 
 
 def _name(fidelity: str, key: str) -> str:

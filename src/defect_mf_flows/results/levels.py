@@ -12,13 +12,13 @@ import numpy as np
 from defect_mf_flows.core.ewald import dielectric_tensor
 from defect_mf_flows.core.formation import crossings, negative_u
 from defect_mf_flows.core.notation import charge_text
-from defect_mf_flows.engines.vasp.eigenvalues import frontier, perturbed_host
+from defect_mf_flows.engines.vasp.eigenvalues import perturbed_host
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.results.concentrations import (
     ConcentrationOptions,
     concentrations_of,
 )
-from defect_mf_flows.results.correcting import Corrector, HostCell, beside
+from defect_mf_flows.results.correcting import Corrector, HostCell, frontier_levels
 from defect_mf_flows.results.records import Records
 from defect_mf_flows.schemas.calculation import BandEdges, Calculation, CalculationKind
 from defect_mf_flows.schemas.levels import (
@@ -297,11 +297,8 @@ def _perturbed(
     calculation: Calculation, host: HostCell, correction: Correction | None
 ) -> str | None:
     """Whether eigenvalues say that the carriers are in the host's bands."""
-    outcar = beside(calculation, "OUTCAR")
-    if outcar is None or host.frontier is None:
-        return None
-    cell = frontier(outcar)
-    if cell is None:
+    cell = frontier_levels(calculation)
+    if cell is None or host.frontier is None:
         return None
     far = correction.far_potential if correction is not None else None
     # An electron feels the potential with the other sign.
@@ -357,6 +354,7 @@ def levels_of(
     skipped: list[NegativeU] = []
     for defect in dict.fromkeys(s.defect for s in states):
         energies = {s.charge: s.formation for s in states if s.defect == defect and s.ground}
+        shallow = {s.charge for s in states if s.defect == defect and s.ground and s.perturbed_host}
         for found in crossings(energies):
             levels.append(
                 LevelPair(
@@ -366,6 +364,7 @@ def levels_of(
                     energy=found.energy,
                     stable=found.stable,
                     in_gap=0.0 <= found.energy <= edges.gap,
+                    perturbed_host=[q for q in (found.upper, found.lower) if q in shallow],
                 )
             )
         skipped += negative_u(defect, energies)

@@ -80,6 +80,22 @@ class BandEdges(Document):
         return self.cbm - self.vbm
 
 
+class FrontierLevel(Document):
+    """Levels next to the gap at one k-point, eV on the engine's own energy scale.
+
+    Attributes
+    ----------
+    kpoint
+        Fractional coordinates, to four decimals.
+    occupied, empty
+        Highest occupied and lowest empty level of both spins; None where the k-point has none.
+    """
+
+    kpoint: tuple[float, float, float]
+    occupied: float | None
+    empty: float | None
+
+
 class EngineRecord(Document):
     """Which program computed a label, with which settings.
 
@@ -161,6 +177,9 @@ class Calculation(StoredDocument):
         Program, version, settings.
     band_edges
         Only where the engine gives them.
+    frontier
+        Levels next to the gap per k-point of the last geometry, which tell whether carriers are
+        in the host's bands; None where the engine does not give them.
     final_energy
         eV per cell of the last frame, or None.
     final_structure
@@ -200,6 +219,7 @@ class Calculation(StoredDocument):
     seconds: float = Field(ge=0)
     engine: EngineRecord
     band_edges: BandEdges | None = None
+    frontier: list[FrontierLevel] | None = None
     final_energy: float | None = None
     final_structure: PeriodicStructure | None = None
     site_potentials: list[float] | None = None

@@ -115,6 +115,9 @@ class LevelPair(Document):
         False if one of the two charges is nowhere the most stable: a metastable level.
     in_gap
         Whether it lies between the band edges.
+    perturbed_host
+        Charges of the two whose carriers seem to lie in the host's bands: the level is none of
+        the defect, and an artefact of the cell's size.
     """
 
     defect: str
@@ -123,6 +126,7 @@ class LevelPair(Document):
     energy: float
     stable: bool
     in_gap: bool
+    perturbed_host: list[StrictInt] = Field(default_factory=list)
 
 
 class NegativeU(Document):

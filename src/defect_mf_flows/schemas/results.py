@@ -65,6 +65,9 @@ class GroundState(Document):
     fate
         What became of the defect in the verified ground state; None in documents older than
         this.
+    perturbed_host
+        Why the carriers of the verified cell seem to lie in the host's bands; None if nothing
+        points to it, or the engine gives no eigenvalues.
     environments
         Distances at the defect in the ``"verified"`` ground state, in the ``"model"``'s and the
         ``"low"``-fidelity one, and ``"unrelaxed"``; empty in documents older than this.
@@ -95,6 +98,7 @@ class GroundState(Document):
     next_energy: float | None = None
     next_spread: float | None = None
     fate: Fate | None = None
+    perturbed_host: str | None = None
     environments: dict[str, Environment] = Field(default_factory=dict)
 
 
@@ -147,6 +151,10 @@ class TransitionLevel(Document):
     thermodynamic
         True if both charges are stable on either side of it (high fidelity), False for a
         level between charge states one of which is never the most stable.
+    perturbed_host
+        Charges of the two whose carriers seem to lie in the host's bands: the level is none of
+        the defect, and an artefact of the cell's size. Empty where the engine gives no
+        eigenvalues.
     """
 
     defect: str
@@ -156,6 +164,7 @@ class TransitionLevel(Document):
     hf: float | None
     low: float | None = None
     thermodynamic: bool
+    perturbed_host: list[StrictInt] = Field(default_factory=list)
 
 
 class FormationEnergies(Document):

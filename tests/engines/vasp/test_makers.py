@@ -209,6 +209,13 @@ def test_host_and_defects_share_the_grid_and_the_host_is_neutral(
     charged = vasp("HSE06").compute(make_start(-1), uuid="defect")
     assert done.engine.settings["kpoints"] == charged.engine.settings["kpoints"]
     assert 1.0 < done.band_edges.gap < 15.0
+    for calculation in (done, charged):
+        levels = Calculation.model_validate_json(calculation.model_dump_json()).frontier
+        assert {level.kpoint for level in levels} == {level.kpoint for level in done.frontier}
+        assert all(level.occupied < level.empty for level in levels)
+    # Band edges count a level with any charge as occupied, the carriers' level must be half full.
+    assert max(level.occupied for level in done.frontier) <= done.band_edges.vbm
+    assert min(level.empty for level in done.frontier) <= done.band_edges.cbm
     assert "ISYM" not in done.engine.settings["incar"]
     assert charged.engine.settings["incar"]["ISYM"] == 0
 

@@ -305,3 +305,18 @@ def test_other_atoms_than_the_start_s_are_refused(finished_folder, make_start):
     other = start.model_copy(update={"structure": with_charge(swapped, -1)})
     with pytest.raises(FidelityError, match="its atoms are not those of"):
         check_run(run, run.head.tags, other, "pbe")
+
+
+def test_a_level_that_is_less_than_half_full_is_one_that_holes_sit_in(finished_folder, tmp_path):
+    """Band edges count it as occupied, as pymatgen does; carriers in bands do not."""
+    run = copy(finished_folder, tmp_path)
+    plain = read_vasprun(run / "vasprun.xml")
+    text = (run / "vasprun.xml").read_text()
+    head, rows = text.rsplit("<eigenvalues>", 1)
+    before, full, after = rows.rpartition(" 1.0000 </r>")
+    assert full
+    (run / "vasprun.xml").write_text(f"{head}<eigenvalues>{before} 0.3000 </r>{after}")
+    holed = read_vasprun(run / "vasprun.xml")
+    assert holed.edges == plain.edges
+    assert holed.head.frontier == plain.head.frontier
+    assert min(holed.frontier.empty.values()) < min(plain.frontier.empty.values())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from monty.io import zopen
 
-from defect_mf_flows.schemas.calculation import BandEdges
+from defect_mf_flows.schemas.calculation import BandEdges, FrontierLevel
 
 #: A carrier whose level is not farther than this inside the gap counts as one of a band, eV.
 SHALLOW = 0.1
@@ -45,6 +46,33 @@ class Frontier:
         """Band edges, or None where the occupations leave no gap."""
         vbm, cbm = self.vbm[1], self.cbm[1]
         return BandEdges(vbm=vbm, cbm=cbm) if vbm < cbm else None
+
+    @property
+    def levels(self) -> list[FrontierLevel]:
+        """What a calculation's document keeps; OUTCAR has four decimals of a k-point."""
+        return [
+            FrontierLevel(
+                kpoint=(round(where[0], 4), round(where[1], 4), round(where[2], 4)),
+                occupied=_finite(self.occupied.get(where)),
+                empty=_finite(self.empty.get(where)),
+            )
+            for where in sorted({*self.occupied, *self.empty})
+        ]
+
+    @classmethod
+    def of_levels(cls, levels: Sequence[FrontierLevel] | None) -> Frontier | None:
+        """What a document keeps; None where it keeps no occupied or no empty level."""
+        occupied: dict[KPoint, float] = {}
+        empty: dict[KPoint, float] = {}
+        for level in levels or ():
+            for found, energy in ((occupied, level.occupied), (empty, level.empty)):
+                if energy is not None:
+                    found[level.kpoint] = energy
+        return cls(occupied, empty) if occupied and empty else None
+
+
+def _finite(energy: float | None) -> float | None:
+    return energy if energy is not None and np.isfinite(energy) else None
 
 
 def frontier_of(

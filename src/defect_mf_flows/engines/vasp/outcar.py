@@ -97,7 +97,10 @@ class RunHead:
     broken
         Why reading stopped before the end of the file; empty if it did not.
     frontier
-        Levels next to the gap of the last step, where the reader passes them (vasprun.xml).
+        Levels next to the gap of the last step, where the reader passes them (vasprun.xml);
+        whatever holds charge is occupied, as for pymatgen.
+    carriers
+        The same with levels that are less than half full as empty ones.
     """
 
     version: str = ""
@@ -116,6 +119,7 @@ class RunHead:
     relaxed: bool = False
     broken: str = ""
     frontier: Frontier | None = None
+    carriers: Frontier | None = None
 
     @property
     def valence(self) -> float | None:

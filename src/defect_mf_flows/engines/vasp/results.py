@@ -274,6 +274,7 @@ def calculation_of(
             name="vasp", version=last.head.version if last else "unknown", settings=record
         ),
         band_edges=last.edges if last and failure is None else None,
+        frontier=last.frontier.levels if last and last.frontier and failure is None else None,
         site_potentials=_potentials(last, order) if last and failure is None else None,
         final_energy=frames[-1].energy if frames else None,
         final_structure=frames[-1].structure if frames else None,

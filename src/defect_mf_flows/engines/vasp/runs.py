@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from defect_mf_flows.core.charge import whole_charge
 from defect_mf_flows.core.corrections import site_potentials
-from defect_mf_flows.engines.vasp.eigenvalues import frontier
+from defect_mf_flows.engines.vasp.eigenvalues import Frontier, frontier
 from defect_mf_flows.engines.vasp.outcar import Outcar, RawStep, RunHead
 from defect_mf_flows.engines.vasp.vasprun import VasprunXml
 from defect_mf_flows.errors import EngineError, ResultsError
@@ -68,13 +69,18 @@ class Run:
             return None
         return whole_charge(round(valence - nelect, 4), where=str(self.source))
 
+    @cached_property
+    def frontier(self) -> Frontier | None:
+        """Levels next to the gap of the last step; those that are not half full are empty."""
+        if self.source.name.startswith("OUTCAR"):
+            return frontier(self.source)
+        return self.head.carriers
+
     @property
     def edges(self) -> BandEdges | None:
         """Band edges of the last step; None where the file tells none, or there is no gap."""
-        if self.source.name.startswith("OUTCAR"):
-            found = frontier(self.source)
-        else:
-            found = self.head.frontier
+        outcar = self.source.name.startswith("OUTCAR")
+        found = self.frontier if outcar else self.head.frontier
         return None if found is None else found.edges
 
     def site_potentials(self) -> np.ndarray | None:

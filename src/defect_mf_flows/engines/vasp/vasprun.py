@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element, ParseError, iterparse
 import numpy as np
 from monty.io import zopen
 
-from defect_mf_flows.engines.vasp.eigenvalues import Frontier, frontier_of
+from defect_mf_flows.engines.vasp.eigenvalues import frontier_of
 from defect_mf_flows.engines.vasp.outcar import KBAR, Hashing, RawStep, RunHead
 
 _EMPTIED = frozenset({"eigenvalues", "dos", "projected", "time"})
@@ -57,7 +57,9 @@ class VasprunXml:
             except (ParseError, EOFError, OSError, zlib.error, ValueError, IndexError) as error:
                 self.head.broken = f"{type(error).__name__}: {error}"
             finally:
-                self.head.frontier = _frontier(self._levels, self.head.kpoints)
+                found = _levels_of(self._levels, self.head.kpoints)
+                self.head.frontier = frontier_of(found, filled=0.0)
+                self.head.carriers = frontier_of(found)
                 self.head.digest = stream.sha.hexdigest()
 
     def _events(self, stream: Any) -> Iterator[RawStep]:
@@ -196,18 +198,19 @@ def _level_rows(element: Element) -> list[list[str]]:
     return [[r.text or "" for r in point] for point in points]
 
 
-def _frontier(levels: list[list[str]], kpoints: list[tuple[float, ...]]) -> Frontier | None:
-    """Levels next to the gap; k-points repeat for the second spin."""
+def _levels_of(
+    levels: list[list[str]], kpoints: list[tuple[float, ...]]
+) -> list[tuple[tuple[float, ...], float, float]]:
+    """K-point, energy and occupation of every level; k-points repeat for the second spin."""
     if not kpoints:
-        return None
+        return []
     found = []
     for number, point in enumerate(levels):
         where = kpoints[number % len(kpoints)][:3]
         for row in point:
             energy, occupation = (_number(word) for word in row.split()[:2])
             found.append((where, energy, occupation))
-    # As pymatgen has it: whatever holds charge is occupied.
-    return frontier_of(found, filled=0.0)
+    return found
 
 
 def _number(text: str | None) -> float:
