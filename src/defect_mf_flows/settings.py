@@ -40,8 +40,9 @@ class Settings(BaseSettings):
     cp2k_cmd
         Command for CP2K, ``mpirun -np 4 cp2k.psmp`` for example; ``-s`` is added to it.
     vasp_walltime
-        Seconds that a job with VASP may take; None: until the end of its Slurm allocation, or
-        without limit. VASP is asked to stop ``vasp_buffer`` seconds earlier and continues later.
+        Seconds that a job with VASP may take from its own start, but not longer than its Slurm
+        allocation; None: until the end of that, or without limit. VASP is asked to stop
+        ``vasp_buffer`` seconds earlier and continues later.
     vasp_poll
         Seconds between custodian's looks at a running VASP; handlers check every sixth time.
     vasp_frozen

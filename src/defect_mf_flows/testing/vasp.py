@@ -78,7 +78,6 @@ def vasp_stand_in(folder: Path, **more: str) -> Iterator[dict[str, str]]:
     before = {name: os.environ.get(name) for name in (*environment, "CUSTODIAN_WALLTIME_START")}
     library = SETTINGS.get("PMG_VASP_PSP_DIR")
     os.environ.update(environment)
-    os.environ.pop("CUSTODIAN_WALLTIME_START", None)
     # pymatgen reads its environment once, when it is imported.
     SETTINGS["PMG_VASP_PSP_DIR"] = environment["PMG_VASP_PSP_DIR"]
     get_settings.cache_clear()

@@ -197,6 +197,8 @@ class StandIn:
         bad = "scf-always" in self.faults or (
             "scf" in self.faults and self.incar["ALGO"].lower() != "all"
         )
+        stopcar = self.folder / "STOPCAR"
+        bad = bad or (stopcar.is_file() and "LABORT" in stopcar.read_text())
         if "positive" in self.faults:
             energy = 100.0
         count = limit if bad else 4

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import time
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
-from custodian.vasp.handlers import VaspErrorHandler
+from custodian.vasp.handlers import VaspErrorHandler, WalltimeHandler
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp.inputs import Incar
 
@@ -124,13 +127,59 @@ def test_memory_is_recognised_in_what_slurm_and_compilers_say(tmp_path, text, se
     assert watch.MemoryHandler().check(str(tmp_path)) == seen
 
 
-def test_the_walltime_is_the_allocations_unless_set(monkeypatch):
+def test_the_time_left_is_the_shorter_of_the_jobs_and_the_allocations(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
-    assert watch.walltime(None) is None
     monkeypatch.setattr(watch.time, "time", lambda: 1000.0)
-    monkeypatch.setenv("SLURM_JOB_END_TIME", "4600")
-    assert watch.walltime(None) == 3600
-    assert watch.walltime(500) == 500
+    assert watch.time_left(None, began=400.0) is None
+    assert watch.time_left(3600, began=400.0) == 3000
+    assert watch.time_left(300, began=400.0) == 1, "0 would be no limit for custodian"
+    monkeypatch.setenv("SLURM_JOB_END_TIME", "2800")
+    assert watch.time_left(None, began=400.0) == 1800
+    assert watch.time_left(900, began=1000.0) == 900
+    assert watch.time_left(3600, began=400.0) == 1800
+
+
+def stops(handlers, folder):
+    stop = next(h for h in handlers if isinstance(h, WalltimeHandler))
+    return stop.check(str(folder))
+
+
+@pytest.fixture
+def running(machine, vasp, make_start, monkeypatch):
+    """A folder with VASP's output, in a process whose first job began two hours ago."""
+    maker = vasp()
+    maker.compute(make_start(0), uuid="earlier")
+    with gzip.open(maker.folder("earlier") / "run_001" / "OUTCAR.gz") as packed:
+        (machine / "OUTCAR").write_bytes(packed.read())
+    for name in ("SLURM_JOB_END_TIME", "PBS_WALLTIME", "SBATCH_TIMELIMIT"):
+        monkeypatch.delenv(name, raising=False)
+    began = datetime.now() - timedelta(hours=2)
+    monkeypatch.setenv("CUSTODIAN_WALLTIME_START", began.strftime("%a %b %d %H:%M:%S UTC %Y"))
+    return machine
+
+
+@pytest.mark.parametrize("source", ["allocation", "setting"])
+def test_a_later_job_of_the_same_worker_has_its_own_time(running, monkeypatch, source):
+    if source == "allocation":
+        monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 3600))
+    limit = 3600 if source == "setting" else None
+    first, second = chosen(limit=limit), chosen(limit=limit)
+    assert not stops(first, running)
+    assert not stops(second, running)
+
+
+def test_executions_of_one_job_share_its_time(running):
+    an_hour_ago = time.time() - 3600
+    assert stops(chosen(limit=3630, began=an_hour_ago), running), "within the buffer of its end"
+    assert not stops(chosen(limit=7200, began=an_hour_ago), running)
+
+
+def test_a_queues_total_walltime_counts_from_the_first_job(running, monkeypatch):
+    """Neither Torque's nor sbatch's own variable tells what remains."""
+    monkeypatch.setenv("PBS_WALLTIME", "7230")
+    assert stops(chosen(), running)
+    monkeypatch.setenv("PBS_WALLTIME", "10800")
+    assert not stops(chosen(), running)
 
 
 def test_a_single_point_stops_within_its_scf_and_a_relaxation_after_a_step():

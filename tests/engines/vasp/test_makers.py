@@ -13,6 +13,7 @@ from pymatgen.core import Structure
 from pymatgen.io.vasp.inputs import Incar
 
 from defect_mf_flows.core.charge import charge_of, with_charge
+from defect_mf_flows.engines.vasp.results import unfinished
 from defect_mf_flows.engines.vasp.running import executions
 from defect_mf_flows.errors import ChargeError, EngineError, FidelityError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, FailureReason
@@ -183,6 +184,21 @@ def test_of_two_spin_guesses_the_lower_is_taken(machine, vasp, make_start):
     assert both.final_energy == pytest.approx(min(energies.values()), abs=1e-6)
     assert both.n_calls == 3
     assert both.engine.settings["incar"]["NUPDOWN"] == note["unpaired"]
+
+
+@pytest.mark.slow
+def test_guesses_of_the_spin_that_the_walltime_stops_are_continued(tmp_path, vasp, make_start):
+    maker = vasp(spin_guesses=2)
+    near_its_end = {"DEFECT_MF_VASP_WALLTIME": "60", "DEFECT_MF_VASP_BUFFER": "60"}
+    with vasp_stand_in(tmp_path, DEFECT_MF_STANDIN="slow=4", **near_its_end):
+        stopped = maker.compute(make_start(0), uuid="g")
+        assert unfinished(stopped)
+        assert not (maker.folder("g") / "spin.json").exists()
+    with vasp_stand_in(tmp_path):
+        done = maker.compute(make_start(0), uuid="g")
+        assert done.failure is None
+        note = json.loads((maker.folder("g") / "spin.json").read_text())
+        assert set(note["energies"]) == {"0", "2"}
 
 
 def test_hse06_starts_from_the_orbitals_of_the_same_geometry(machine, vasp, make_start):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -249,23 +250,46 @@ class StalledHandler(ErrorHandler):
         return {"errors": [STALLED], "actions": None}
 
 
-def walltime(limit: int | None) -> int | None:
-    """Seconds that this job may take: as set, else until the end of its Slurm allocation.
+class TimeLeftHandler(WalltimeHandler):
+    """Counts the seconds that it was given from when it is made.
+
+    Custodian counts every walltime from the first job of a process and its children, which fits
+    the whole time of a queue's job (PBS_WALLTIME, SBATCH_TIMELIMIT) and stays so; what remains
+    for one of many jobs begins now.
+    """
+
+    def __init__(
+        self,
+        wall_time: int | None = None,
+        buffer_time: int = 300,
+        electronic_step_stop: bool = False,
+    ) -> None:
+        super().__init__(wall_time, buffer_time, electronic_step_stop)
+        if wall_time is not None:
+            self.start_time = self.prev_check_time = datetime.now()
+
+
+def time_left(limit: int | None, *, began: float) -> int | None:
+    """Seconds that remain for a job: of its own time, and of its Slurm allocation.
 
     Parameters
     ----------
     limit
         ``vasp_walltime`` of this machine's settings.
+    began
+        When the job began, seconds since the epoch; its executions share its time.
 
     Returns
     -------
     int or None
-        None where nothing is known (custodian then asks PBS_WALLTIME).
+        At least 1. None where nothing is known (custodian then asks PBS_WALLTIME).
     """
-    end = os.environ.get("SLURM_JOB_END_TIME", "")
-    if limit is None and end.isdigit():
-        return max(int(end) - int(time.time()), 1)
-    return limit
+    now = time.time()
+    ends = [] if limit is None else [began + limit]
+    allocation = os.environ.get("SLURM_JOB_END_TIME", "")
+    if allocation.isdigit():
+        ends.append(float(allocation))
+    return max(int(min(ends) - now), 1) if ends else None
 
 
 def handlers(
@@ -276,6 +300,7 @@ def handlers(
     limit: int | None,
     buffer: int,
     frozen: int,
+    began: float | None = None,
 ) -> list[ErrorHandler]:
     """Handlers of one run.
 
@@ -288,11 +313,13 @@ def handlers(
     reference
         Where the unperturbed energy is or will be; None for the unperturbed start itself.
     limit
-        Seconds that the job may take, or None.
+        Seconds that the job may take in all, or None.
     buffer
         Seconds before the limit at which VASP is asked to stop.
     frozen
         Seconds without output after which VASP is taken for dead.
+    began
+        When the job began, seconds since the epoch; None: now.
 
     Returns
     -------
@@ -301,8 +328,8 @@ def handlers(
     """
     known = [e for e in VaspErrorHandler.error_msgs if e not in CHANGES_FIDELITY]
     # A single point has no ionic step to stop after; its SCF continues from the WAVECAR.
-    seconds = walltime(limit)
-    stop = WalltimeHandler(seconds, buffer_time=buffer, electronic_step_stop=not relax)
+    seconds = time_left(limit, began=time.time() if began is None else began)
+    stop = TimeLeftHandler(seconds, buffer_time=buffer, electronic_step_stop=not relax)
     found: list[ErrorHandler] = [stop, MemoryHandler(), VaspErrorHandler("vasp.out", known)]
     found += [StdErrHandler(), ScfHandler(), FrozenJobErrorHandler(timeout=frozen)]
     found.append(PositiveEnergyHandler())

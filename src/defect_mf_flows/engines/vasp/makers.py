@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,13 @@ from defect_mf_flows.engines.base import ReferenceMaker, check_start
 from defect_mf_flows.engines.reuse import take_over
 from defect_mf_flows.engines.spin import low_spin
 from defect_mf_flows.engines.vasp import handlers as watch
-from defect_mf_flows.engines.vasp.results import CellOrder, calculation_of, check_run, unfinished
+from defect_mf_flows.engines.vasp.results import (
+    CellOrder,
+    calculation_of,
+    can_continue,
+    check_run,
+    unfinished,
+)
 from defect_mf_flows.engines.vasp.running import (
     Progress,
     copy_whole,
@@ -133,17 +140,17 @@ class VaspReferenceMaker(ReferenceMaker):
             If VASP computed another charge or functional than it was told.
         """
         check_start(start)
-        settings = self._vasp()
+        began, settings = time.time(), self._vasp()
         order = CellOrder.of(start.structure)
         cell = with_charge(order.grouped(start.structure), start.charge)
         folder = self.folder(uuid)
         progress = read_progress(folder)
-        unpaired, guesses = start.spin, 0
+        unpaired, guesses, decided = start.spin, 0, True
         if settings.spin_guesses == 2 and start.spin is None:
-            unpaired, guesses = self._better_spin(start, cell, folder)
+            unpaired, guesses, decided = self._better_spin(start, cell, folder, began)
         inputs = self.inputs(start, unpaired=unpaired)
-        if not progress.finished or "Walltime reached" in progress.errors:
-            self._execute(start, cell, inputs, folder, progress)
+        if decided and (not progress.finished or watch.WALLTIME in progress.errors):
+            self._execute(start, cell, inputs, folder, progress, began)
             progress = read_progress(folder)
         expected = inputs.get_input_set(cell)
         for run in progress.runs:
@@ -232,8 +239,9 @@ class VaspReferenceMaker(ReferenceMaker):
         inputs: ChargedCellSet,
         folder: Path,
         progress: Progress,
+        began: float,
     ) -> None:
-        """Write inputs and run VASP."""
+        """Write inputs and run VASP in what earlier executions have left of the job's time."""
         geometry, orbitals = last_geometry(folder, cell), last_wavecar(folder)
         if inputs.relax:
             inputs.steps = max(inputs.steps - len(progress.steps), 1)
@@ -255,6 +263,7 @@ class VaspReferenceMaker(ReferenceMaker):
                 limit=machine.vasp_walltime,
                 buffer=machine.vasp_buffer,
                 frozen=machine.vasp_frozen,
+                began=began,
             ),
             poll=machine.vasp_poll,
         )
@@ -279,35 +288,48 @@ class VaspReferenceMaker(ReferenceMaker):
 
     # -- spin, orbitals and energies that other runs left ----------------------------------
 
-    def _better_spin(self, start: StartStructure, cell: Structure, folder: Path) -> tuple[int, int]:
-        """Unpaired electrons of the lower of two guesses at the first geometry, and the calls."""
+    def _better_spin(
+        self, start: StartStructure, cell: Structure, folder: Path, began: float
+    ) -> tuple[int, int, bool]:
+        """Unpaired electrons of the lower of two guesses at the first geometry, and the calls.
+
+        Last, whether both guesses have ended; if not, the job's time did not suffice.
+        """
         note = folder / "spin.json"
         if note.is_file():
             content = json.loads(note.read_text())
-            return int(content["unpaired"]), int(content["calls"])
+            return int(content["unpaired"]), int(content["calls"]), True
         low = low_spin(cell)
         energies: dict[int, float] = {}
         calls = 0
         for unpaired in (low, low + 2):
-            place = folder / f"spin_{unpaired}"
-            inputs = self.inputs(start, unpaired=unpaired)
-            inputs.relax = False
-            done = read_progress(place)
-            if not done.finished:
-                static = VaspReferenceMaker(
-                    self.name, self.fidelity, CalculationKind.STATIC, self.settings
-                )
-                static._execute(start, cell, inputs, place, done)
-                done = read_progress(place)
-            expected = inputs.get_input_set(cell)["INCAR"]
-            for run in done.runs:
-                check_run(run, expected, start, self.fidelity)
+            done = self._guess(start, cell, folder / f"spin_{unpaired}", unpaired, began)
             calls += done.calls
             if done.steps:
                 energies[unpaired] = done.steps[-1].energy
+            elif can_continue(done):
+                return low, calls, False
         best = min(energies, key=lambda n: energies[n], default=low)
         note.write_text(json.dumps({"unpaired": best, "energies": energies, "calls": calls}))
-        return best, calls
+        return best, calls, True
+
+    def _guess(
+        self, start: StartStructure, cell: Structure, place: Path, unpaired: int, began: float
+    ) -> Progress:
+        """Single point of the first geometry with a number of unpaired electrons."""
+        inputs = self.inputs(start, unpaired=unpaired)
+        inputs.relax = False
+        done = read_progress(place)
+        if not done.finished or (not done.steps and can_continue(done)):
+            static = VaspReferenceMaker(
+                self.name, self.fidelity, CalculationKind.STATIC, self.settings
+            )
+            static._execute(start, cell, inputs, place, done, began)
+            done = read_progress(place)
+        expected = inputs.get_input_set(cell)["INCAR"]
+        for run in done.runs:
+            check_run(run, expected, start, self.fidelity)
+        return done
 
     def _reference(self, start: StartStructure) -> Path:
         """Where the unperturbed start's run notes its energy for the distorted ones."""

@@ -296,6 +296,13 @@ def unfinished(calculation: Calculation) -> bool:
     return failure is not None and failure.reason is FailureReason.WALLTIME
 
 
+def can_continue(progress: Progress) -> bool:
+    """Tell whether another execution may add to one that was stopped or killed."""
+    stopped = watch.WALLTIME in progress.errors or not progress.finished
+    few = progress.idle < IDLE_EXECUTIONS and progress.executions < MOST_EXECUTIONS
+    return stopped and few
+
+
 def _failure(
     progress: Progress,
     frames: list[Frame],
@@ -323,7 +330,7 @@ def _failure(
     if len(frames) >= most_steps and kind is CalculationKind.RELAX:
         return FailureReason.STEPS, f"forces above {fmax} eV/A after {len(frames)} steps"
     if stopped or not progress.finished:
-        if progress.idle < IDLE_EXECUTIONS and progress.executions < MOST_EXECUTIONS:
+        if can_continue(progress):
             return FailureReason.WALLTIME, f"stopped after {len(frames)} ionic steps; continues"
         return (
             FailureReason.OTHER,
