@@ -11,6 +11,7 @@ from defect_mf_flows.campaign.cp2k import Cp2kSettings
 from defect_mf_flows.campaign.gpaw import GpawSettings
 from defect_mf_flows.campaign.vasp import VaspSettings
 from defect_mf_flows.schemas.calculation import Calculation, ImportRecord
+from defect_mf_flows.schemas.defect import StartStructure
 
 #: Programs that are an engine of their own here; others come under names that nobody checks.
 _PROGRAMS = ("vasp", "gpaw", "cp2k")
@@ -23,7 +24,7 @@ Comparison = tuple[str, Any, Any]
 
 
 def contradictions(
-    found: Calculation, record: ImportRecord, settings: FidelitySettings
+    found: Calculation, record: ImportRecord, settings: FidelitySettings, start: StartStructure
 ) -> list[str]:
     """What of an imported calculation contradicts a campaign's fidelity.
 
@@ -35,6 +36,8 @@ def contradictions(
         Its own settings.
     settings
         The campaign's.
+    start
+        What the campaign asks for with them.
 
     Returns
     -------
@@ -48,7 +51,7 @@ def contradictions(
         return []
     return [
         f"{name} is {told}, the campaign asks for {asked}"
-        for name, told, asked in _COMPARED[settings.engine](record, settings.settings)
+        for name, told, asked in _COMPARED[settings.engine](found, record, settings.settings, start)
         if not _same(told, asked)
     ]
 
@@ -61,24 +64,18 @@ def _may_come_from(program: str, engine: str) -> bool:
     return engine not in _PROGRAMS and program not in _PROGRAMS
 
 
-def _vasp(record: ImportRecord, content: dict[str, Any]) -> list[Comparison]:
-    settings = VaspSettings.model_validate(content)
-    asked: dict[str, Any] = {
-        "GGA": "PE",
-        "LHFCALC": settings.functional == "HSE06",
-        "ENCUT": settings.encut,
-        "LSORBIT": settings.soc,
-        "LDAU": bool(settings.hubbard),
-        "IVDW": {None: "0", "D3": "11", "D3-BJ": "12"}[settings.dispersion],
-    }
-    if settings.functional == "HSE06":
-        asked |= {"AEXX": 0.25, "HFSCREEN": 0.2}
-    return [(name, record.method.get(name), value) for name, value in asked.items()] + _grid(
-        record, settings.kpoints, gamma_only=settings.gamma_only
-    )
+def _vasp(
+    found: Calculation, record: ImportRecord, content: dict[str, Any], start: StartStructure
+) -> list[Comparison]:
+    """Against the INCAR, grid and potentials that VASP would get here."""
+    from defect_mf_flows.engines.vasp.comparing import comparisons
+
+    return comparisons(found, record, VaspSettings.model_validate(content), start)
 
 
-def _gpaw(record: ImportRecord, content: dict[str, Any]) -> list[Comparison]:
+def _gpaw(
+    _: Calculation, record: ImportRecord, content: dict[str, Any], __: StartStructure
+) -> list[Comparison]:
     """As GPAW's text has them: ``XC(name='PBE')`` and ``PW(ecut=400.0)``."""
     settings = GpawSettings.model_validate(content)
     functional = str(record.method.get("xc", ""))
@@ -91,7 +88,9 @@ def _gpaw(record: ImportRecord, content: dict[str, Any]) -> list[Comparison]:
     ]
 
 
-def _cp2k(record: ImportRecord, content: dict[str, Any]) -> list[Comparison]:
+def _cp2k(
+    _: Calculation, record: ImportRecord, content: dict[str, Any], __: StartStructure
+) -> list[Comparison]:
     """CP2K writes the cutoff of its grid in Hartree, half of what it reads in Rydberg."""
     settings = Cp2kSettings.model_validate(content)
     cutoff = record.method.get("encut")
@@ -102,7 +101,10 @@ def _cp2k(record: ImportRecord, content: dict[str, Any]) -> list[Comparison]:
     ]
 
 
-_COMPARED: dict[str, Callable[[ImportRecord, dict[str, Any]], list[Comparison]]] = {
+_COMPARED: dict[
+    str,
+    Callable[[Calculation, ImportRecord, dict[str, Any], StartStructure], list[Comparison]],
+] = {
     "vasp": _vasp,
     "gpaw": _gpaw,
     "cp2k": _cp2k,

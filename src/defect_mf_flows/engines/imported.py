@@ -56,7 +56,7 @@ def find_imported(
     """
     for found in _candidates(store, start, fidelity):
         record = found.imported
-        if record is None or (why := contradictions(found, record, settings)):
+        if record is None or (why := contradictions(found, record, settings, start)):
             if record is not None:
                 logger.warning("%s is not taken for %s: %s", record.path, fidelity, "; ".join(why))
             continue
