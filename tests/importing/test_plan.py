@@ -57,6 +57,20 @@ def test_five_calculations_are_recognised_anywhere(tree, facts):
     assert {row.kpoints for row in plan.rows} == {facts.grid}
 
 
+def test_folders_that_are_named_one_by_one_keep_their_names(tree):
+    vacancies = [tree / "vac_1_Zn_-2", tree / "vac_1_Zn_0"]
+    labels = [row.label for row in plan_of(tree / "bulk", *vacancies).rows]
+    assert labels == ["bulk/vasp_std", "vac_1_Zn_-2/vasp_std", "vac_1_Zn_0/vasp_std"]
+    places = [vacancy / "vasp_std" for vacancy in vacancies]
+    assert [row.label for row in plan_of(*places).rows] == labels[1:], "whose own names repeat"
+    files = [outcar(tree, vacancy.name) for vacancy in vacancies]
+    assert [row.label for row in plan_of(*files).rows] == [
+        f"{label}/OUTCAR.gz" for label in labels[1:]
+    ]
+    (alone,) = plan_of(vacancies[0]).rows
+    assert alone.label == "vasp_std"
+
+
 def test_sites_and_names_are_doped_s(source):
     from doped.analysis import defect_and_info_from_structures
 

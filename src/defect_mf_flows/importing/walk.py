@@ -54,7 +54,8 @@ class Source:
     kind
         What it looks like.
     label
-        Its place below the folder that the user named; names the start structure.
+        Its place below the folder that the user named; names the start structure. With that
+        folder in front where the user named several.
     other
         Another file of the same run, read if the first cannot be, or None.
     """
@@ -85,10 +86,13 @@ def walk(paths: list[Path], *, unreadable: Callable[[str], None] | None = None) 
     ImportingError
         If a path does not exist.
     """
-    for path in paths:
-        root = path.expanduser().absolute()
+    roots = [path.expanduser().absolute() for path in paths]
+    for path, root in zip(paths, roots, strict=True):
         if not root.exists():
             raise ImportingError(f"{path}: no such file or folder; check the path.")
+    prefixes = _prefixes([_folder_of(root) for root in roots])
+    for path, root in zip(paths, roots, strict=True):
+        prefix = prefixes[_folder_of(root)]
         if root.is_file():
             found = recognise(root)
             if found is None:
@@ -97,7 +101,7 @@ def walk(paths: list[Path], *, unreadable: Callable[[str], None] | None = None) 
                     "vasprun.xml (also gzipped), *.extxyz, *.xyz, *.db (ASE), or are "
                     "outputs of GPAW or CP2K named *.txt, *.log or *.out."
                 )
-            yield Source(root, found, root.name)
+            yield Source(root, found, prefix + root.name)
             continue
 
         def report(error: OSError) -> None:
@@ -106,7 +110,23 @@ def walk(paths: list[Path], *, unreadable: Callable[[str], None] | None = None) 
 
         for folder, below, files in os.walk(root, onerror=report, followlinks=False):
             below.sort()
-            yield from _folder(Path(folder), sorted(files), root)
+            yield from _folder(Path(folder), sorted(files), root, prefix)
+
+
+def _folder_of(root: Path) -> Path:
+    return Path(os.path.normpath(root.parent if root.is_file() else root))
+
+
+def _prefixes(folders: list[Path]) -> dict[Path, str]:
+    """What tells the same places below several folders apart: names, or paths if these repeat."""
+    different = list(dict.fromkeys(folders))
+    if len(different) == 1:
+        return {different[0]: ""}
+    if len({folder.name for folder in different}) == len(different):
+        return {folder: f"{folder.name}/" for folder in different}
+    above = Path(os.path.commonpath(different))
+    above = above.parent if above in different else above
+    return {folder: f"{folder.relative_to(above).as_posix()}/" for folder in different}
 
 
 def recognise(path: Path) -> Kind | None:
@@ -124,7 +144,7 @@ def recognise(path: Path) -> Kind | None:
     return next((kind for mark, kind in _MARKS if mark in head), None)
 
 
-def _folder(folder: Path, files: list[str], root: Path) -> Iterator[Source]:
+def _folder(folder: Path, files: list[str], root: Path, prefix: str) -> Iterator[Source]:
     """Sources of one folder, the two files of one run of VASP taken together."""
     runs: dict[str, dict[Kind, Source]] = {}
     for name in files:
@@ -136,7 +156,11 @@ def _folder(folder: Path, files: list[str], root: Path) -> Iterator[Source]:
         suffix = _suffix(name) if plain else ""
         below = folder.relative_to(root).as_posix()
         place = "" if below == "." else below
-        label = f"{place or root.name}{suffix}" if plain else f"{place}/{name}".lstrip("/")
+        if plain:
+            label = f"{prefix}{place}".rstrip("/") or root.name
+            label += suffix
+        else:
+            label = prefix + f"{place}/{name}".lstrip("/")
         source = Source(path, kind, label)
         if plain:
             runs.setdefault(suffix, {}).setdefault(kind, source)
