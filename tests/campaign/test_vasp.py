@@ -50,6 +50,24 @@ def test_a_typo_in_a_campaign_file_names_file_field_and_nearest_key(tmp_path):
         ({"dispersion": "D4"}, ["settings.dispersion"]),
         ({"write_potential": ["chgcar"]}, ["write_potential"]),
         ({"incar": {"ALGOO": "All"}}, ["incar.ALGOO", "did you mean 'ALGO'"]),
+        ({"incar": {"ALGO": "Fast"}}, ["incar.ALGO", "Fast", "HSE06", "All"]),
+        ({"incar": {"algo": "veryfast"}}, ["incar.ALGO", "veryfast"]),
+        ({"incar": {"IALGO": 48}}, ["incar.IALGO", "incar.ALGO"]),
+        ({"incar": {"LMODELHF": True}}, ["incar.LMODELHF", "settings.functional"]),
+        ({"incar": {"AGGAX": 0.5}}, ["incar.AGGAX", "settings.functional"]),
+        ({"incar": {"VDW_S8": 0.7}}, ["incar.VDW_S8", "settings.dispersion"]),
+        ({"incar": {"LASPH": False}}, ["incar.LASPH", "all fidelities alike"]),
+        ({"incar": {"LMONO": True}}, ["incar.LMONO", "corrections"]),
+        ({"incar": {"ISMEAR": 1}}, ["incar.ISMEAR", "partly filled"]),
+        ({"incar": {"ISMEAR": -5}}, ["incar.ISMEAR", "Gaussian"]),
+        ({"incar": {"NKRED": 3}}, ["incar.NKRED", "3 does not divide kpoints [2, 2, 2]"]),
+        ({"incar": {"NKREDZ": 2}, "kpoints": [2, 2, 1]}, ["incar.NKREDZ", "does not divide"]),
+        ({"incar": {"EVENONLY": True}, "kpoints": [3, 3, 3]}, ["incar.EVENONLY", "2 does not"]),
+        (
+            {"incar": {"NKRED": 2}, "kpoints": None, "gamma_only": True},
+            ["incar.NKRED", "give kpoints"],
+        ),
+        ({"incar": {"NKRED": 2}, "functional": "PBE"}, ["incar.NKRED", "PBE has not"]),
     ],
 )
 def test_wrong_settings_are_refused_with_the_field_and_the_remedy(changes, words):
@@ -65,6 +83,20 @@ def test_tags_that_the_engine_owns_are_refused_with_what_decides_them(tag):
     for spelling in (tag, tag.lower()):
         with pytest.raises(CampaignError, match=rf"{spelling}: decided by "):
             check(incar={spelling: 1})
+
+
+@pytest.mark.parametrize(
+    ("functional", "tags"),
+    [
+        ("PBE", {"ALGO": "Fast"}),
+        ("HSE06", {"ALGO": "Damped", "TIME": 0.4}),
+        ("HSE06", {"NKRED": 2}),
+        ("HSE06", {"ISMEAR": -1, "SIGMA": 0.02}),
+        ("PBE", {"LREAL": "Auto"}),
+    ],
+)
+def test_tags_that_leave_the_method_alone_are_accepted(functional, tags):
+    assert check(functional=functional, incar=tags).incar == tags
 
 
 def test_settings_keep_their_types():

@@ -15,14 +15,28 @@ Divisions = Annotated[
     list[Annotated[StrictInt, Field(ge=1, le=64)]], Field(min_length=3, max_length=3)
 ]
 
+_OF_THE_FUNCTIONAL = (
+    "GGA", "METAGGA", "LHFCALC", "AEXX", "HFSCREEN", "AGGAC", "AGGAX", "ALDAC", "AMGGAC", "AMGGAX",
+    "CMBJ", "CMBJA", "CMBJB", "HFRCUT", "HFSCREENC", "LHFONE", "LMETAGGA", "LMODELHF", "LRHFCALC",
+    "LTHOMAS", "PARAM1", "PARAM2", "VOSKOWN",
+)  # fmt: skip
+_OF_DISPERSION = (
+    "IVDW", "LUSE_VDW", "LVDW_EWALD", "LVDWEXPANSION", "VDW_A1", "VDW_A2", "VDW_C6",
+    "VDW_CNRADIUS", "VDW_D", "VDW_R0", "VDW_RADIUS", "VDW_S6", "VDW_S8", "VDW_SR", "ZAB_VDW",
+)  # fmt: skip
+_OF_CHARGED_CELLS = ("EFIELD", "EPSILON", "IDIPOL", "LDIPOL", "LMONO")
+
+#: Thinner grids of the exact exchange.
+_REDUCED = ("NKRED", "NKREDX", "NKREDY", "NKREDZ", "EVENONLY", "ODDONLY")
+
 #: INCAR tags that the engine sets itself, and what decides them.
 OWNED: dict[str, str] = {
     "NELECT": "the charge state and the POTCARs",
-    "GGA": "settings.functional",
-    "METAGGA": "settings.functional",
-    "LHFCALC": "settings.functional",
-    "AEXX": "settings.functional",
-    "HFSCREEN": "settings.functional",
+    **dict.fromkeys(_OF_THE_FUNCTIONAL, "settings.functional"),
+    **dict.fromkeys(_OF_DISPERSION, "settings.dispersion"),
+    **dict.fromkeys(_OF_CHARGED_CELLS, "the corrections that results are given"),
+    "IALGO": "incar.ALGO",
+    "LASPH": "the functional, for all fidelities alike",
     "ENCUT": "settings.encut",
     "EDIFF": "settings.ediff",
     "EDIFFG": "fmax of the fidelity",
@@ -33,7 +47,6 @@ OWNED: dict[str, str] = {
     "ISPIN": "settings.spin",
     "NUPDOWN": "settings.spin and defects.spin",
     "MAGMOM": "settings.magmom",
-    "IVDW": "settings.dispersion",
     "LSORBIT": "settings.soc",
     "LNONCOLLINEAR": "settings.soc",
     "LDAU": "settings.hubbard",
@@ -145,6 +158,7 @@ class VaspSettings(Section):
         for tag in self.incar:
             if tag.upper() in OWNED:
                 raise ValueError(f"incar.{tag}: decided by {OWNED[tag.upper()]}; leave it out")
+        self._check_incar()
         if self.soc and self.spin != "free":
             raise ValueError("soc: needs spin: free; total spin is not conserved with it")
         if self.magmom and self.spin != "free":
@@ -152,6 +166,42 @@ class VaspSettings(Section):
         if self.spin_guesses == 2 and self.spin != "low":
             raise ValueError("spin_guesses: two guesses need spin: low")
         return self
+
+    def _check_incar(self) -> None:
+        """Refuse values that make another method, or wrong labels, of these settings.
+
+        Raises
+        ------
+        ValueError
+            Naming the tag.
+        """
+        tags = {tag.upper(): value for tag, value in self.incar.items()}
+        algo = str(tags.get("ALGO", "Normal"))
+        if self.functional == "HSE06" and algo[:1].upper() in ("F", "V"):
+            raise ValueError(
+                f"incar.ALGO: {algo} does not converge to the ground state of HSE06; take Normal, "
+                "All or Damped"
+            )
+        if str(tags.get("ISMEAR", 0)) not in ("0", "-1"):
+            raise ValueError(
+                f"incar.ISMEAR: {tags['ISMEAR']} gives wrong energies or forces where a level of a "
+                "defect is partly filled; take 0 (Gaussian) or -1 (Fermi)"
+            )
+        for tag in _REDUCED:
+            if tag in tags:
+                self._check_reduced(tag, tags[tag])
+
+    def _check_reduced(self, tag: str, value: Any) -> None:
+        if self.functional != "HSE06":
+            raise ValueError(f"incar.{tag}: thins out exact exchange, which PBE has not")
+        if self.kpoints is None:
+            raise ValueError(f"incar.{tag}: must divide the grid, so give kpoints")
+        axes = ["XYZ".index(tag[-1])] if tag in _REDUCED[1:4] else [0, 1, 2]
+        factor = value if tag.startswith("NKRED") else 2
+        if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
+            raise ValueError(f"incar.{tag}: {value!r} is no whole number above 0")
+        if any(self.kpoints[axis] % factor for axis in axes):
+            raise ValueError(f"incar.{tag}: {factor} does not divide kpoints {self.kpoints}")
 
 
 def check_vasp(where: str, settings: dict[str, Any], elements: set[str]) -> VaspSettings:
