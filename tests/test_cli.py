@@ -93,7 +93,28 @@ def test_validate_shows_what_low_and_high_fidelity_tell_vasp_without_potcars(cal
         assert shown["HFSCREEN"] == ["-", "0.2"]
         assert shown["NSW"] == ["15", "0"]
         assert electrons in cell
-        assert not {"ENCUT", "GGA", "KPOINTS", "POTCAR", "ISIF"} & set(shown), "these agree"
+        assert shown["KPOINTS"] == ["Gamma", "1", "1", "1", "(both)"]
+        assert not {"ENCUT", "GGA", "POTCAR", "POTCARs", "ISIF"} & set(shown), "these agree"
+
+
+def test_validate_tells_which_potcars_and_which_grid_each_fidelity_gets(call, tmp_path):
+    changes = {
+        **VASP_CHANGES,
+        "fidelities.pbe.settings.potcar_functional": "PBE_64",
+        "fidelities.hse06.settings": {"functional": "HSE06", "encut": 300, "kpoint_density": 80},
+        "fidelities.pbe.settings.incar": {"LREAL": "Auto"},
+    }
+    said = call("validate", write_campaign(tmp_path, changes)).output
+    assert "valence electrons of the POTCARs + 1 (each of its own)" in said
+    lines = [line.split(maxsplit=2)[2] for line in said.splitlines() if "POTCARs of " in line]
+    assert lines == ["PBE_64                  PBE_54"] * 2
+    grids = [" ".join(line.split()) for line in said.splitlines() if "KPOINTS" in line]
+    assert grids == ["KPOINTS Gamma 1 1 1 Gamma 5 5 5, 80 per A^-3"] * 2
+    assert "pbe: LREAL = Auto: projection in real space" in said
+    auto = {**changes, "host.supercell": "auto"}
+    said = call("validate", write_campaign(tmp_path, auto)).output
+    assert "80 per A^-3" in said
+    assert "5 5 5" not in said, "the supercell is not known yet"
 
 
 def test_doctor_tells_what_vasp_needs(call, tmp_path):

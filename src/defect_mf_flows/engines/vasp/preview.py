@@ -16,6 +16,8 @@ from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.engines.vasp.sets import ChargedCellSet
 from defect_mf_flows.schemas.structures import symbols_of
 
+RELEASE = "POTCARs of"
+
 
 def describe_vasp(campaign: Campaign, structure: Structure) -> list[str]:
     """Every INCAR and KPOINTS difference between low and high fidelity, for two cells.
@@ -36,22 +38,47 @@ def describe_vasp(campaign: Campaign, structure: Structure) -> list[str]:
         return []
     defect, charges = _chosen(campaign, structure)
     cell = _cell(campaign, structure, defect)
+    known = campaign.host.supercell != "auto"
     lines = ["", f"inputs      {names[0]} relaxation against {names[1]} single point"]
     for charge in charges:
         charged = with_charge(cell, charge)
         spin = campaign.defects.spin_of(defect, charge)
-        low = _tags(fidelities[0], charged, spin, relax=True)
-        high = _tags(fidelities[1], charged, spin, relax=False)
+        low, high = (
+            _tags(fidelity, charged, spin, relax=relax, supercell_known=known)
+            for fidelity, relax in zip(fidelities, (True, False), strict=True)
+        )
         sign = "" if charge == 0 else f" {'-' if charge > 0 else '+'} {abs(charge)}"
         lines.append(f"  {defect} {charge_text(charge)}")
-        lines.append(f"    {'NELECT':<12}{'valence electrons of the POTCARs' + sign} (both)")
-        if "NUPDOWN" in low and low["NUPDOWN"] == high.get("NUPDOWN"):
-            lines.append(f"    {'NUPDOWN':<12}{low['NUPDOWN']:g} (both)")
+        one_library = all(low[tag] == high[tag] for tag in ("POTCAR", RELEASE))
+        whose = "(both)" if one_library else "(each of its own)"
+        lines.append(f"    {'NELECT':<12}{f'valence electrons of the POTCARs{sign} {whose}'}")
+        lines += [
+            f"    {tag:<12}{_shown(low[tag])} (both)"
+            for tag in ("ISPIN", "NUPDOWN", "KPOINTS")
+            if tag in low and low[tag] == high.get(tag)
+        ]
         for tag in sorted({*low, *high}):
             if low.get(tag) != high.get(tag):
                 here, there = (_shown(tags.get(tag)) for tags in (low, high))
-                lines.append(f"    {tag:<12}{here:<24}{there}")
+                lines.append(f"    {tag:<12}{here:<23} {there}")
+    lines += _remarks(campaign, names)
     return lines
+
+
+def _remarks(campaign: Campaign, names: tuple[str, str]) -> list[str]:
+    """Tags that are allowed and cost accuracy, whether or not the fidelities differ in them."""
+    found = []
+    for name in names:
+        settings = VaspSettings.model_validate(campaign.fidelities[name].settings)
+        tags = {tag.upper(): value for tag, value in settings.incar.items()}
+        if tags.get("LREAL", False) is not False:
+            found.append(
+                f"  {name}: LREAL = {tags['LREAL']}: projection in real space puts noise on "
+                "energies and forces"
+            )
+        if any(tag.startswith("NKRED") for tag in tags):
+            found.append(f"  {name}: NKRED thins out exact exchange; compare with the whole grid")
+    return found
 
 
 def _chosen(campaign: Campaign, structure: Structure) -> tuple[str, list[int]]:
@@ -82,7 +109,12 @@ def _cell(campaign: Campaign, structure: Structure, defect: str) -> Structure:
 
 
 def _tags(
-    fidelity: FidelitySettings, cell: Structure, spin: int | None, *, relax: bool
+    fidelity: FidelitySettings,
+    cell: Structure,
+    spin: int | None,
+    *,
+    relax: bool,
+    supercell_known: bool,
 ) -> dict[str, Any]:
     inputs = ChargedCellSet(
         settings=VaspSettings.model_validate(fidelity.settings),
@@ -95,10 +127,23 @@ def _tags(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         inputs.structure = cell
-        grid = inputs.kpoints.kpts[0]
-        tags = {**inputs.incar, "KPOINTS": "Gamma " + " ".join(str(int(n)) for n in grid)}
-    return {**tags, "POTCAR": " ".join(sorted(set(inputs.potcar_symbols)))}
+        tags = {**inputs.incar, "KPOINTS": _grid(inputs, supercell_known=supercell_known)}
+    tags["POTCAR"] = " ".join(sorted(set(inputs.potcar_symbols)))
+    return {**tags, RELEASE: str(inputs.user_potcar_functional)}
+
+
+def _grid(inputs: ChargedCellSet, *, supercell_known: bool) -> str:
+    assert inputs.settings is not None
+    density = inputs.settings.kpoint_density
+    if density is not None and not supercell_known:
+        return f"{density:g} per A^-3"
+    grid = "Gamma " + " ".join(str(int(n)) for n in inputs.kpoints.kpts[0])
+    return grid if density is None else f"{grid}, {density:g} per A^-3"
 
 
 def _shown(value: Any) -> str:
-    return "-" if value is None else str(value)[:22]
+    if value is None:
+        return "-"
+    if isinstance(value, list):  # a moment per atom
+        return str(value)[:22]
+    return f"{value:g}" if isinstance(value, float) else str(value)
