@@ -89,8 +89,8 @@ class VaspSettings(Section):
     )
     spin: Literal["low", "free", "none"] = Field(
         "low",
-        description="low: NUPDOWN 0 or 1, by the parity of the electrons; free: VASP finds the "
-        "moment; none: no spin polarisation. defects.spin goes before it.",
+        description="low: 0 or 1 unpaired electrons, by parity (ISPIN 1, or NUPDOWN 1); free: "
+        "VASP finds the moment; none: no spin polarisation. defects.spin goes before it.",
     )
     spin_guesses: Literal[1, 2] = Field(
         1,

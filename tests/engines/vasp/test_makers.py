@@ -183,7 +183,9 @@ def test_of_two_spin_guesses_the_lower_is_taken(machine, vasp, make_start):
     assert note["unpaired"] == min(energies, key=energies.get)
     assert both.final_energy == pytest.approx(min(energies.values()), abs=1e-6)
     assert both.n_calls == 3
-    assert both.engine.settings["incar"]["NUPDOWN"] == note["unpaired"]
+    incar = both.engine.settings["incar"]
+    assert incar.get("NUPDOWN", 0) == note["unpaired"]
+    assert incar["ISPIN"] == (2 if note["unpaired"] else 1)
 
 
 @pytest.mark.slow
@@ -213,6 +215,31 @@ def test_hse06_starts_from_the_orbitals_of_the_same_geometry(machine, vasp, make
     began = {name: (run / "vasp.out").read_text() for name, run in runs.items()}
     assert "found WAVECAR" in began["high"]
     assert "found WAVECAR" not in began["elsewhere"] + began["other cutoff"]
+
+
+def test_closed_shells_have_one_spin_channel_and_the_energy_of_two(machine, vasp, make_start):
+    closed = vasp("HSE06").compute(make_start(0), uuid="one")
+    two = vasp("HSE06", spin="free").compute(make_start(0, spin=0), uuid="two")
+    assert [c.engine.settings["incar"]["ISPIN"] for c in (closed, two)] == [1, 2]
+    assert closed.final_energy == pytest.approx(two.final_energy, abs=1e-6)
+    assert closed.site_potentials == pytest.approx(two.site_potentials, abs=2e-4)
+
+
+def test_orbitals_of_another_number_of_spin_channels_are_left_alone(machine, vasp, make_start):
+    """As in a calculation that an earlier version began with two channels."""
+    maker, start = vasp(kind=RELAX, fmax=0.02), make_start(0)
+    polarised = vasp(kind=RELAX, fmax=0.02, spin="free")
+    os.environ["DEFECT_MF_STANDIN"] = "kill=2"
+    polarised.compute(make_start(0, spin=0), uuid="k")
+    (first,) = executions(maker.folder("k"))
+    (first / "outcome.json").unlink()
+    os.environ["DEFECT_MF_STANDIN"] = ""
+    done = maker.compute(start, uuid="k")
+    assert done.failure is None, done.failure
+    second = executions(maker.folder("k"))[1]
+    assert "found WAVECAR" not in (second / "vasp.out").read_text()
+    assert [f.lineage.step for f in done.frames] == list(range(done.n_frames))
+    assert done.n_frames > 2
 
 
 def test_host_and_defects_share_the_grid_and_the_host_is_neutral(

@@ -20,7 +20,6 @@ SHARED = {
     "ICORELEVEL": 0,
     "ISIF": 2,
     "ISMEAR": 0,
-    "ISPIN": 2,
     "ISYM": 0,
     "LASPH": True,
     "LCHARG": False,
@@ -45,10 +44,10 @@ HSE_STATIC = {
 }
 #: V_Zn in 8 atoms: 3 x 12 + 4 x 6 valence electrons.
 CHARGES = {
-    0: {"NELECT": 60.0, "NUPDOWN": 0, "MAGMOM": [0.0] * 7},
-    -1: {"NELECT": 61.0, "NUPDOWN": 1, "MAGMOM": [1 / 7] * 7},
-    -2: {"NELECT": 62.0, "NUPDOWN": 0, "MAGMOM": [0.0] * 7},
-    1: {"NELECT": 59.0, "NUPDOWN": 1, "MAGMOM": [1 / 7] * 7},
+    0: {"NELECT": 60.0, "ISPIN": 1},
+    -1: {"NELECT": 61.0, "ISPIN": 2, "NUPDOWN": 1, "MAGMOM": [1 / 7] * 7},
+    -2: {"NELECT": 62.0, "ISPIN": 1},
+    1: {"NELECT": 59.0, "ISPIN": 2, "NUPDOWN": 1, "MAGMOM": [1 / 7] * 7},
 }
 
 
@@ -180,6 +179,10 @@ def test_spin_policies(machine, cell):
     assert ("NUPDOWN" in free, free["ISPIN"], free["MAGMOM"]) == (False, 2, [0.6] * 7)
     none = inputs("PBE", spin="none").get_input_set(cell(0))["INCAR"]
     assert (none["ISPIN"], "MAGMOM" in none, "NUPDOWN" in none) == (1, False, False)
+    singlet = inputs("PBE", unpaired=0).get_input_set(cell(0))["INCAR"]
+    assert (singlet["ISPIN"], "MAGMOM" in singlet, "NUPDOWN" in singlet) == (1, False, False)
+    broken = inputs("PBE", unpaired=0, spin="free").get_input_set(cell(0))["INCAR"]
+    assert (broken["ISPIN"], broken["NUPDOWN"]) == (2, 0), "whoever lets VASP polarise may"
     triplet = inputs("PBE", unpaired=2).get_input_set(cell(0))["INCAR"]
     assert triplet["NUPDOWN"] == 2
     assert sum(triplet["MAGMOM"]) == pytest.approx(2)

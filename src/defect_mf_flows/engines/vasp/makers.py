@@ -242,7 +242,8 @@ class VaspReferenceMaker(ReferenceMaker):
         began: float,
     ) -> None:
         """Write inputs and run VASP in what earlier executions have left of the job's time."""
-        geometry, orbitals = last_geometry(folder, cell), last_wavecar(folder)
+        geometry = last_geometry(folder, cell)
+        orbitals = last_wavecar(folder, inputs.get_input_set(geometry)["INCAR"])
         if inputs.relax:
             inputs.steps = max(inputs.steps - len(progress.steps), 1)
         execution = next_execution(folder)
@@ -373,7 +374,7 @@ class VaspReferenceMaker(ReferenceMaker):
                 note = self._reference(start)
                 note.parent.mkdir(parents=True, exist_ok=True)
                 note.write_text(json.dumps({"energy": calculation.final_energy}))
-            orbitals = last_wavecar(folder)
+            orbitals = last_wavecar(folder, expected["INCAR"])
             if self._vasp().keep_wavecar and orbitals is not None:
                 geometry = with_charge(order.grouped(final), charge_of(cell))
                 key = wavecar_key(geometry, dict(expected["INCAR"]), str(expected["KPOINTS"]))

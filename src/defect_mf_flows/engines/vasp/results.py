@@ -34,9 +34,6 @@ from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import Frame, Lineage
 from defect_mf_flows.schemas.structures import symbols_of
 
-#: Settings of the numerics that decide a label, too.
-COMPARED = ("ISPIN", "ISMEAR", "SIGMA")
-
 #: Executions in a row that may end without a new ionic step.
 IDLE_EXECUTIONS = 3
 MOST_EXECUTIONS = 50
@@ -135,11 +132,11 @@ def check_run(run: Run, expected: Any, start: StartStructure, fidelity: str) -> 
 
 def _settings(tags: dict[str, str], elements: list[str]) -> dict[str, Any]:
     accuracy = accuracy_of(tags)
-    return {
-        **method_of(tags, elements),
-        **{name: accuracy[name] for name in COMPARED},
-        "NUPDOWN": imposed_moment(tags),
-    }
+    spin = {"ISPIN": accuracy["ISPIN"], "NUPDOWN": imposed_moment(tags)}
+    if spin["NUPDOWN"] == 0:  # two equal channels are one
+        spin = {"ISPIN": 1, "NUPDOWN": None}
+    smearing = {name: accuracy[name] for name in ("ISMEAR", "SIGMA")}
+    return {**method_of(tags, elements), **smearing, **spin}
 
 
 def frames_of(

@@ -12,6 +12,7 @@ import shutil
 import tarfile
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -186,12 +187,29 @@ def last_geometry(folder: Path, start: Structure) -> Structure:
     return start
 
 
-def last_wavecar(folder: Path) -> Path | None:
-    """WAVECAR of the last execution that left one."""
+def last_wavecar(folder: Path, incar: Mapping[str, Any]) -> Path | None:
+    """WAVECAR of the last execution that left one.
+
+    Parameters
+    ----------
+    folder
+        Of the calculation.
+    incar
+        Tags of the run that is to start from it: with another number of spin channels, as after
+        an update of this package, it cannot.
+
+    Returns
+    -------
+    Path or None
+        None where there is none that fits.
+    """
+    from pymatgen.io.vasp.inputs import Incar
+
     for execution in reversed(executions(folder)):
         path = execution / "WAVECAR"
         if path.is_file() and path.stat().st_size > 0:
-            return path
+            written = Incar.from_file(execution / "INCAR")
+            return path if written.get("ISPIN") == incar.get("ISPIN") else None
     return None
 
 

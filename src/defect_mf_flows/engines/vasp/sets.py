@@ -215,11 +215,13 @@ class ChargedCellSet(VaspInputSet):
             guess = [s.magmom.get(site.specie.symbol, 0.6) for site in structure]
             return {"ISPIN": 2, "MAGMOM": guess}
         if unpaired is None and s.spin == "none":
-            check_parity(structure, 0, where=f"{where}, settings.spin none")
-            return {"ISPIN": 1}
+            unpaired, where = 0, f"{where}, settings.spin none"
         if unpaired is None:
             unpaired = low_spin(structure)
         check_parity(structure, unpaired, where=where)
+        if unpaired == 0 and s.spin != "free":
+            # Vanishing moments stay so in a second spin channel, at twice the cost.
+            return {"ISPIN": 1}
         share = unpaired / len(structure)
         return {"ISPIN": 2, "NUPDOWN": unpaired, "MAGMOM": [share] * len(structure)}
 
