@@ -131,7 +131,7 @@ def take_over(
         Frame(
             structure=frame.structure,
             charge=start.charge,
-            spin=start.spin,
+            spin=frame.spin if start.spin is None else start.spin,
             fidelity=fidelity,
             energy=frame.energy,
             forces=frame.forces,

@@ -13,6 +13,7 @@ from pymatgen.core import Structure
 from pymatgen.io.vasp.inputs import Incar
 
 from defect_mf_flows.core.charge import charge_of, with_charge
+from defect_mf_flows.engines.reuse import take_over
 from defect_mf_flows.engines.vasp.results import unfinished
 from defect_mf_flows.engines.vasp.running import executions
 from defect_mf_flows.errors import ChargeError, EngineError, FidelityError
@@ -186,6 +187,8 @@ def test_of_two_spin_guesses_the_lower_is_taken(machine, vasp, make_start):
     incar = both.engine.settings["incar"]
     assert incar.get("NUPDOWN", 0) == note["unpaired"]
     assert incar["ISPIN"] == (2 if note["unpaired"] else 1)
+    assert {both.spin, *(frame.spin for frame in both.frames)} == {note["unpaired"]}
+    assert take_over(both, start, fidelity="pbe", uuid="t").frames[0].spin == note["unpaired"]
 
 
 @pytest.mark.slow

@@ -148,9 +148,10 @@ class VaspReferenceMaker(ReferenceMaker):
         unpaired, guesses, decided = start.spin, 0, True
         if settings.spin_guesses == 2 and start.spin is None:
             unpaired, guesses, decided = self._better_spin(start, cell, folder, began)
-        inputs = self.inputs(start, unpaired=unpaired)
+        asked, start = start, start.model_copy(update={"spin": unpaired})
+        inputs = self.inputs(start)
         if decided and (not progress.finished or watch.WALLTIME in progress.errors):
-            self._execute(start, cell, inputs, folder, progress, began)
+            self._execute(asked, cell, inputs, folder, progress, began)
             progress = read_progress(folder)
         expected = inputs.get_input_set(cell)
         for run in progress.runs:
@@ -168,7 +169,7 @@ class VaspReferenceMaker(ReferenceMaker):
             more_calls=guesses,
         )
         if not unfinished(calculation):
-            self._leave(calculation, cell, order, expected, folder)
+            self._leave(calculation, asked, cell, order, expected, folder)
         return calculation
 
     def inputs(self, start: StartStructure, *, unpaired: int | None = None) -> ChargedCellSet:
@@ -355,6 +356,7 @@ class VaspReferenceMaker(ReferenceMaker):
     def _leave(
         self,
         calculation: Calculation,
+        asked: StartStructure,
         cell: Structure,
         order: CellOrder,
         expected: Any,
@@ -364,14 +366,8 @@ class VaspReferenceMaker(ReferenceMaker):
         final = calculation.final_structure
         if calculation.failure is None and final is not None and calculation.final_energy:
             if calculation.start == UNPERTURBED and self.kind is CalculationKind.RELAX:
-                start = StartStructure(
-                    defect=calculation.defect,
-                    charge=calculation.charge,
-                    spin=calculation.spin,
-                    label=calculation.start,
-                    structure=final,
-                )
-                note = self._reference(start)
+                # Under the spin that was asked for, as distorted starts look for it.
+                note = self._reference(asked.model_copy(update={"structure": final}))
                 note.parent.mkdir(parents=True, exist_ok=True)
                 note.write_text(json.dumps({"energy": calculation.final_energy}))
             orbitals = last_wavecar(folder, expected["INCAR"])
