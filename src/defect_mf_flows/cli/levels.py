@@ -38,15 +38,23 @@ _OUT = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--mu", multiple=True, metavar="EL=EV", help="Chemical potential, eV per atom.")
 @click.option(
+    "--limits",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Named sets of chemical potentials: YAML, or the JSON of doped's "
+    "CompetingPhasesAnalyzer.chempots. One table and figure each.",
+)
+@click.option(
     "--options",
     "options_file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="YAML file with dielectric, vbm, gap, correction, mu; options given here count more.",
+    help="YAML file with dielectric, vbm, gap, correction, mu, limits; options given here count "
+    "more.",
 )
 @click.option(
     "--concentrations",
     is_flag=True,
-    help="Also the equilibrium Fermi level and concentrations; needs --mu and --dos or --masses.",
+    help="Also the equilibrium Fermi level and concentrations; needs --mu or --limits, and "
+    "--dos or --masses.",
 )
 @click.option(
     "--dos",
@@ -141,10 +149,11 @@ def levels(
             json_file.write_text(text + "\n", encoding="utf-8")
     if csv_file is not None:
         csv_file.write_text(levels_csv(found), encoding="utf-8")
+    written = [path for path in (json_file, csv_file) if path is not None]
     if figure is not None:
-        from defect_mf_flows.report.diagram import write_diagram
+        from defect_mf_flows.report.diagram import write_diagrams
 
-        write_diagram(found, figure)
-    for path in (json_file, csv_file, figure):
-        if path is not None and str(path) != "-":
+        written += write_diagrams(found, figure)
+    for path in written:
+        if str(path) != "-":
             click.echo(f"wrote {path}", err=True)

@@ -180,29 +180,16 @@ def equilibrium(
     Concentrations
         In the dilute limit, with doped's competition for sites.
     """
-    common: dict[str, Any] = {
-        "chempots": potentials,
-        "effective_dopant_concentration": conditions.dopant or None,
-    }
-    with quiet():
-        thermodynamics._bulk_dos = dos  # the setter only warns about edges, which are checked here
-        if conditions.frozen_from is None:
-            level, electrons, holes = thermodynamics.get_equilibrium_fermi_level(
-                temperature=conditions.temperature, return_concs=True, **common
-            )
-            table = thermodynamics.get_equilibrium_concentrations(
-                chempots=potentials,
-                fermi_level=level,
-                temperature=conditions.temperature,
-                skip_formatting=True,
-            )
-        else:
-            level, electrons, holes, table = thermodynamics.get_fermi_level_and_concentrations(
-                annealing_temperature=conditions.frozen_from,
-                quenched_temperature=conditions.temperature,
-                skip_formatting=True,
-                **common,
-            )
+    try:
+        level, electrons, holes, table = _balance(thermodynamics, dos, conditions, potentials)
+    except ValueError as error:
+        if "different signs" not in str(error):  # of the root finder
+            raise
+        raise ResultsError(
+            f"no Fermi level balances the charges at {conditions.temperature:g} K: some charged "
+            "defect forms at no cost wherever it lies, so the chemical potentials are not those of "
+            "a stable host; give --mu or --limits on the scale of the calculations' energies."
+        ) from None
     factors = {
         (name.rpartition("_")[0], entry.charge_state): entry
         for name, entry in thermodynamics.defect_entries.items()
@@ -250,3 +237,33 @@ def neutrality(found: Concentrations) -> float:
     charges = [d.charge * d.concentration for d in found.defects]
     terms = [found.holes, -found.electrons, found.dopant, *charges]
     return float(abs(sum(terms)) / max(sum(abs(t) for t in terms), 1e-300))
+
+
+def _balance(
+    thermodynamics: Any, dos: Any, conditions: Conditions, potentials: dict[str, float]
+) -> tuple[float, float, float, Any]:
+    """Fermi level, electrons, holes, and doped's table of concentrations."""
+    common: dict[str, Any] = {
+        "chempots": potentials,
+        "effective_dopant_concentration": conditions.dopant or None,
+    }
+    with quiet():
+        thermodynamics._bulk_dos = dos  # the setter only warns about edges, which are checked here
+        if conditions.frozen_from is None:
+            level, electrons, holes = thermodynamics.get_equilibrium_fermi_level(
+                temperature=conditions.temperature, return_concs=True, **common
+            )
+            table = thermodynamics.get_equilibrium_concentrations(
+                chempots=potentials,
+                fermi_level=level,
+                temperature=conditions.temperature,
+                skip_formatting=True,
+            )
+        else:
+            level, electrons, holes, table = thermodynamics.get_fermi_level_and_concentrations(
+                annealing_temperature=conditions.frozen_from,
+                quenched_temperature=conditions.temperature,
+                skip_formatting=True,
+                **common,
+            )
+    return level, electrons, holes, table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from defect_mf_flows.core.formation import crossing, stable_charges
 from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.report.picture import new_picture, save_picture
 from defect_mf_flows.report.theme import CYCLE, GREY
-from defect_mf_flows.schemas.levels import LevelReport
+from defect_mf_flows.schemas.levels import ChemicalLimit, LevelReport
 
 
 def envelope(
@@ -43,7 +44,39 @@ def envelope(
     return x, y, charges
 
 
-def write_diagram(report: LevelReport, path: Path) -> None:
+def write_diagrams(report: LevelReport, path: Path) -> list[Path]:
+    """Draw the formation energies, at every limit of the chemical potentials if there are some.
+
+    Parameters
+    ----------
+    report
+        The levels.
+    path
+        File to write; its ending says as what. With limits the name of each is put before it.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    ResultsError
+        If the ending is unknown.
+    """
+    if not report.limits:
+        return [write_diagram(report, path)]
+    return [
+        write_diagram(report, path.with_stem(f"{path.stem}-{_file_name(limit.name)}"), limit=limit)
+        for limit in report.limits
+    ]
+
+
+def _file_name(limit: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", limit)
+
+
+def write_diagram(report: LevelReport, path: Path, *, limit: ChemicalLimit | None = None) -> Path:
     """Draw one panel per defect: stable charges in full, the others dashed.
 
     Parameters
@@ -52,6 +85,13 @@ def write_diagram(report: LevelReport, path: Path) -> None:
         The levels.
     path
         File to write; its ending says as what.
+    limit
+        Of the chemical potentials; None: those of the report.
+
+    Returns
+    -------
+    Path
+        The file.
 
     Raises
     ------
@@ -66,17 +106,27 @@ def write_diagram(report: LevelReport, path: Path) -> None:
     for axis in axes.flat[len(defects) :]:
         axis.set_axis_off()
     for axis, defect in zip(axes.flat, defects, strict=False):
-        _panel(axis, report, defect)
-    label = "formation energy (eV)" if report.mu else "formation energy, $\\mu$ = 0 (eV)"
+        _panel(axis, report, defect, _energies(report, defect, limit))
+    plain = limit is None and not report.mu
+    label = "formation energy, $\\mu$ = 0 (eV)" if plain else "formation energy (eV)"
     figure.supylabel(label, fontsize=10)
     figure.supxlabel("Fermi level above the VBM (eV)", fontsize=10)
+    if limit is not None:
+        figure.suptitle(limit.name, fontsize=11)
     save_picture(figure, path)
+    return path
 
 
-def _panel(axis: Any, report: LevelReport, defect: str) -> None:
+def _energies(report: LevelReport, defect: str, limit: ChemicalLimit | None) -> dict[int, float]:
+    """Formation energy per charge of the lowest minima."""
+    if limit is not None:
+        return {f.charge: f.energy for f in limit.formation if f.defect == defect and f.ground}
+    return {s.charge: s.formation for s in report.states if s.defect == defect and s.ground}
+
+
+def _panel(axis: Any, report: LevelReport, defect: str, energies: Mapping[int, float]) -> None:
     gap = report.band_edges.gap
     low, high = -0.25, gap + 0.25
-    energies = {s.charge: s.formation for s in report.states if s.defect == defect and s.ground}
     shallow = {
         s.charge for s in report.states if s.defect == defect and s.ground and s.perturbed_host
     }
@@ -122,7 +172,7 @@ def _name_charges(
         line = axis.plot([], [], "-", lw=2.4, color=colours[charge], label=text)[0]
         handles.append(line)
     axis.legend(
-        handles=handles, fontsize=8, frameon=False, ncols=min(len(handles), 3),
+        handles=handles, fontsize=8, framealpha=0.85, edgecolor="none", ncols=min(len(handles), 3),
         handlelength=1.2, columnspacing=1.0, loc="upper left",
     )  # fmt: skip
 

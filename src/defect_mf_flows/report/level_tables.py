@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from defect_mf_flows.core.notation import charge_text
-from defect_mf_flows.schemas.levels import Concentrations, LevelPair, LevelReport
+from defect_mf_flows.schemas.levels import ChemicalLimit, Concentrations, LevelPair, LevelReport
+
+FORMATION = "E(formation) / eV"
 
 
 def pair_text(level: LevelPair) -> str:
@@ -54,7 +56,9 @@ def state_table(report: LevelReport) -> Table:
     """
     table = Table(box=None, pad_edge=False, title="Charge states", title_justify="left")
     table.add_column("defect")
-    for heading in ("charge", "E(cell) / eV", "correction / eV", "E(formation) / eV"):
+    headings = ["charge", "E(cell) / eV", "correction / eV"]
+    # With limits there is no one formation energy; they have tables of their own.
+    for heading in headings if report.limits else [*headings, FORMATION]:
         table.add_column(heading, justify="right")
     table.add_column("")
     table.add_column("from", overflow="fold")
@@ -64,10 +68,28 @@ def state_table(report: LevelReport) -> Table:
         if correction is not None and state.charge:
             shown += f" {correction.method}"
         rank = "lowest" if state.ground else f"+{1000 * state.above:.1f} meV"
+        formation = [] if report.limits else [f"{state.formation:.3f}"]
         table.add_row(
             state.defect, charge_text(state.charge), f"{state.energy:.4f}", shown,
-            f"{state.formation:.3f}", rank, state.label,
+            *formation, rank, state.label,
         )  # fmt: skip
+    return table
+
+
+def limit_table(limit: ChemicalLimit) -> Table:
+    """Formation energies of the lowest minima at a limit of the chemical potentials.
+
+    Parameters
+    ----------
+    limit
+        The limit.
+    """
+    table = Table(box=None, pad_edge=False)
+    table.add_column("defect")
+    table.add_column("charge", justify="right")
+    table.add_column(FORMATION, justify="right")
+    for item in (f for f in limit.formation if f.ground):
+        table.add_row(item.defect, charge_text(item.charge), f"{item.energy:.3f}")
     return table
 
 
@@ -100,23 +122,26 @@ def remarks(report: LevelReport) -> list[str]:
         for s in report.states
         if s.perturbed_host is not None
     ]
-    if report.concentrations:
+    solved = [*report.concentrations, *(c for limit in report.limits for c in limit.concentrations)]
+    if solved:
         found.append(
-            f"concentrations: host's density of states from {report.concentrations[0].dos}; dilute "
+            f"concentrations: host's density of states from {solved[0].dos}; dilute "
             "limit, the lowest minimum of every charge, no vibrations"
         )
     return [*found, *report.notes]
 
 
-def concentration_table(found: Concentrations) -> Table:
+def concentration_table(found: Concentrations, limit: str = "") -> Table:
     """Concentrations at one temperature, one charge state per row.
 
     Parameters
     ----------
     found
         The concentrations.
+    limit
+        Name of the limit of the chemical potentials; empty if there is none.
     """
-    where = f"{found.temperature:g} K"
+    where = f"{found.temperature:g} K{', ' if limit else ''}{limit}"
     if found.frozen_from is not None:
         where += f", defects frozen in at {found.frozen_from:g} K"
     table = Table(
@@ -126,7 +151,7 @@ def concentration_table(found: Concentrations) -> Table:
     table.add_column("")
     table.add_column("charge", justify="right")
     table.add_column("cm^-3", justify="right")
-    table.add_column("E(formation) / eV", justify="right")
+    table.add_column(FORMATION, justify="right")
     for item in found.defects:
         table.add_row(
             item.defect, charge_text(item.charge), f"{item.concentration:.2e}",
@@ -154,6 +179,12 @@ def print_levels(report: LevelReport) -> None:
     wide.print(level_table(report))
     for found in report.concentrations:
         wide.print(concentration_table(found))
+    for limit in report.limits:
+        told = ", ".join(f"{symbol} {value:.3f}" for symbol, value in limit.mu.items())
+        wide.print(f"Formation energies, {limit.name} ({told} eV)", style="italic", markup=False)
+        wide.print(limit_table(limit))
+        for found in limit.concentrations:
+            wide.print(concentration_table(found, limit.name))
     for line in remarks(report):
         wide.print(f"note  {line}", highlight=False, markup=False)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,9 @@ from defect_mf_flows.core.concentrations import (
 from defect_mf_flows.core.defects import quiet
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.results.correcting import HostCell
+from defect_mf_flows.results.limits import Origin, exchanged
 from defect_mf_flows.schemas.calculation import BandEdges, Calculation
 from defect_mf_flows.schemas.levels import ChargeState, Concentrations
-from defect_mf_flows.schemas.structures import symbols_of
-
-Origin = tuple[Calculation, HostCell]
 
 
 @dataclass(frozen=True)
@@ -55,9 +52,9 @@ def concentrations_of(
     states: list[ChargeState],
     origins: Mapping[str, Origin],
     edges: BandEdges,
-    mu: dict[str, float],
+    places: Sequence[Mapping[str, float]],
     options: ConcentrationOptions,
-) -> list[Concentrations]:
+) -> list[list[Concentrations]]:
     """Concentrations of the lowest minimum of every charge state.
 
     Parameters
@@ -68,15 +65,15 @@ def concentrations_of(
         Calculation and host per label of a state.
     edges
         Band edges of the host, eV.
-    mu
-        Chemical potentials on the energies' scale, eV per atom.
+    places
+        Sets of chemical potentials on the energies' scale, eV per atom.
     options
         See the class.
 
     Returns
     -------
-    list of Concentrations
-        One per temperature.
+    list of list of Concentrations
+        Per set one per temperature.
 
     Raises
     ------
@@ -87,7 +84,8 @@ def concentrations_of(
     grounds = [s for s in states if s.ground]
     cell = origins[grounds[0].label][1].structure
     dos, label = _density(cell, edges, options)
-    _known_potentials(grounds, origins, mu)
+    for mu in places:
+        _known_potentials(grounds, origins, mu)
     entries = [_entry(state, *origins[state.label], edges) for state in grounds]
     from doped.thermodynamics import DefectThermodynamics
 
@@ -96,16 +94,18 @@ def concentrations_of(
             entries, vbm=edges.vbm, band_gap=edges.gap, check_compatibility=False
         )
     elements = {s.symbol for state in grounds for s in _cell(origins[state.label]).elements}
-    potentials = {symbol: mu.get(symbol, 0.0) for symbol in sorted(elements | set(mu))}
     return [
-        equilibrium(
-            thermodynamics,
-            dos,
-            Conditions(temperature, options.frozen_from, options.dopant),
-            potentials=potentials,
-            label=label,
-        )
-        for temperature in options.temperatures
+        [
+            equilibrium(
+                thermodynamics,
+                dos,
+                Conditions(temperature, options.frozen_from, options.dopant),
+                potentials={symbol: mu.get(symbol, 0.0) for symbol in sorted(elements | set(mu))},
+                label=label,
+            )
+            for temperature in options.temperatures
+        ]
+        for mu in places
     ]
 
 
@@ -130,14 +130,13 @@ def _cell(origin: Origin) -> Structure:
 
 
 def _known_potentials(
-    grounds: list[ChargeState], origins: Mapping[str, Origin], mu: dict[str, float]
+    grounds: list[ChargeState], origins: Mapping[str, Origin], mu: Mapping[str, float]
 ) -> None:
     """Refuse chemical potentials of zero: concentrations depend on them exponentially."""
     missing: dict[str, str] = {}
     for state in grounds:
-        change = Counter(symbols_of(_cell(origins[state.label])))
-        change.subtract(Counter(symbols_of(origins[state.label][1].structure)))
-        missing |= {symbol: state.defect for symbol, n in change.items() if n and symbol not in mu}
+        change = exchanged(*origins[state.label])
+        missing |= {symbol: state.defect for symbol in change if symbol not in mu}
     if missing:
         names = ", ".join(f"--mu {symbol}=..." for symbol in sorted(missing))
         raise ResultsError(

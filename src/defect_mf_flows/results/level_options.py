@@ -11,7 +11,7 @@ from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.results.levels import LevelOptions
 from defect_mf_flows.schemas.levels import CorrectionMethod
 
-_FIELDS = ("dielectric", "vbm", "gap", "correction", "mu", "fidelity", "defect")
+_FIELDS = ("dielectric", "vbm", "gap", "correction", "mu", "limits", "fidelity", "defect")
 
 
 def read_options(path: Path | None, given: dict[str, Any]) -> LevelOptions:
@@ -23,7 +23,7 @@ def read_options(path: Path | None, given: dict[str, Any]) -> LevelOptions:
         File, or None.
     given
         ``dielectric`` (text), ``vbm``, ``gap``, ``correction``, ``mu`` (``"Zn=-1.2"``),
-        ``fidelity`` and ``defect``; None or empty where not given.
+        ``limits`` (a file), ``fidelity`` and ``defect``; None or empty where not given.
 
     Returns
     -------
@@ -35,6 +35,8 @@ def read_options(path: Path | None, given: dict[str, Any]) -> LevelOptions:
         If a field is unknown or has no meaning; names it.
     """
     values: dict[str, Any] = {} if path is None else _file(path)
+    if isinstance(name := values.get("limits"), str) and path is not None:
+        values["limits"] = path.parent / name
     values |= {k: v for k, v in given.items() if v not in (None, ())}
     mu = values.get("mu") or {}
     correction = values.get("correction")
@@ -44,6 +46,7 @@ def read_options(path: Path | None, given: dict[str, Any]) -> LevelOptions:
         vbm=_number("vbm", values.get("vbm")),
         gap=_number("gap", values.get("gap")),
         mu=_potentials(mu),
+        limits=_limits(values.get("limits")),
         method=None if correction is None else _method(str(correction)),
         fidelity=values.get("fidelity"),
         defects=(defects,) if isinstance(defects, str) else tuple(defects),
@@ -51,14 +54,50 @@ def read_options(path: Path | None, given: dict[str, Any]) -> LevelOptions:
 
 
 def _file(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ResultsError(f"{path}: no YAML: {error}") from None
+    content = _yaml(path) or {}
     if not isinstance(content, dict) or (unknown := set(content) - set(_FIELDS)):
         wrong = ", ".join(sorted(map(str, unknown))) if isinstance(content, dict) else "no mapping"
         raise ResultsError(f"{path}: {wrong}: unknown; choose from {', '.join(_FIELDS)}.")
     return content
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ResultsError(f"{path}: no YAML or JSON can be read: {error}") from None
+
+
+def _limits(given: Any) -> dict[str, dict[str, float]]:
+    """Potentials per limit, of a mapping or of a file; what doped writes has more keys."""
+    if given is None:
+        return {}
+    where = f"{given}: " if isinstance(given, Path) else ""
+    content = _yaml(given) if isinstance(given, Path) else given
+    if isinstance(content, dict) and "limits_wrt_el_refs" in content:
+        content = content.get("limits") or _absolute(content)
+    elif isinstance(given, Path) and isinstance(content, dict) and "limits" in content:
+        content = content["limits"]
+    if not isinstance(content, dict) or not all(
+        isinstance(v, dict) and v for v in content.values()
+    ):
+        raise ResultsError(
+            f"{where}limits: write a mapping of names, such as Zn-rich: {{Zn: -1.27, S: -6.1}}, or "
+            "give the JSON of doped's CompetingPhasesAnalyzer.chempots."
+        )
+    return {str(name): _potentials(mu) for name, mu in content.items()}
+
+
+def _absolute(content: dict[str, Any]) -> Any:
+    """Limits of doped's format that count from the elements, on the scale of energies."""
+    references = _potentials(content.get("elemental_refs") or {})
+    relative = {name: _potentials(mu) for name, mu in content["limits_wrt_el_refs"].items()}
+    if any(symbol not in references for mu in relative.values() for symbol in mu):
+        return None
+    return {
+        name: {symbol: value + references[symbol] for symbol, value in mu.items()}
+        for name, mu in relative.items()
+    }
 
 
 def _numbers(value: Any) -> list[float]:

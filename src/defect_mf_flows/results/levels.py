@@ -14,11 +14,9 @@ from defect_mf_flows.core.formation import crossings, negative_u
 from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.engines.vasp.eigenvalues import perturbed_host
 from defect_mf_flows.errors import ResultsError
-from defect_mf_flows.results.concentrations import (
-    ConcentrationOptions,
-    concentrations_of,
-)
+from defect_mf_flows.results.concentrations import ConcentrationOptions, concentrations_of
 from defect_mf_flows.results.correcting import Corrector, HostCell, frontier_levels
+from defect_mf_flows.results.limits import exchange_energy, exchanged, limits_of
 from defect_mf_flows.results.records import Records
 from defect_mf_flows.schemas.calculation import BandEdges, Calculation, CalculationKind
 from defect_mf_flows.schemas.levels import (
@@ -29,7 +27,6 @@ from defect_mf_flows.schemas.levels import (
     LevelReport,
     NegativeU,
 )
-from defect_mf_flows.schemas.structures import symbols_of
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +47,8 @@ class LevelOptions:
         eV; None: from the host's calculation.
     mu
         Chemical potential per element, eV per atom.
+    limits
+        The same per name of a limit; ``mu`` holds the elements that a limit does not name.
     method
         Correction; None: eFNV where a dielectric tensor is given.
     fidelity
@@ -64,6 +63,7 @@ class LevelOptions:
     vbm: float | None = None
     gap: float | None = None
     mu: dict[str, float] = field(default_factory=dict)
+    limits: dict[str, dict[str, float]] = field(default_factory=dict)
     method: CorrectionMethod | None = None
     fidelity: str | None = None
     defects: tuple[str, ...] = ()
@@ -127,7 +127,14 @@ def stored_levels(
         )
     states = grounds_marked(work.states)
     levels, skipped = levels_of(states, edges)
-    asked = options.concentrations
+    limits = limits_of(states, work.origins, hosts[0], mu=options.mu, limits=options.limits)
+    asked, places = options.concentrations, [x.mu for x in limits] or [options.mu]
+    found = [] if asked is None else concentrations_of(states, work.origins, edges, places, asked)
+    if limits and found:
+        limits = [
+            limit.model_copy(update={"concentrations": here})
+            for limit, here in zip(limits, found, strict=True)
+        ]
     return LevelReport(
         fidelity=fidelity,
         host=hosts[0].structure.composition.reduced_formula,
@@ -138,9 +145,8 @@ def stored_levels(
         states=states,
         levels=levels,
         negative_u=skipped,
-        concentrations=[]
-        if asked is None
-        else concentrations_of(states, work.origins, edges, options.mu, asked),
+        limits=limits,
+        concentrations=found[0] if found and not limits else [],
         notes=[*work.notes, *_unended(known, options), *_general_notes(states, tensor, options)],
     )
 
@@ -280,13 +286,10 @@ class _Work:
     def _formation(
         self, calculation: Calculation, host: HostCell, correction: Correction | None
     ) -> float:
-        assert calculation.final_structure is not None
         assert calculation.final_energy is not None
-        change = Counter(symbols_of(calculation.final_structure))
-        change.subtract(Counter(symbols_of(host.structure)))
-        exchanged = sum(n * self.options.mu.get(symbol, 0.0) for symbol, n in change.items())
+        taken = exchange_energy(exchanged(calculation, host), self.options.mu)
         corrected = calculation.final_energy + (correction.energy if correction else 0.0)
-        return corrected - host.energy - exchanged + calculation.charge * self.edges.vbm
+        return corrected - host.energy - taken + calculation.charge * self.edges.vbm
 
 
 def _same(host: HostCell, cell: np.ndarray) -> bool:
@@ -386,7 +389,7 @@ def _general_notes(
         notes.append(
             "point-charge correction only, without potential alignment: often no better than none"
         )
-    if not options.mu:
+    if not options.mu and not options.limits:
         notes.append(
             "no chemical potentials: formation energies of one defect compare with each other, "
             "not with those of other defects"

@@ -293,6 +293,47 @@ class Concentrations(Document):
     dos: str
 
 
+class LimitEnergy(Document):
+    """Formation energy of one minimum at a limit of the chemical potentials.
+
+    Attributes
+    ----------
+    defect, charge, label
+        Which minimum.
+    energy
+        Corrected formation energy with the Fermi level at the valence-band maximum, eV.
+    ground
+        Whether it is the lowest of its charge.
+    """
+
+    defect: str
+    charge: StrictInt
+    label: str
+    energy: float
+    ground: bool
+
+
+class ChemicalLimit(Document):
+    """A limit of the chemical potentials, for example Zn-rich; levels do not depend on it.
+
+    Attributes
+    ----------
+    name
+        As it was given.
+    mu
+        Chemical potential per element, eV per atom.
+    formation
+        One per state of the report, in its order.
+    concentrations
+        One per temperature, where they were asked for.
+    """
+
+    name: str
+    mu: dict[str, float]
+    formation: list[LimitEnergy]
+    concentrations: list[Concentrations] = Field(default_factory=list)
+
+
 class LevelReport(Document):
     """Formation energies and transition levels of one fidelity.
 
@@ -313,8 +354,11 @@ class LevelReport(Document):
         Those of elements that are missing count as 0, so that only differences have a meaning.
     states, levels, negative_u
         The science.
+    limits
+        Formation energies and concentrations at limits of the chemical potentials, where they
+        were given; ``mu`` then holds the elements that no limit names.
     concentrations
-        One per temperature, where they were asked for.
+        One per temperature, where they were asked for and no limits were given.
     notes
         What the reader must know before using a number.
     """
@@ -328,5 +372,6 @@ class LevelReport(Document):
     states: list[ChargeState]
     levels: list[LevelPair]
     negative_u: list[NegativeU]
+    limits: list[ChemicalLimit] = Field(default_factory=list)
     concentrations: list[Concentrations] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
