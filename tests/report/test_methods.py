@@ -1,7 +1,11 @@
 import re
 
+import pytest
+from mace.calculators.foundations_models import mace_mp_urls
+
 from defect_mf_flows.report.citations import WORKS
-from defect_mf_flows.report.methods import methods
+from defect_mf_flows.report.methods import methods, write_references
+from defect_mf_flows.schemas.levels import Correction, CorrectionMethod
 
 
 def told(results, **options):
@@ -72,3 +76,89 @@ def test_old_documents_without_settings_have_a_paragraph_too(make_results):
         ground_states=[], transition_levels=[], cost=[], counts={}, metrics=[], engines={}, host={}
     )
     assert "A MACE potential" in told(empty).paragraph
+
+
+@pytest.mark.parametrize(
+    ("method", "cited", "others"),
+    [
+        ("eFNV", ["PhysRevB.89.195205", "PhysRevMaterials.5.123803"], ["PhysRevLett.102.016402"]),
+        ("FNV", ["PhysRevLett.102.016402"], ["PhysRevB.89.195205"]),
+        ("point charge", ["PhysRevB.87.094111"], ["PhysRevB.89.195205"]),
+    ],
+)
+def test_the_correction_that_was_used_is_cited(make_results, method, cited, others):
+    used = Correction(method=CorrectionMethod(method), defect="v_Zn", charge=-1, energy=0.2)
+    text = told(make_results(correction=method, corrections=[used])).text()
+    assert all(name in text for name in cited)
+    assert not any(name in text for name in others)
+    plain = told(make_results()).text()
+    assert not any(name in plain for name in [*cited, *others])
+
+
+def test_what_was_added_to_the_functional_is_told_and_cited(make_results):
+    settings = {"functional": "PBE", "encut": 400.0, "kpoints": [2, 2, 2]}
+    added = {"dispersion": "D3-BJ", "soc": True, "hubbard": {"Fe": {"l": 2, "u": 4.0}}}
+
+    def text(extra):
+        engine = {"engine": "vasp", "settings": {**settings, **extra}}
+        return told(make_results(engines={"gfn1": engine, "gfn2": engine})).text()
+
+    found = text(added)
+    for shown in ("Becke-Johnson damping", "4 eV on Fe d", "spin-orbit coupling", "1.3382344",
+                  "jcc.21759", "PhysRevB.57.1505"):  # fmt: skip
+        assert shown in found
+    zero = text({"dispersion": "D3"})
+    assert "zero damping" in zero
+    assert "jcc.21759" not in zero
+    plain = text({"dispersion": None, "soc": False, "hubbard": {}})
+    for absent in ("D3", "Dudarev", "spin-orbit"):
+        assert absent not in plain
+
+
+def trained(make_results, **training):
+    return told(make_results(settings={"training": {"strategy": "joint", **training}})).text()
+
+
+def test_the_foundation_model_of_a_training_is_named_and_cited(make_results):
+    text = trained(make_results, foundation="/data/mace-mpa-0-medium.model")
+    assert "from the weights of the foundation model mace-mpa-0-medium.model [" in text
+    assert "2401.00096" in text
+    assert "/data" not in text
+    text = trained(make_results, foundation="mh-1", foundation_head="omat_pbe")
+    assert "mh-1 (head omat_pbe) [" in text
+    assert "2510.25380" in text
+    assert "whose publication is to be cited here" in trained(make_results, foundation="own.model")
+    assert "foundation" not in trained(make_results, foundation=None)
+
+
+@pytest.mark.parametrize(
+    "name", [*mace_mp_urls, *(u.rsplit("/")[-1] for u in mace_mp_urls.values())]
+)
+def test_every_model_that_mace_names_is_placed(make_results, name):
+    assert "whose publication" not in trained(make_results, foundation=name)
+
+
+def test_replay_is_told(make_results):
+    text = trained(make_results, foundation="mpa-0", replay="/data/mp.xyz")
+    assert "Frames of mp.xyz were replayed" in text
+    assert "replayed" not in trained(make_results, foundation="mpa-0", replay=None)
+
+
+def test_references_are_written_for_bibtex(uncertain, tmp_path):
+    found = told(uncertain)
+    text = write_references(found, tmp_path).read_text(encoding="utf-8")
+    assert re.findall(r"^@article\{(\w+),$", text, flags=re.M) == found.cited
+    assert len(found.cited) == len(found.references)
+    assert text.count("{") == text.count("}")
+    assert "author = {I. Mosquera-Lois and S. R. Kavanagh and A. Walsh and D. O. Scanlon}" in text
+
+
+def test_every_work_has_a_complete_entry():
+    for key, work in WORKS.items():
+        entry = work.entry(key)
+        assert re.search(r"year = \{20[012]\d\}|year = \{199\d\}", entry), key
+        assert "doi = {10." in entry or "archiveprefix = {arXiv}" in entry, key
+        if not work.journal.startswith(("arXiv", "Adv.")):
+            assert re.search(r"volume = \{\d+\},\n  (number = \{\d+\},\n  )?pages = ", entry), key
+    assert "volume = {9},\n  number = {93},\n  pages = {5995}" in WORKS["jobflow"].entry("jobflow")
+    assert "author = {I. Batatia and others}" in WORKS["mace"].entry("mace")

@@ -27,18 +27,21 @@ def report(
 ) -> None:
     """Write the HTML report of a finished campaign; it opens from disk.
 
-    Tables go as CSV into a folder beside it.
+    Tables go as CSV into a folder beside it, and the methods paragraph's references as BibTeX.
     """
     from defect_mf_flows.report.csv_tables import table_folder, write_tables
     from defect_mf_flows.report.html import write_report
+    from defect_mf_flows.report.methods import methods, write_references
     from defect_mf_flows.report.pdf import find_browser
 
     if pdf:
         find_browser()  # rather before the work than after it
     where = place(campaign, folder, site)
     results = where.results()
-    page = write_report(results, output or where.report_path(), fireworks=where.fireworks())
+    fireworks = where.fireworks()
+    page = write_report(results, output or where.report_path(), fireworks=fireworks)
     write_tables(results, table_folder(page))
+    write_references(methods(results, fireworks=fireworks), table_folder(page))
     click.echo(page)
     if pdf:
         _print(page)

@@ -22,6 +22,7 @@ from defect_mf_flows.local.runner import LocalRunner
 from defect_mf_flows.local.store import disk_job_store
 from defect_mf_flows.report.csv_tables import table_folder, write_tables
 from defect_mf_flows.report.html import write_report
+from defect_mf_flows.report.methods import methods, write_references
 from defect_mf_flows.results import CampaignResults, write_results
 from defect_mf_flows.schemas.results import Results
 from defect_mf_flows.settings import available_cores, get_settings
@@ -99,8 +100,10 @@ def run_campaign(
             runner.run(lambda: maker.make(structure), metadata, printer)
     results = read_results(path, folder=where)
     write_results(results, where / "results.json")
-    page = write_report(results, where / "report.html", fireworks=not ran_serially(where))
+    fireworks = not ran_serially(where)
+    page = write_report(results, where / "report.html", fireworks=fireworks)
     write_tables(results, table_folder(page))
+    write_references(methods(results, fireworks=fireworks), table_folder(page))
     return results, where
 
 

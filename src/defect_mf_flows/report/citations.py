@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+#: "J. Chem. Phys. 118, 8207 (2003)", a journal without pages, or one without a volume.
+_PLACE = re.compile(
+    r"(?P<journal>.+?)(?: (?P<volume>\d+)(?:\((?P<number>\d+)\))?)?(?:, (?P<pages>\w+))? "
+    r"\((?P<year>\d{4})\)"
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,40 @@ class Work:
     def text(self) -> str:
         """One line of a list of references."""
         return f"{self.authors}, {self.title}, {self.journal}, {self.identifier}"
+
+    def entry(self, key: str) -> str:
+        """Entry of a BibTeX file, in UTF-8.
+
+        Parameters
+        ----------
+        key
+            What a manuscript cites it by.
+        """
+        place = _PLACE.match(self.journal)
+        assert place is not None, self.journal
+        names = re.split(r", | and ", self.authors.replace(" et al.", ", others"))
+        doi = self.identifier.removeprefix("https://doi.org/")
+        arxiv = self.identifier.removeprefix("arXiv:")
+        fields = {
+            "author": " and ".join(names),
+            "title": f"{{{self.title}}}",  # the second braces keep capital letters
+            **place.groupdict(),
+            **({"doi": doi} if doi != self.identifier else {}),
+            **({"eprint": arxiv, "archiveprefix": "arXiv"} if arxiv != self.identifier else {}),
+        }
+        lines = (f"  {name} = {{{value}}}" for name, value in fields.items() if value)
+        return f"@article{{{key},\n" + ",\n".join(lines) + "\n}\n"
+
+
+def bibliography(keys: Iterable[str]) -> str:
+    """BibTeX file of works.
+
+    Parameters
+    ----------
+    keys
+        Of ``WORKS``.
+    """
+    return "\n".join(WORKS[key].entry(key) for key in keys)
 
 
 def _doi(value: str) -> str:
@@ -177,5 +219,63 @@ WORKS: dict[str, Work] = {
         "Hybrid functionals based on a screened Coulomb potential",
         "J. Chem. Phys. 118, 8207 (2003); 124, 219906 (2006)",
         _doi("10.1063/1.1564060"),
+    ),
+    "fnv": Work(
+        "C. Freysoldt, J. Neugebauer and C. G. Van de Walle",
+        "Fully ab initio finite-size corrections for charged-defect supercell calculations",
+        "Phys. Rev. Lett. 102, 016402 (2009)",
+        _doi("10.1103/PhysRevLett.102.016402"),
+    ),
+    "efnv": Work(
+        "Y. Kumagai and F. Oba",
+        "Electrostatics-based finite-size corrections for first-principles point defect "
+        "calculations",
+        "Phys. Rev. B 89, 195205 (2014)",
+        _doi("10.1103/PhysRevB.89.195205"),
+    ),
+    "pydefect": Work(
+        "Y. Kumagai, N. Tsunoda, A. Takahashi and F. Oba",
+        "Insights into oxygen vacancies from high-throughput first-principles calculations",
+        "Phys. Rev. Mater. 5, 123803 (2021)",
+        _doi("10.1103/PhysRevMaterials.5.123803"),
+    ),
+    "anisotropic": Work(
+        "S. T. Murphy and N. D. M. Hine",
+        "Anisotropic charge screening and supercell size convergence of defect formation energies",
+        "Phys. Rev. B 87, 094111 (2013)",
+        _doi("10.1103/PhysRevB.87.094111"),
+    ),
+    "mace_mp": Work(
+        "I. Batatia et al.",
+        "A foundation model for atomistic materials chemistry",
+        "arXiv (2023)",
+        "arXiv:2401.00096",
+    ),
+    "mace_mh": Work(
+        "I. Batatia et al.",
+        "Cross learning between electronic structure theories for unifying molecular, surface, and "
+        "inorganic crystal foundation force fields",
+        "arXiv (2025)",
+        "arXiv:2510.25380",
+    ),
+    "d3": Work(
+        "S. Grimme, J. Antony, S. Ehrlich and H. Krieg",
+        "A consistent and accurate ab initio parametrization of density functional dispersion "
+        "correction (DFT-D) for the 94 elements H-Pu",
+        "J. Chem. Phys. 132, 154104 (2010)",
+        _doi("10.1063/1.3382344"),
+    ),
+    "d3_bj": Work(
+        "S. Grimme, S. Ehrlich and L. Goerigk",
+        "Effect of the damping function in dispersion corrected density functional theory",
+        "J. Comput. Chem. 32, 1456 (2011)",
+        _doi("10.1002/jcc.21759"),
+    ),
+    "dudarev": Work(
+        "S. L. Dudarev, G. A. Botton, S. Y. Savrasov, C. J. Humphreys and A. P. Sutton",
+        "Electron-energy-loss spectra and the structural stability of nickel oxide: An LSDA+U "
+        "study",
+        "Phys. Rev. B 57, 1505 (1998)",
+        _doi("10.1103/PhysRevB.57.1505"),
     ),
 }  # fmt: skip

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import Any
 
 from defect_mf_flows.campaign.cp2k import Cp2kSettings
 from defect_mf_flows.report import numbers
-from defect_mf_flows.report.citations import WORKS
+from defect_mf_flows.report.citations import WORKS, bibliography
 from defect_mf_flows.report.formatting import ascii_number, plural
+from defect_mf_flows.schemas.levels import CorrectionMethod
 from defect_mf_flows.schemas.results import Results
 
 STRATEGIES = {
@@ -28,6 +31,19 @@ CHARGE_TERMS = {
     "intensive": "with a learnable vector per charge state, atomic energies counted from those of "
     "the pristine host under the same charge",
 }
+CORRECTIONS = {
+    CorrectionMethod.EFNV: ("efnv", "pydefect", "doped"),
+    CorrectionMethod.FNV: ("fnv", "doped"),
+    CorrectionMethod.POINT_CHARGE: ("anisotropic",),
+}
+SHELLS = "spdf"
+#: Names and files of mace's models, without "mace-" and ".model".
+FAMILY_MH = ("mh-0", "mh-1")
+FAMILY_MP = re.compile(
+    r"(small|medium|large)(-0b[23]?)?|mpa?-0(b[23]?)?(-(small|medium|large))?"
+    r"|(small|medium)-(mpa|omat)-0|omat-0-(small|medium)|matpes-(pbe|r2scan)(-0|-omat-ft)"
+    r"|[\d-]*mace-128-l[012]_.*|mace_mptrj_.*|.*agnesi.*"
+)
 KEPT_TOGETHER = {
     "relaxation": "all frames of a relaxation",
     "basin": "all relaxations into one minimum",
@@ -70,14 +86,43 @@ class MethodsText:
         Plain text.
     references
         One per citation, numbered as in the paragraph.
+    cited
+        What they are called in ``citations.WORKS``, in the same order.
     """
 
     paragraph: str
     references: list[str]
+    cited: list[str]
 
     def text(self) -> str:
         """Paragraph and references, to paste into a manuscript."""
         return self.paragraph + "\n\n" + "\n".join(self.references)
+
+    def bibtex(self) -> str:
+        """The references as a BibTeX file."""
+        return bibliography(self.cited)
+
+
+def write_references(text: MethodsText, folder: Path) -> Path:
+    """Write ``references.bib`` beside the tables.
+
+    Parameters
+    ----------
+    text
+        The methods paragraph that cites them.
+    folder
+        Exists.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    path = folder / "references.bib"
+    partial = path.with_suffix(".part")
+    partial.write_text(text.bibtex(), encoding="utf-8")
+    partial.replace(path)
+    return path
 
 
 def methods(results: Results, *, fireworks: bool = False) -> MethodsText:
@@ -106,7 +151,7 @@ def methods(results: Results, *, fireworks: bool = False) -> MethodsText:
     _programs(writer, results, fireworks=fireworks)
     if results.disclaimer:
         writer.say(f"Note: {' '.join(results.disclaimer.split())}")
-    return MethodsText(" ".join(writer.sentences), writer.references())
+    return MethodsText(" ".join(writer.sentences), writer.references(), writer.cited)
 
 
 def _calls(results: Results, stage: str) -> tuple[int, int]:
@@ -172,6 +217,7 @@ def _engine(writer: Writer, name: str, engine: dict[str, Any]) -> str:
             f"{writer.cite(*program[1])}",
             *([f"plane-wave cutoff {settings['encut']:g} eV"] if "encut" in settings else []),
             _kpoints(settings),
+            *_beyond(writer, settings),
         ]
     else:
         parts = [f"{name} ({settings.get('calculator', kind)}) through ASE{writer.cite('ase')}"]
@@ -188,6 +234,25 @@ def _cp2k(writer: Writer, settings: dict[str, Any]) -> list[str]:
         f"grid cutoff {known.cutoff:g} Ry",
         "Gamma point only",
     ]
+
+
+def _beyond(writer: Writer, settings: dict[str, Any]) -> list[str]:
+    """What was added to the functional."""
+    parts = []
+    if damping := settings.get("dispersion"):
+        bj = damping == "D3-BJ"
+        keys = ("d3", "d3_bj") if bj else ("d3",)
+        how = "Becke-Johnson" if bj else "zero"
+        parts.append(f"DFT-D3 dispersion with {how} damping{writer.cite(*keys)}")
+    if hubbard := settings.get("hubbard"):
+        told = _listed(
+            f"{item['u']:g} eV on {element} {SHELLS[item['l']]}"
+            for element, item in hubbard.items()
+        )
+        parts.append(f"DFT+U after Dudarev et al.{writer.cite('dudarev')} with {told}")
+    if settings.get("soc"):
+        parts.append("spin-orbit coupling included")
+    return parts
 
 
 def _kpoints(settings: dict[str, Any]) -> str:
@@ -224,10 +289,15 @@ def _model(writer: Writer, results: Results) -> None:
     rest = ", ".join(part for part in (strategy, term) if part)
     together = KEPT_TOGETHER.get(results.settings.get("split", {}).get("by", ""), "")
     writer.say(
-        f"{what}{writer.cite('mace')} was trained"
+        f"{what}{writer.cite('mace')} was trained{_foundation(writer, training)}"
         f"{' ' + rest if rest else ''}"
         f"{f'; {together} stayed on one side of the split' if together else ''}."
     )
+    if training.get("replay"):
+        writer.say(
+            f"Frames of {PurePath(training['replay']).name} were replayed on a head of their own "
+            f"(multi-head replay{writer.cite('mace_mh')}), which was taken off at the end."
+        )
     errors = numbers.held_out(results)
     if errors:
         told = _listed(
@@ -236,6 +306,22 @@ def _model(writer: Writer, results: Results) -> None:
             for e in errors
         )
         writer.say(f"Root-mean-square errors on held-out frames were {told}.")
+
+
+def _foundation(writer: Writer, training: dict[str, Any]) -> str:
+    """Which weights the training started from; models that we cannot place are left to the user."""
+    if not training.get("foundation"):
+        return ""
+    name = PurePath(training["foundation"]).name
+    head = f" (head {training['foundation_head']})" if training.get("foundation_head") else ""
+    plain = name.lower().removesuffix(".model").removeprefix("mace-")
+    if plain in FAMILY_MH:
+        cited = writer.cite("mace_mh")
+    elif FAMILY_MP.fullmatch(plain):
+        cited = writer.cite("mace_mp")
+    else:
+        cited = " (whose publication is to be cited here)"
+    return f" from the weights of the foundation model {name}{head}{cited}"
 
 
 def _search(writer: Writer, results: Results) -> None:
@@ -271,10 +357,11 @@ def _verification(writer: Writer, results: Results) -> None:
 def _levels(writer: Writer, results: Results) -> None:
     if not results.transition_levels:
         return
-    correction = results.correction
+    methods = dict.fromkeys(c.method for c in results.corrections)
+    keys = dict.fromkeys(key for method in methods for key in CORRECTIONS.get(method, ()))
     writer.say(
         "Charge transition levels were computed from the verified energies; finite-size "
-        f"correction: {correction}."
+        f"correction{writer.cite(*keys)}: {results.correction}."
     )
     if results.uncertainty:
         first = results.uncertainty[0]
