@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from defect_mf_flows.report.level_verdicts import LevelVerdict, level_verdict
 from defect_mf_flows.report.savings import known_savings
 from defect_mf_flows.schemas.results import Results
 
@@ -109,6 +110,7 @@ def level_rows(results: Results) -> Rows:
             "thermodynamic": level.thermodynamic,
             "perturbed_host_charges": " ".join(f"{q:+d}" for q in level.perturbed_host),
             "correction": results.correction,
+            **_verdict_columns(level_verdict(level, results)),
         }
         for source, name in (("model", "model"), ("hf", "verified")):
             found = spreads.get((*key, source))
@@ -116,6 +118,22 @@ def level_rows(results: Results) -> Rows:
             row[f"{name}_probability_thermodynamic"] = found.stable if found else None
         rows.append(row)
     return rows
+
+
+def _verdict_columns(verdict: LevelVerdict) -> dict[str, Any]:
+    """Error of the model's level, and the charge state that it is due to."""
+    blame = verdict.blame
+    return {
+        "model_error_eV": verdict.error,
+        "within_10_meV": None if verdict.error is None else verdict.equal,
+        "largest_share_charge": blame.ground.charge if blame else None,
+        "largest_share_eV": blame.share if blame else None,
+        "its_model_error_eV_per_cell": blame.error if blame else None,
+        "its_verdict": blame.ground.verdict.value if blame else None,
+        "its_cause": blame.cause.value if blame else None,
+        "its_high_labels": blame.labels if blame else None,
+        "its_held_out_rmse_meV_per_cell": blame.held_out if blame else None,
+    }
 
 
 def order_rows(results: Results) -> Rows:

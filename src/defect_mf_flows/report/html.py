@@ -23,6 +23,7 @@ from defect_mf_flows.report import (
 from defect_mf_flows.report.figures_formation import formation_figure
 from defect_mf_flows.report.formatting import defect_html, milli, number, page_charge, plural
 from defect_mf_flows.report.level_tables import inverted
+from defect_mf_flows.report.level_verdicts import borrowed_corrections
 from defect_mf_flows.report.methods import methods
 from defect_mf_flows.report.page import (
     Plot,
@@ -60,6 +61,7 @@ def render_report(results: Results, *, fireworks: bool = False) -> str:
         cards=cards(results),
         paragraphs=words.summary(results),
         stop=words.stop_sentence(results),
+        borrowed=borrowed_corrections(results),
         no_levels=words.no_levels_because(results),
         minima_caption=tables_search.minima_caption(results),
         uncertainty_caption=tables_levels.spread_caption(results),

@@ -22,6 +22,7 @@ from defect_mf_flows.report.formatting import (
     state_html,
     tidy,
 )
+from defect_mf_flows.report.level_verdicts import level_verdict, verdict_text
 from defect_mf_flows.report.theme import VERDICT_SIGN
 from defect_mf_flows.schemas.model import Calibration, HeadMetrics
 from defect_mf_flows.schemas.results import Results
@@ -153,6 +154,8 @@ def level_table(results: Results) -> Table:
                 ("yes" if level.thermodynamic else "no †") + (" ‡" if level.perturbed_host else ""),
             ]
         )
+        told = verdict_text(level_verdict(level, results))
+        table.notes.append(Markup("Model: {}.").format(told) if told else "")
     return table
 
 

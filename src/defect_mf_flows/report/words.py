@@ -18,6 +18,7 @@ from defect_mf_flows.report.formatting import (
     state_html,
     tidy,
 )
+from defect_mf_flows.report.level_verdicts import EQUAL, level_verdict
 from defect_mf_flows.schemas.loop import StopVerdict
 from defect_mf_flows.schemas.results import GroundState, Results
 from defect_mf_flows.schemas.search import Verdict
@@ -161,6 +162,14 @@ def _levels(results: Results) -> Markup:
                     level_html(level.defect, level.from_charge, level.to_charge),
                 )
             )
+    judged = [v for v in (level_verdict(lv, results) for lv in levels) if v.error is not None]
+    if judged:
+        equal = sum(v.equal for v in judged)
+        parts.append(
+            Markup("{} of {} levels of the model lie within {} meV of the high fidelity").format(
+                equal, len(judged), milli(EQUAL, 0)
+            )
+        )
     return Markup("{}. Finite-size correction of all levels: {}.").format(
         Markup("; ").join(parts), results.correction
     )
