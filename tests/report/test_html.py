@@ -90,7 +90,7 @@ def test_every_level_with_its_numbers_and_marks(page):
 
 def test_figures_are_valid_json_and_have_a_place(page):
     found = specs(page)
-    assert {"excess", "bonds", "levels", "calls", "seconds", "parity-0"} | {
+    assert {"excess", "bonds", "level-lines", "calls", "seconds", "parity-0"} | {
         "pes-0-low",
         "pes-0-model",
     } <= set(found)

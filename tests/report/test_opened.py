@@ -61,3 +61,18 @@ def test_another_geometry_is_drawn_when_it_is_chosen(page):
         )
         assert browser.run(label) != first
         assert browser.messages == []
+
+
+def test_a_figure_is_saved_as_svg_under_a_name_that_tells_what_it_is(page):
+    with Browser() as browser:
+        browser.open(page, width=1280)
+        browser.run("document.getElementById('level-lines').scrollIntoView()")
+        browser.wait("document.getElementById('level-lines').data !== undefined")
+        browser.run(  # as the button does
+            "(() => { const place = document.getElementById('level-lines'); window.saved = [];"
+            "HTMLAnchorElement.prototype.click = function () { saved.push(this.download); };"
+            "Plotly.downloadImage(place, place._context.toImageButtonOptions); })()"
+        )
+        browser.wait("saved.length === 1")
+        assert browser.run("saved[0]") == "zns-demo-Transition-levels.svg"
+        assert browser.messages == []

@@ -198,7 +198,9 @@ def plots(results: Results) -> dict[str, list[Plot]]:
             )
     if results.transition_levels:
         groups["levels"] = [
-            make_plot("levels", figures.levels_figure(results), "Transition levels", wide=True),
+            make_plot(
+                "level-lines", figures.levels_figure(results), "Transition levels", wide=True
+            ),
             *_formation_plots(results),
         ]
     if results.history:

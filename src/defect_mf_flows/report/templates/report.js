@@ -13,6 +13,12 @@
     displayModeBar: mouse ? "hover" : false,
     modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
   };
+  // Text and lines of an SVG can be edited for a paper; null: as large as on the screen.
+  function saved(place) {
+    const name = document.title.split(":")[0] + " " + place.getAttribute("aria-label");
+    const plain = name.normalize("NFKD").replace(/[^A-Za-z0-9_+-]+/g, "-").slice(0, 100);
+    return { format: "svg", filename: plain.replace(/^-|-$/g, ""), width: null, height: null };
+  }
   const drawn = new Set();
   let printing = false;
 
@@ -43,7 +49,8 @@
       });
     }
     drawn.add(place);
-    return Plotly.react(place, spec.data, layout, config);
+    const own = Object.assign({ toImageButtonOptions: saved(place) }, config);
+    return Plotly.react(place, spec.data, layout, own);
   }
 
   const places = Array.from(document.querySelectorAll(".plot"));
