@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from defect_mf_flows.report.savings import saving_figure, saving_table, savings
+from defect_mf_flows.report.savings import saving_caption, saving_figure, saving_table, savings
 from defect_mf_flows.schemas.results import StageCost
 
 
@@ -39,6 +39,9 @@ def test_evaluations_of_the_high_fidelity_alone(make_results):
     found = savings(make_results(cost=costs()), "calls")
     assert (found.without, found.fixed, found.marginal) == (200, 30, 10)
     assert found.break_even == pytest.approx(30 / 190)
+    assert "evaluations it counts those at high fidelity alone" in saving_caption(
+        make_results(cost=costs())
+    )
 
 
 def test_break_even_counts_defects_not_charge_states(make_results):

@@ -30,7 +30,7 @@ class Savings:
     without
         Estimate: every start of the low-fidelity search relaxed at high fidelity.
     fixed
-        Spent once: labels, training, and in seconds also the low-fidelity search.
+        Spent once: host and labels, and in seconds also training and the low-fidelity search.
     marginal
         Spent on every further defect that the model knows: search on the model, verification.
     """
@@ -44,7 +44,7 @@ class Savings:
 
     @property
     def total(self) -> float:
-        """Everything that the campaign spent."""
+        """Everything that the campaign spent, in this unit."""
         return self.fixed + self.marginal
 
     @property
@@ -193,10 +193,12 @@ def saving_caption(results: Results) -> str:
     return (
         f"Without the model: the {basis.relaxations} starts of the low-fidelity search relaxed at "
         f"high fidelity, {number(basis.calls, 1)} evaluations each, as many as they took at low "
-        "fidelity. Total saving counts labels and training; marginal saving does not, and holds "
-        "for further defects only if the model needs no new labels for them. Break-even: from "
-        "that many defects with as many charge states on, everything counted, the model is the "
-        "cheaper way."
+        "fidelity. Total saving in wall time counts everything: low-fidelity search, labels, "
+        "training, search and verification. In evaluations it counts those at high fidelity alone: "
+        "host, labels and verification; low-fidelity search, training and the model's search are "
+        "not in it. Marginal saving leaves out what is spent once, and holds for further defects "
+        "only if the model needs no new labels for them. Break-even: from that many defects with "
+        "as many charge states on, total cost counted, the model is the cheaper way."
     )
 
 
