@@ -43,7 +43,7 @@ from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.settings import available_cores
 from defect_mf_flows.testing import zinc_blende
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "search.md"
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "search_speed.md"
 CHARGES = (0, -1)
 #: Repeats of the cubic cell, whose vacancy cells have 31, 63, 127 and 255 atoms.
 CELLS = {31: (2, 2, 1), 63: (2, 2, 2), 127: (4, 2, 2), 255: (4, 4, 2)}
