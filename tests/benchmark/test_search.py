@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pymatgen.core import Structure
 
+from defect_mf_flows.benchmark.pool import HIGH, LOW, compute
+from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.running import run_search
 from defect_mf_flows.benchmark.search import QUICK, Comparison
-from defect_mf_flows.benchmark.search_ways import OURS, RANDOM, STAGED, STEPWISE, Trial, Way
+from defect_mf_flows.benchmark.search_campaign import own_way, share
+from defect_mf_flows.benchmark.search_ways import (
+    OURS,
+    RANDOM,
+    STAGED,
+    STEPWISE,
+    Searches,
+    Trial,
+    Way,
+    missed_minima,
+)
+from defect_mf_flows.campaign import StartSettings
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 
 PAIRS = [("v_Zn", 0), ("v_Zn", -1)]
+TINY = replace(QUICK, steps=4, starts=StartSettings(distortions=[-0.3]))
 
 
 @pytest.fixture
@@ -36,7 +53,7 @@ def comparison() -> Comparison:
         ),
         way(RANDOM, [[failed], [failed]], 0, ordered=False),
     ]
-    return Comparison(QUICK, ways, 0.5)
+    return Comparison(QUICK, ways, 0.5, 3)
 
 
 def test_a_ground_state_counts_within_the_tolerance_of_the_lowest_known(
@@ -59,10 +76,125 @@ def test_low_calls_count_at_their_price_and_come_first(comparison: Comparison) -
 
 
 def test_targets_are_judged_by_the_numbers(comparison: Comparison) -> None:
-    found, saved, missed = comparison._targets()
+    found, saved, minima, missed = comparison._targets()
     assert found[1:] == ["100.0", "95.0", "yes"]
     assert saved[1:] == ["90.4", "90.0", "yes"], "12 calls instead of 125"
+    assert minima[1:] == ["3.0", "1.0", "yes"]
     assert missed[1:] == ["1.0", "1.0", "yes"]
+    assert "more than a minimum" in missed[0]
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Searches, list[Calculation]]:
+    """The staged search at the smallest size, and its low-fidelity relaxations."""
+    folder = tmp_path_factory.mktemp("labels")
+    with executor(1) as processes:
+        searches = Searches(TINY, folder, processes)
+        searches.staged()
+    starts = [start for pair in TINY.each() for start in searches.starts(pair)]
+    tasks = [searches.task(LOW, start) for start in starts]
+    return searches, [compute(task, folder) for task in tasks]
+
+
+def as_campaign(done: list[Calculation]) -> list[Calculation]:
+    """The same calculations under the uuids of other jobs."""
+    return [c.model_copy(update={"job_uuid": f"campaign {k}"}) for k, c in enumerate(done)]
+
+
+ENGINES = {LOW: {"engine": "xtb", "settings": {"method": "GFN1-xTB"}, "fmax": 0.05, "steps": 4}}
+
+
+def test_the_staged_search_is_the_same_with_relaxations_of_the_campaign(
+    computed: tuple[Searches, list[Calculation]], tmp_path: Path
+) -> None:
+    alone, done = computed
+    with executor(1) as processes:
+        searches = Searches(TINY, tmp_path, processes)
+        assert share(searches, ENGINES, as_campaign(done)) == len(done) > 1
+        before = {path.name for path in tmp_path.iterdir()}
+        found = searches.staged()
+        again = Searches(TINY, alone.labels, processes)
+        assert found == again.staged(), "what it found, and what it is charged"
+    fidelities = [
+        Calculation.model_validate_json(path.read_text()).fidelity
+        for path in tmp_path.iterdir()
+        if path.name not in before
+    ]
+    assert set(fidelities) == {HIGH}, "no low-fidelity relaxation was computed"
+    assert sum(found.low_calls.values()) == sum(c.n_calls for c in done)
+    assert searches.seconds[LOW] == again.seconds[LOW]
+
+
+@pytest.mark.parametrize("difference", ["fmax", "steps", "spin", "label", "geometry", "reused"])
+def test_what_differs_is_computed_instead(
+    computed: tuple[Searches, list[Calculation]], tmp_path: Path, difference: str
+) -> None:
+    alone, done = computed
+    first, *others = as_campaign(done)
+    settings = ENGINES[LOW]
+    frames = first.frames[1:]
+    changes = {
+        "spin": {"spin": 1},
+        "label": {"start": "another"},
+        "geometry": {"frames": frames, "n_frames": len(frames)},
+        "reused": {"reused_from": "earlier"},
+    }
+    if difference in changes:
+        first = first.model_copy(update=changes[difference])
+    else:
+        settings = {**settings, difference: {"fmax": 0.04, "steps": 5}[difference]}
+    searches = Searches(TINY, tmp_path, alone.processes)
+    count = share(searches, {LOW: settings}, [first, *others])
+    assert count == len(list(tmp_path.iterdir())) == (len(others) if difference in changes else 0)
+
+
+def test_only_the_end_of_a_converged_relaxation_scores(
+    computed: tuple[Searches, list[Calculation]],
+) -> None:
+    searches, done = computed
+    host = searches.defects.host.supercell
+    relaxation = done[0].model_copy(update={"converged": True, "failure": None})
+    trial = Trial.of(relaxation, host)
+    assert trial.energy == relaxation.frames[-1].energy
+    assert trial.end == relaxation.frames[-1].structure
+    cut = relaxation.model_copy(update={"converged": False})
+    assert Trial.of(cut, host) == Trial(math.inf, cut.n_calls)
+    label = relaxation.model_copy(update={"kind": CalculationKind.STATIC})
+    assert Trial.of(label, host) == Trial(math.inf, label.n_calls), "a label is no minimum"
+
+
+def test_each_pair_bears_its_own_calls_and_a_share_of_the_hosts(
+    computed: tuple[Searches, list[Calculation]],
+) -> None:
+    searches, done = computed
+    own = [c for c in done if c.charge == -1]
+    frames = [f.model_copy(update={"fidelity": HIGH, "content_hash": ""}) for f in own[0].frames]
+    high = own[0].model_copy(update={"fidelity": HIGH, "frames": frames, "n_calls": 7})
+    host = own[0].model_copy(update={"defect": None, "n_calls": 2})
+    way = own_way(TINY, [host, *done, high], searches.defects.host.supercell)
+    assert [t.calls for t in way.trials["v_Zn", -1]] == [0, 7]
+    assert [t.calls for t in way.trials["v_Zn", 0]] == [0]
+    for charge in (0, -1):
+        calls = sum(c.n_calls for c in done if c.charge == charge)
+        assert way.low_calls["v_Zn", charge] == calls + 1
+
+
+def test_a_minimum_that_the_staged_search_has_at_either_fidelity_is_not_missed(
+    computed: tuple[Searches, list[Calculation]],
+) -> None:
+    searches, _ = computed
+    pair = ("v_Zn", 0)
+    plain, moved = (searches.starts(pair)[k].structure for k in (0, 1))
+
+    def way(end: Structure, low: list[Structure]) -> Way:
+        return Way("", {pair: [Trial(-1.0, 1, end)]}, {}, ordered=True, low_ends={pair: low})
+
+    def missed(own: Way, staged: Way) -> int:
+        return missed_minima(searches.defects, pair, own, staged)
+
+    assert missed(way(moved, []), way(plain, [plain])) == 1
+    assert missed(way(moved, []), way(moved, [])) == 0
+    assert missed(way(moved, []), way(plain, [plain, moved])) == 0
 
 
 @pytest.mark.long
@@ -78,6 +210,10 @@ def test_a_run_writes_its_page_and_computes_nothing_twice(tmp_path: Path) -> Non
     best = {charge: min(r["excess"] for r in rows if r["charge"] == charge) for charge in (0, -1)}
     assert best == {0: 0.0, -1: 0.0}, "somebody knows the lowest minimum"
     assert all(row["high_calls"] > 0 for row in rows)
+    low = [row["low_calls"] for row in rows if row["search"] in (OURS, STAGED)]
+    assert sorted(low[:2]) == pytest.approx([calls + 0.5 for calls in sorted(low[2:])]), (
+        "both are charged for the relaxations that they share, this package for the host too"
+    )
     files = {path: path.stat().st_mtime_ns for path in (cache / "labels").iterdir()}
     assert run_search(quick=True, out=tmp_path, folder=cache, workers=1).read_text() == text
     assert {path: path.stat().st_mtime_ns for path in (cache / "labels").iterdir()} == files

@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 LOW, HIGH = "gfn1", "gfn2"
 METHODS = {LOW: "GFN1-xTB", HIGH: "GFN2-xTB"}
+#: Every relaxation ends at this force, eV/A.
+FMAX = 0.05
 DEFECT = "v_Zn"
 
 
@@ -173,6 +175,20 @@ class Task:
             ]
         )
 
+    @property
+    def settings(self) -> FidelitySettings:
+        """Method, force threshold and limit on steps."""
+        return FidelitySettings(
+            engine="xtb",
+            settings={"method": METHODS[self.fidelity]},
+            fmax=FMAX,
+            steps=self.steps,
+        )
+
+    def path(self, folder: Path) -> Path:
+        """File of the calculation."""
+        return folder / f"{self.key}.json"
+
 
 def compute(task: Task, folder: Path) -> Calculation:
     """Compute a task, or read it if it was computed before.
@@ -189,18 +205,31 @@ def compute(task: Task, folder: Path) -> Calculation:
     Calculation
         Also of a calculation that failed.
     """
-    path = folder / f"{task.key}.json"
+    path = task.path(folder)
     if path.is_file():
         return Calculation.model_validate(json.loads(path.read_text()))
-    settings = FidelitySettings(
-        engine="xtb", settings={"method": METHODS[task.fidelity]}, fmax=0.05, steps=task.steps
-    )
-    maker = reference_maker(task.fidelity, settings, task.kind)
+    maker = reference_maker(task.fidelity, task.settings, task.kind)
     calculation = maker.compute(task.start, uuid=task.key)
+    keep(task, calculation, folder)
+    return calculation
+
+
+def keep(task: Task, calculation: Calculation, folder: Path) -> None:
+    """Write the calculation of a task to where it is looked for.
+
+    Parameters
+    ----------
+    task
+        What was computed.
+    calculation
+        Its outcome.
+    folder
+        Holds one file per calculation.
+    """
+    path = task.path(folder)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(calculation.model_dump_json())
     temporary.replace(path)
-    return calculation
 
 
 def build_pool(size: PoolSize, folder: Path, *, workers: int) -> Pool:

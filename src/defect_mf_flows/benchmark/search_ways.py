@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -13,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pymatgen.core import Structure
 
-from defect_mf_flows.benchmark.pool import HIGH, LOW, METHODS, Task, compute
+from defect_mf_flows.benchmark.pool import HIGH, LOW, Task, compute
 from defect_mf_flows.campaign import (
     DefectSettings,
     FrameSettings,
@@ -28,21 +25,17 @@ from defect_mf_flows.core.defects import generate_defects
 from defect_mf_flows.core.filters import filter_frames
 from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.starts import StartMaker, derived_seed
-from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.defect import DefectSet, StartStructure
 from defect_mf_flows.schemas.frame import Frame
-from defect_mf_flows.schemas.results import Results
 from defect_mf_flows.testing import zinc_blende
 
 #: Defect and charge.
 Pair = tuple[str, int]
 
 SEED = 1
-#: Every way relaxes to this force, eV/A.
-FMAX = 0.05
-#: Rattle of the random starts, as a fraction of the shortest bond.
-RANDOM_RATTLE = 0.25
+#: Rattle of the random starts, as a fraction of the shortest bond: that of ShakeNBreak itself.
+RANDOM_RATTLE = 0.1
 
 STEPWISE = "ShakeNBreak at high fidelity"
 STAGED = "ShakeNBreak at low, its lowest minima at high fidelity"
@@ -102,18 +95,43 @@ class SearchSize:
 
 @dataclass(frozen=True)
 class Trial:
-    """One high-fidelity relaxation of a search.
+    """What a search paid for at high fidelity, and what that found.
 
     Attributes
     ----------
     energy
-        Lowest energy of a frame that is no wreck, eV per cell; infinite if there is none.
+        Of the end of a converged relaxation, eV per cell; infinite if there is none.
     calls
         High-fidelity calls.
+    end
+        Geometry of that end.
     """
 
     energy: float
     calls: float
+    end: Structure | None = None
+
+    @classmethod
+    def of(cls, done: Calculation, host: Structure) -> Trial:
+        """Score a high-fidelity calculation; every way of searching is scored by this rule.
+
+        Parameters
+        ----------
+        done
+            Any calculation; only the end of a converged relaxation that is no wreck counts.
+        host
+            The pristine supercell.
+        """
+        kept = sound(done, host)
+        ended = done.kind is CalculationKind.RELAX and done.converged and done.failure is None
+        if not ended or not kept or kept[-1].content_hash != done.frames[-1].content_hash:
+            return cls(math.inf, done.n_calls)
+        return cls(kept[-1].energy, done.n_calls, kept[-1].structure)
+
+
+def sound(done: Calculation, host: Structure) -> list[Frame]:
+    """Frames of a calculation that are no wrecks."""
+    return filter_frames(done.frames, settings=FrameSettings(), lattice_of=host)[0]
 
 
 @dataclass(frozen=True)
@@ -130,12 +148,51 @@ class Way:
         Low-fidelity calls that came before, per defect and charge.
     ordered
         Whether the trials have an order; those of starts that are all alike have none.
+    low_ends
+        Where the low-fidelity relaxations ended, per defect and charge.
     """
 
     name: str
     trials: dict[Pair, list[Trial]]
     low_calls: dict[Pair, float]
     ordered: bool
+    low_ends: dict[Pair, list[Structure]] = field(default_factory=dict)
+
+
+def missed_minima(defects: DefectSet, pair: Pair, own: Way, staged: Way) -> int:
+    """Count the minima of one search that a staged search has at neither fidelity.
+
+    Parameters
+    ----------
+    defects
+        Of the searches.
+    pair
+        Defect and charge.
+    own, staged
+        The searches.
+
+    Returns
+    -------
+    int
+        Minima, as the campaign tells them apart, in which high-fidelity relaxations of ``own``
+        ended, and none of ``staged``; nor did a low-fidelity relaxation of ``staged`` end in
+        their geometry, whatever its rank.
+    """
+    matcher = Matcher(defects.get(pair[0]), defects.host.supercell, MatchSettings())
+    first = len([t for t in own.trials[pair] if t.end is not None])
+    ends = [
+        (t.end, t.energy) for way in (own, staged) for t in way.trials[pair] if t.end is not None
+    ]
+    names = [f"end {k}" for k in range(len(ends))]
+    found = matcher.collect([e for e, _ in ends], [energy for _, energy in ends], names)
+    new = set(found.labels[:first]) - set(found.labels[first:])
+    return sum(
+        not any(
+            matcher.same_geometry(found.minima[k].structure, low)
+            for low in staged.low_ends.get(pair, [])
+        )
+        for k in new
+    )
 
 
 class Searches:
@@ -158,7 +215,7 @@ class Searches:
 
     def stepwise(self) -> Way:
         """Every ShakeNBreak start, relaxed at high fidelity."""
-        return self._unordered(STEPWISE, {pair: self._starts(pair) for pair in self.size.each()})
+        return self._unordered(STEPWISE, {pair: self.starts(pair) for pair in self.size.each()})
 
     def random(self) -> Way:
         """As many random starts as asked for, relaxed at high fidelity."""
@@ -166,20 +223,20 @@ class Searches:
 
     def staged(self) -> Way:
         """Every ShakeNBreak start at low fidelity; the lowest minima at high fidelity."""
-        starts = {pair: self._starts(pair) for pair in self.size.each()}
+        starts = {pair: self.starts(pair) for pair in self.size.each()}
         low = self._relax(LOW, starts)
-        lowest = {pair: self._lowest(pair, done) for pair, done in low.items()}
-        high = self._relax(HIGH, lowest)
+        ends = {pair: self._ends(done) for pair, done in low.items()}
+        high = self._relax(HIGH, {pair: self._lowest(pair, found) for pair, found in ends.items()})
         return Way(
             STAGED,
-            {pair: [self._trial(c) for c in done] for pair, done in high.items()},
+            self._trials(high),
             {pair: float(sum(c.n_calls for c in done)) for pair, done in low.items()},
             ordered=True,
+            low_ends={pair: [end.structure for end in found] for pair, found in ends.items()},
         )
 
     def _unordered(self, name: str, starts: dict[Pair, list[StartStructure]]) -> Way:
-        done = self._relax(HIGH, starts)
-        trials = {pair: [self._trial(c) for c in found] for pair, found in done.items()}
+        trials = self._trials(self._relax(HIGH, starts))
         return Way(name, trials, dict.fromkeys(trials, 0.0), ordered=False)
 
     def _maker(self, pair: Pair, seed: int) -> StartMaker:
@@ -192,7 +249,8 @@ class Searches:
             seed=seed,
         )
 
-    def _starts(self, pair: Pair) -> list[StartStructure]:
+    def starts(self, pair: Pair) -> list[StartStructure]:
+        """Start structures of ShakeNBreak."""
         return self._maker(pair, SEED).reference()
 
     def _random(self, pair: Pair) -> list[StartStructure]:
@@ -208,9 +266,7 @@ class Searches:
         self, fidelity: str, starts: dict[Pair, list[StartStructure]]
     ) -> dict[Pair, list[Calculation]]:
         tasks = [
-            (pair, Task(fidelity, CalculationKind.RELAX, start, self.size.steps))
-            for pair, own in starts.items()
-            for start in own
+            (pair, self.task(fidelity, start)) for pair, own in starts.items() for start in own
         ]
         run = partial(compute, folder=self.labels)
         found: dict[Pair, list[Calculation]] = {pair: [] for pair in starts}
@@ -221,10 +277,18 @@ class Searches:
                 self.seconds[fidelity].append(done.seconds / done.n_calls)
         return found
 
-    def _lowest(self, pair: Pair, done: list[Calculation]) -> list[StartStructure]:
+    def task(self, fidelity: str, start: StartStructure) -> Task:
+        """Relaxation of a start."""
+        return Task(fidelity, CalculationKind.RELAX, start, self.size.steps)
+
+    def _ends(self, done: list[Calculation]) -> list[Frame]:
+        """Last sound frames, of relaxations that ran out of steps as well."""
+        host = self.defects.host.supercell
+        return [frames[-1] for frames in (sound(c, host) for c in done) if frames]
+
+    def _lowest(self, pair: Pair, ends: list[Frame]) -> list[StartStructure]:
         """The lowest minima of a low-fidelity search, as starts."""
         defect, charge = pair
-        ends = [frames[-1] for frames in map(self._sound, done) if frames]
         matcher = Matcher(self.defects.get(defect), self.defects.host.supercell, MatchSettings())
         minima = matcher.collect(
             [f.structure for f in ends], [f.energy for f in ends], [f.lineage.start for f in ends]
@@ -236,89 +300,6 @@ class Searches:
             for k, m in enumerate(minima[: self.size.top])
         ]
 
-    def _trial(self, done: Calculation) -> Trial:
-        energies = [frame.energy for frame in self._sound(done)]
-        return Trial(min(energies, default=math.inf), done.n_calls)
-
-    def _sound(self, done: Calculation) -> list[Frame]:
+    def _trials(self, done: dict[Pair, list[Calculation]]) -> dict[Pair, list[Trial]]:
         host = self.defects.host.supercell
-        return filter_frames(done.frames, settings=FrameSettings(), lattice_of=host)[0]
-
-
-def ours(size: SearchSize, folder: Path, *, workers: int) -> tuple[Way, dict[str, float]]:
-    """Run the package's own campaign, or continue it.
-
-    Parameters
-    ----------
-    size
-        What to search.
-    folder
-        Of the campaign.
-    workers
-        Processes.
-
-    Returns
-    -------
-    way
-        One trial per defect and charge: the verified ground state, and an equal share of all
-        high-fidelity calls, training labels and host included.
-    account
-        High-fidelity calls by what they were for, and the seconds of training and search.
-    """
-    results = _run_campaign(_campaign(size, folder), folder, workers)
-    pairs = list(size.each())
-    verified = {(g.defect, g.charge): g.energy_hf for g in results.ground_states}
-    spent = dict.fromkeys((LOW, HIGH), 0.0)
-    account: dict[str, float] = {}
-    for cost in results.cost:
-        if cost.fidelity in spent:
-            spent[cost.fidelity] += cost.calls
-        if cost.fidelity == HIGH:
-            account[cost.stage] = account.get(cost.stage, 0.0) + cost.calls
-        elif cost.fidelity is None:
-            account[f"{cost.stage}, seconds"] = cost.seconds
-    share = spent[HIGH] / len(pairs)
-    trials = {pair: [Trial(verified.get(pair, math.inf), share)] for pair in pairs}
-    low = dict.fromkeys(pairs, spent[LOW] / len(pairs))
-    return Way(OURS, trials, low, ordered=True), account
-
-
-def _run_campaign(file: Path, folder: Path, workers: int) -> Results:
-    """Run a campaign as a user does, in processes of its own; a finished one is only read."""
-    command = [sys.executable, "-m", "defect_mf_flows.cli", "run", str(file)]
-    command += ["--folder", str(folder), "--workers", str(workers)]
-    done = subprocess.run(command, check=False)
-    if done.returncode:
-        raise ResultsError(
-            f"the campaign {file} ended with status {done.returncode}; mend what it says above "
-            "and run the benchmark again, it goes on from there."
-        )
-    return Results.model_validate(json.loads((folder / "results.json").read_text()))
-
-
-def _campaign(size: SearchSize, folder: Path) -> Path:
-    """Write the campaign file and its host."""
-    folder.mkdir(parents=True, exist_ok=True)
-    zinc_blende().to(filename=str(folder / "host.cif"))
-
-    def method(fidelity: str) -> dict[str, Any]:
-        settings = {"method": METHODS[fidelity]}
-        return {"engine": "xtb", "settings": settings, "fmax": FMAX, "steps": size.steps}
-
-    content = {
-        "name": f"search-{size.name or 'benchmark'}",
-        "seed": SEED,
-        "disclaimer": "Tight binding at Gamma: a test of the method.",
-        "host": {"structure": "host.cif", "supercell": list(size.supercell)},
-        "defects": {
-            "include": list(size.pairs),
-            "charges": {defect: list(charges) for defect, charges in size.pairs.items()},
-        },
-        "fidelities": {LOW: method(LOW), HIGH: method(HIGH)},
-        "roles": {"low": LOW, "high": HIGH},
-        "starts": {"distortions": size.starts.distortions},
-        **size.campaign,
-    }
-    path = folder / "search.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return path
+        return {pair: [Trial.of(c, host) for c in found] for pair, found in done.items()}

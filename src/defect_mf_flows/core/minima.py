@@ -244,6 +244,18 @@ class Matcher:
         found = displacement(one, other, self.defect.site, self.operations, radius=LOCAL_RADIUS)
         return found <= self.settings.displacement
 
+    def same_geometry(self, one: Structure, other: Structure) -> bool:
+        """Whether two geometries of the defect are one, whatever their energies.
+
+        Parameters
+        ----------
+        one, other
+            In cells of the host's size, up to symmetry; a defect that moved to an equivalent
+            site is moved back.
+        """
+        _, settled = self._settled([one, other])
+        return self.alike(*map(Geometry.of, settled))
+
     def _settled(self, structures: list[Structure]) -> tuple[list[Fate], list[Structure]]:
         """What became of each defect, and geometries with migrated ones brought back."""
         fates, settled = [], []

@@ -1,0 +1,189 @@
+"""The package's own search in the benchmark: its campaign, what it paid, and what it shares."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pymatgen.core import Structure
+
+from defect_mf_flows.benchmark.pool import FMAX, HIGH, LOW, METHODS, keep
+from defect_mf_flows.benchmark.search_ways import OURS, SEED, Searches, SearchSize, Trial, Way
+from defect_mf_flows.campaign import FidelitySettings
+from defect_mf_flows.errors import ResultsError
+from defect_mf_flows.local.campaign import open_store
+from defect_mf_flows.results import CampaignResults
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
+from defect_mf_flows.schemas.results import Results
+from defect_mf_flows.schemas.structures import symbols_of
+from defect_mf_flows.testing import zinc_blende
+
+#: Two geometries are the same start if no atom differs by more, Angstrom.
+SAME_START = 1e-6
+
+
+def run_own(size: SearchSize, folder: Path, *, workers: int) -> tuple[Results, list[Calculation]]:
+    """Run the package's own campaign, or continue it.
+
+    Parameters
+    ----------
+    size
+        What to search.
+    folder
+        Of the campaign.
+    workers
+        Processes.
+
+    Returns
+    -------
+    results
+        Of the finished campaign.
+    done
+        Its reference calculations with their frames, in the order in which they finished.
+    """
+    file = _campaign(size, folder)
+    command = [sys.executable, "-m", "defect_mf_flows.cli", "run", str(file)]
+    command += ["--folder", str(folder), "--workers", str(workers)]
+    ended = subprocess.run(command, check=False)
+    if ended.returncode:
+        raise ResultsError(
+            f"the campaign {file} ended with status {ended.returncode}; mend what it says above "
+            "and run the benchmark again, it goes on from there."
+        )
+    results = Results.model_validate(json.loads((folder / "results.json").read_text()))
+    with open_store(folder) as store:
+        records = CampaignResults(store, campaign_hash=results.campaign_hash)
+        return results, list(records.documents(Calculation, load=True))
+
+
+def own_way(size: SearchSize, done: Iterable[Calculation], host: Structure) -> Way:
+    """Account for the campaign, each defect and charge with what was computed for it.
+
+    Parameters
+    ----------
+    size
+        What was searched.
+    done
+        The campaign's reference calculations, in the order in which they finished.
+    host
+        The pristine supercell.
+
+    Returns
+    -------
+    Way
+        One trial per high-fidelity calculation, in that order: labels, which find no minimum,
+        and verifications. Calls on the pristine host, which all need, are shared equally and
+        come first.
+    """
+    done, pairs = list(done), list(size.each())
+    shared = {
+        fidelity: sum(c.n_calls for c in done if c.defect is None and c.fidelity == fidelity)
+        / len(pairs)
+        for fidelity in (LOW, HIGH)
+    }
+    trials = {pair: [Trial(math.inf, shared[HIGH])] for pair in pairs}
+    low = dict.fromkeys(pairs, shared[LOW])
+    for calculation in done:
+        if calculation.defect is None:
+            continue
+        pair = (calculation.defect, calculation.charge)
+        if calculation.fidelity == HIGH:
+            trials[pair].append(Trial.of(calculation, host))
+        else:
+            low[pair] += calculation.n_calls
+    return Way(OURS, trials, low, ordered=True)
+
+
+def account(results: Results) -> dict[str, float]:
+    """High-fidelity calls by what they were for, and the seconds of training and search."""
+    found: dict[str, float] = {}
+    for cost in results.cost:
+        if cost.fidelity == HIGH:
+            found[cost.stage] = found.get(cost.stage, 0.0) + cost.calls
+        elif cost.fidelity is None:
+            found[f"{cost.stage}, seconds"] = cost.seconds
+    return found
+
+
+def share(searches: Searches, engines: dict[str, Any], done: Iterable[Calculation]) -> int:
+    """Let the staged search read the campaign's low-fidelity relaxations of the same starts.
+
+    Both relax the same starts with the same method. A calculation is shared unchanged, so that
+    both are charged its calls and seconds; whatever differs is computed.
+
+    Parameters
+    ----------
+    searches
+        Whose cache is written.
+    engines
+        Method, force threshold and limit on steps per fidelity, as the campaign's results
+        hold them.
+    done
+        The campaign's calculations, with frames.
+
+    Returns
+    -------
+    int
+        Calculations shared.
+    """
+    known = {
+        (c.defect, c.charge, c.start): c
+        for c in done
+        if c.fidelity == LOW and c.kind is CalculationKind.RELAX and c.reused_from is None
+    }
+    settings, count = FidelitySettings.model_validate(engines[LOW]), 0
+    for pair in searches.size.each():
+        for start in searches.starts(pair):
+            task, found = searches.task(LOW, start), known.get((*pair, start.label))
+            if found is None or found.spin != start.spin or task.settings != settings:
+                continue
+            if found.frames and _same(found.frames[0].structure, start.structure):
+                if not task.path(searches.labels).is_file():
+                    keep(task, found, searches.labels)
+                count += 1
+    return count
+
+
+def _same(one: Structure, other: Structure) -> bool:
+    if symbols_of(one) != symbols_of(other):
+        return False
+    if not np.allclose(one.lattice.matrix, other.lattice.matrix, rtol=0, atol=SAME_START):
+        return False
+    moved = one.frac_coords - other.frac_coords
+    moved -= np.round(moved)
+    return bool(np.abs(moved @ one.lattice.matrix).max() <= SAME_START)
+
+
+def _campaign(size: SearchSize, folder: Path) -> Path:
+    """Write the campaign file and its host."""
+    folder.mkdir(parents=True, exist_ok=True)
+    zinc_blende().to(filename=str(folder / "host.cif"))
+
+    def method(fidelity: str) -> dict[str, Any]:
+        settings = {"method": METHODS[fidelity]}
+        return {"engine": "xtb", "settings": settings, "fmax": FMAX, "steps": size.steps}
+
+    content = {
+        "name": f"search-{size.name or 'benchmark'}",
+        "seed": SEED,
+        "disclaimer": "Tight binding at Gamma: a test of the method.",
+        "host": {"structure": "host.cif", "supercell": list(size.supercell)},
+        "defects": {
+            "include": list(size.pairs),
+            "charges": {defect: list(charges) for defect, charges in size.pairs.items()},
+        },
+        "fidelities": {LOW: method(LOW), HIGH: method(HIGH)},
+        "roles": {"low": LOW, "high": HIGH},
+        "starts": {"distortions": size.starts.distortions},
+        **size.campaign,
+    }
+    path = folder / "search.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
