@@ -8,6 +8,7 @@ from defect_mf_flows.core.matching import deviation
 from defect_mf_flows.core.starts import nearest_neighbours
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.jobs.results import Gathering, no_ground_state, pes_points
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.dataset import Picks
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
@@ -34,6 +35,26 @@ def test_a_loop_without_a_stop_verdict_has_no_results(defect_set):
 def test_the_best_epoch_is_that_of_the_last_model(finished):
     (model,) = finished.api.documents(Model)
     assert finished.results.best_epoch == model.best_epoch
+
+
+def test_ranking_and_thresholds_of_the_last_search_are_results(finished):
+    results = finished.results
+    states = {(g.defect, g.charge) for g in results.ground_states}
+    assert {(t.defect, t.charge) for t in results.thresholds} == states
+    found = results.refinement
+    assert found.n_states == len(states)
+    assert found.success == sorted(found.success)
+    verified = [m for m in results.ranked_minima if m.verified is not None]
+    assert len(found.success) >= max(m.rank for m in verified) + 1
+    best = {(m.defect, m.charge) for m in verified if m.verified <= found.tolerance}
+    assert found.success[-1] == len(best) / len(states)
+    ends = [
+        c
+        for c in finished.api.documents(Calculation, fidelity=results.fidelities["high"])
+        if c.kind is CalculationKind.RELAX and c.converged
+    ]
+    assert 0 < found.n_relaxed <= len(ends)
+    assert min(c.n_frames for c in ends) - 1 <= found.steps <= max(c.n_frames for c in ends) - 1
 
 
 def test_a_charge_without_a_ground_state_says_why_its_relaxations_failed(make_start, compute):

@@ -24,6 +24,7 @@ from defect_mf_flows.schemas.model import (
     HeadMetrics,
     ParityPoint,
 )
+from defect_mf_flows.schemas.refinement import Refinement, SearchThreshold
 from defect_mf_flows.schemas.results import (
     FoundMinimum,
     GroundState,
@@ -32,7 +33,7 @@ from defect_mf_flows.schemas.results import (
     StageCost,
     TransitionLevel,
 )
-from defect_mf_flows.schemas.search import Deviation, Fate, FateKind, Verdict
+from defect_mf_flows.schemas.search import Deviation, Fate, FateKind, Threshold, Verdict
 
 DISCLAIMER = "Numbers of a stand-in engine. They say nothing about a real material."
 STARTS = ["Unperturbed", "Bond_Distortion_-30.0%", "Bond_Distortion_0.0%", "Dimer", "Low_-1_0"]
@@ -323,6 +324,20 @@ def uncertain_part(defect: str = "v_Zn") -> dict[str, Any]:
     )  # fmt: skip
     return {
         "ranked_minima": minima,
+        "thresholds": [
+            SearchThreshold(
+                defect=defect, charge=0,
+                threshold=Threshold(
+                    value=2e-4, chosen=True, below=1e-5, above=4e-3, n_pairs=12
+                ),
+            ),
+            SearchThreshold(
+                defect=defect, charge=-1, threshold=Threshold(value=3e-4, chosen=False)
+            ),
+        ],
+        "refinement": Refinement(
+            n_states=3, success=[1 / 3, 1.0], tolerance=0.01, steps=6.5, n_relaxed=4
+        ),
         "uncertainty": [told],
         "acquired": [asked],
         "calibration": calibration,

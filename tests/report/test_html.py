@@ -116,6 +116,21 @@ def test_what_became_of_each_minimum_and_whether_it_may_be_the_lowest(uncertain)
     assert "candidates for verification" in shown
 
 
+def test_the_search_tells_its_threshold_and_how_its_ranking_held(uncertain, results):
+    shown = section(render_report(uncertain), "search")
+    for words in (
+        "33 % from the first, 100 % from the first 2 (3 charge states)",
+        "6.5 steps from a minimum of the model to its own (median of 4)",
+        "a SOAP distance of 2.0e-04 to 3.0e-04, chosen from the data for 1 of 2 charge states",
+        "2.0e-04 the data 1.0e-05 4.0e-03 12",
+        "3.0e-04 the setting – – 0",
+    ):
+        assert words in shown, words
+    older = section(render_report(results), "search")
+    assert "SOAP distance" not in older
+    assert "from the first" not in older
+
+
 def test_without_a_committee_there_are_no_columns_of_it(uncertain):
     bare = [
         m.model_copy(update={"spread": None, "share": None, "contender": False})

@@ -113,3 +113,10 @@ def test_the_order_of_levels_is_told_where_a_committee_knows_it(uncertain, resul
     line = "v_Zn: (+1/0) below (0/-1) with 93 % (committee of 3)"
     assert line in printed(uncertain, 100)
     assert "committee" not in printed(results, 100)
+
+
+def test_the_terminal_tells_threshold_and_ranking_of_the_search(uncertain):
+    text = " ".join(printed(uncertain, 80).split())
+    assert "33 % from the first, 100 % from the first 2" in text
+    assert "6.5 steps from a minimum of the model" in text
+    assert "chosen from the data for 1 of 2 charge states" in text

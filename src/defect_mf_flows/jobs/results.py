@@ -12,6 +12,7 @@ from defect_mf_flows.core.environment import environments
 from defect_mf_flows.core.fate import fate_of
 from defect_mf_flows.core.matching import shortest_bonds, symmetric_deviation
 from defect_mf_flows.core.ranking import found_minima
+from defect_mf_flows.core.refinement import refine
 from defect_mf_flows.core.starts import derived_seed, nearest_neighbours
 from defect_mf_flows.core.verdicts import own_basin_energy
 from defect_mf_flows.errors import ResultsError
@@ -30,6 +31,7 @@ from defect_mf_flows.schemas.defect import Defect, DefectSet
 from defect_mf_flows.schemas.frame import structure_key
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
+from defect_mf_flows.schemas.refinement import SearchThreshold
 from defect_mf_flows.schemas.results import (
     FoundMinimum,
     GroundState,
@@ -189,6 +191,15 @@ class Gathering:
             calibration=self.model.calibration,
             acquired=self.state.acquired,
             ranked_minima=self._minima(),
+            thresholds=[
+                SearchThreshold(defect=s.defect, charge=s.charge, threshold=s.threshold)
+                for s in self.searches.searches
+                if s.threshold is not None
+            ],
+            refinement=refine(
+                self.verdicts.verifications,
+                {c.job_uuid: c.n_frames - 1 for c in self.labels if c.converged},
+            ),
             uncertainty=levels.uncertainty(self.searches, self.verdicts, self.model.calibration),
             rounds=self.state.rounds,
             counts=accounts.counts(self.dataset, self._failures()),

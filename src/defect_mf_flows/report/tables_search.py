@@ -10,6 +10,7 @@ from defect_mf_flows.report.formatting import (
     fate_text,
     milli,
     percent,
+    plural,
 )
 from defect_mf_flows.report.tables import Cell, Table, start_cell
 from defect_mf_flows.schemas.results import FoundMinimum, Results
@@ -68,6 +69,62 @@ def minima_caption(results: Results) -> str:
         )
     left = len(results.ranked_minima) - sum(1 for _ in shown_minima(results))
     return text + (f" {left} higher ones are in results.json." if left else "")
+
+
+def threshold_table(results: Results) -> Table:
+    """When the last search took two ends for one minimum, one charge state per row."""
+    table = Table(["State", "#SOAP distance of one minimum", "From", "#Gap from", "#to", "#Pairs"])
+    for item in results.thresholds:
+        t = item.threshold
+        table.rows.append(
+            [
+                defect_html(item.defect, item.charge),
+                f"{t.value:.1e}",
+                "the data" if t.chosen else "the setting",
+                MISSING if t.below is None else f"{t.below:.1e}",
+                MISSING if t.above is None else f"{t.above:.1e}",
+                str(t.n_pairs),
+            ]
+        )
+    return table
+
+
+def refinement_sentence(results: Results) -> str:
+    """How often the first k minima hold the ground state, and the steps left; may be empty."""
+    found = results.refinement
+    if found is None:
+        return ""
+    shares = ", ".join(
+        f"{100 * share:.0f} % from the first {k}"
+        if k > 1
+        else f"{100 * share:.0f} % from the first"
+        for k, share in enumerate(found.success, start=1)
+    )
+    text = (
+        f"Verified ground states reached within {1000 * found.tolerance:g} meV from the model's "
+        f"lowest minima: {shares or 'none was verified'} "
+        f"({plural(found.n_states, 'charge state')})."
+    )
+    if found.steps is not None:
+        text += (
+            f" High fidelity took {found.steps:g} steps from a minimum of the model to its own "
+            f"(median of {found.n_relaxed})."
+        )
+    return text
+
+
+def threshold_sentence(results: Results) -> str:
+    """The thresholds in a line; may be empty."""
+    found = [item.threshold for item in results.thresholds]
+    if not found:
+        return ""
+    values = sorted(t.value for t in found)
+    span = f"{values[0]:.1e}" + (f" to {values[-1]:.1e}" if values[-1] > values[0] else "")
+    chosen = sum(t.chosen for t in found)
+    return (
+        f"Two ends count as one minimum below a SOAP distance of {span}, chosen from the data for "
+        f"{chosen} of {plural(len(found), 'charge state')}."
+    )
 
 
 def acquired_table(results: Results) -> Table:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from defect_mf_flows.core.notation import MINUS, charge_text
-from defect_mf_flows.report import numbers, tables, words
+from defect_mf_flows.report import numbers, tables, tables_search, words
 from defect_mf_flows.report.formatting import (
     ascii_number,
     duration,
@@ -55,6 +55,7 @@ def print_summary(results: Results, console: Console) -> None:
             Panel(Text(results.disclaimer), title="disclaimer", border_style="yellow", expand=False)
         )
     _ground_states(results, console)
+    _search(results, console)
     _levels(results, console)
     _metrics(results, console)
     _cost(results, console)
@@ -158,6 +159,14 @@ def _ground_cells(ground: GroundState) -> dict[str, Text | str]:
         "low": _low(ground),
         "excess": _milli(ground.low_excess),
     }
+
+
+def _search(results: Results, console: Console) -> None:
+    told = (tables_search.refinement_sentence(results), tables_search.threshold_sentence(results))
+    if any(told):
+        console.print()
+    for sentence in filter(None, told):
+        console.print(Text(sentence))
 
 
 def _levels(results: Results, console: Console) -> None:

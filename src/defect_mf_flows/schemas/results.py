@@ -18,6 +18,7 @@ from defect_mf_flows.schemas.model import (
     HeadMetrics,
     ParityPoint,
 )
+from defect_mf_flows.schemas.refinement import Refinement, SearchThreshold
 from defect_mf_flows.schemas.search import Deviation, Fate, Verdict
 
 
@@ -302,6 +303,11 @@ class Results(Document):
         Labels that the committee asked for.
     ranked_minima
         Minima of the last search, ranked (kept in the additional store ``data``).
+    thresholds
+        Of the last search, per charge state; empty in documents older than this.
+    refinement
+        From the model's minima to verified ones; None in documents older than this, and where
+        no charge state has a verified ground state.
     uncertainty
         Of levels and of their order, per defect and source; empty without a committee.
     rounds
@@ -345,6 +351,8 @@ class Results(Document):
     calibration: Calibration | None = None
     acquired: list[Acquisition] = Field(default_factory=list)
     ranked_minima: list[FoundMinimum] = Field(default_factory=list)
+    thresholds: list[SearchThreshold] = Field(default_factory=list)
+    refinement: Refinement | None = None
     uncertainty: list[LevelUncertainty] = Field(default_factory=list)
     rounds: list[RoundSummary]
     counts: dict[str, Any]

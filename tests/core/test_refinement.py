@@ -1,0 +1,69 @@
+"""Success@k and residual steps, from what verification made of the model's minima."""
+
+from __future__ import annotations
+
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from defect_mf_flows.core.charge import with_charge
+from defect_mf_flows.core.refinement import refine
+from defect_mf_flows.schemas.search import Candidate, Verdict, Verification
+
+CELL = with_charge(Structure(Lattice.cubic(5), ["Zn"], [[0, 0, 0]]), 0)
+
+
+def candidate(
+    rank: int, energy: float | None, uuid: str, *, number: int = 1, origin: str = "model"
+):
+    return Candidate(
+        origin=origin, round=number, rank=rank, start="", energy_model=0.0,
+        energy_relaxed=energy, structure=CELL, calculations=[uuid],
+    )  # fmt: skip
+
+
+def verification(*candidates: Candidate, number: int = 1) -> Verification:
+    return Verification(
+        defect="v_Zn", charge=0, round=number, verdict=Verdict.CONFIRMED, reason="",
+        model_ground=None, ground_state=None, energy_error=None, candidates=list(candidates),
+    )  # fmt: skip
+
+
+def test_success_grows_with_the_number_of_minima_that_may_hold_the_ground_state() -> None:
+    first = verification(candidate(0, -1.0, "a"), candidate(1, -0.5, "b"))
+    second = verification(candidate(0, -1.0, "c"), candidate(2, -1.2, "d"))
+    third = verification(candidate(0, -1.0, "e"), candidate(0, -3.0, "f", origin="low"))
+    close = verification(candidate(0, -1.0, "g"), candidate(1, -1.009, "h"))
+    found = refine([first, second, third, close], {})
+    assert found is not None
+    assert found.n_states == 4
+    assert found.success == [0.5, 0.5, 0.75], "a ground state of the low fidelity alone is a miss"
+    assert (found.steps, found.n_relaxed) == (None, 0)
+
+
+def test_success_is_that_of_the_last_search_against_all_that_was_ever_verified() -> None:
+    both = verification(
+        candidate(0, -1.0, "new", number=2), candidate(0, -2.0, "old", number=1), number=2
+    )
+    found = refine([both], {})
+    assert found is not None
+    assert found.success == [0.0]
+
+
+def test_steps_are_the_median_over_relaxations_of_the_models_minima_in_all_rounds() -> None:
+    both = verification(
+        candidate(0, -1.0, "new", number=2),
+        candidate(0, -2.0, "old", number=1),
+        candidate(1, None, "failed", number=1),
+        candidate(0, -1.0, "low", origin="low"),
+        number=2,
+    )
+    found = refine([both], {"new": 4, "old": 9, "low": 100})
+    assert found is not None
+    assert (found.steps, found.n_relaxed) == (6.5, 2)
+
+
+@pytest.mark.parametrize("verified", [[], [verification(candidate(0, None, "a"))]])
+def test_without_a_verified_ground_state_there_is_nothing_to_reach(
+    verified: list[Verification],
+) -> None:
+    assert refine(verified, {}) is None
