@@ -49,6 +49,12 @@ def test_the_hash_changes_with_everything_that_is_computed(
     assert campaign_hash(*load(changed(path, value))) != campaign_hash(*load(BASE))
 
 
+def test_a_batch_that_is_not_given_keeps_the_hash_of_the_former_default(load: Load) -> None:
+    expected = campaign_hash(*load(changed("search.batch", 12)))
+    assert campaign_hash(*load(changed("search.batch", None))) == expected
+    assert campaign_hash(*load(changed("search.batch", 6))) != expected
+
+
 def test_the_hash_changes_with_the_host(load: Load, tmp_path: Path) -> None:
     expected = campaign_hash(*load(BASE))
     text = (tmp_path / "ZnS.cif").read_text()
@@ -107,6 +113,7 @@ def test_a_setting_that_came_later_counts_only_where_it_is_not_the_default(
     content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
     content["host"].pop("structure")
     content["training"].pop("compile")
+    content["search"]["batch"] = 12  # the former default
     for added in [*(later for later, _, _ in CAME_LATER), *WITH_OTHERS]:
         section, field = added.split(".")
         content[section].pop(field)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from defect_mf_flows.campaign import MatchSettings
+from defect_mf_flows.campaign import MatchSettings, SearchSettings
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.minima import Matcher
-from defect_mf_flows.jobs.search import merge_batches
+from defect_mf_flows.jobs.search import SearchMaker, merge_batches
 from defect_mf_flows.schemas.calculation import FailureReason
 from defect_mf_flows.schemas.search import RelaxationBatch
 
@@ -65,3 +65,11 @@ def test_without_any_good_end_there_is_no_minimum(vacancy, merged):
     found = merged(batch(vacancy, [None], ["exploded"]))
     assert found.minima == []
     assert found.points == []
+
+
+@pytest.mark.parametrize(
+    ("batch", "device", "jobs"), [(None, "cpu", 3), (None, "cuda:0", 1), (10, "cuda", 4)]
+)
+def test_a_gpu_gets_all_starts_of_a_charge_state_at_once_unless_told_otherwise(batch, device, jobs):
+    maker = SearchMaker(search=SearchSettings(batch=batch), device=device)
+    assert -(-36 // maker._batch(36)) == jobs

@@ -6,7 +6,7 @@ import json
 
 from pymatgen.core import Structure
 
-from defect_mf_flows.campaign.sections import Campaign
+from defect_mf_flows.campaign.sections import CPU_BATCH, Campaign
 from defect_mf_flows.schemas.frame import content_hash, structure_key
 
 #: Settings that came later. At their defaults they do not enter, so that a campaign of an
@@ -47,6 +47,8 @@ def campaign_hash(campaign: Campaign, structure: Structure) -> str:
     content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
     content["host"].pop("structure")
     content["training"].pop("compile")  # how fast, not what
+    if content["search"]["batch"] is None:
+        content["search"]["batch"] = CPU_BATCH  # the default of earlier versions
     for name in ("foundation", "replay"):  # files enter by their content
         if content["training"][f"{name}_hash"] is not None:
             content["training"][name] = None

@@ -159,6 +159,10 @@ class FrameSettings(FilterSettings):
     )
 
 
+#: Relaxations per job on a CPU, where the campaign does not say.
+CPU_BATCH = 12
+
+
 class SearchSettings(Section):
     """The surrogate search on the high-fidelity head."""
 
@@ -200,7 +204,12 @@ class SearchSettings(Section):
         "label of their charge, eV per cell: such minima are holes of the model. Raise it if "
         "the low-fidelity search cannot have come near the ground state.",
     )
-    batch: int = Field(12, ge=1, description="Relaxations per job.")
+    batch: int | None = Field(
+        None,
+        ge=1,
+        description="Relaxations per job; null: 12 on a CPU, and all of a charge state on a GPU, "
+        "which relaxes them together.",
+    )
     trajectories: bool = Field(False, description="Keep every step of every relaxation.")
     dtype: Literal["float32", "float64"] | None = Field(
         None, description="Precision of the relaxations; null: that of the training."

@@ -14,6 +14,7 @@ from defect_mf_flows.campaign import (
     SearchSettings,
     StartSettings,
 )
+from defect_mf_flows.campaign.sections import CPU_BATCH
 from defect_mf_flows.core.charge import charge_of, with_charge, with_spin
 from defect_mf_flows.core.filters import extrapolation, implausible
 from defect_mf_flows.core.minima import Matcher
@@ -101,8 +102,9 @@ class SearchMaker(Maker):
                 starts, failed = self._starts(defect, charge, exploration)
                 starts += self._verified(defect, charge, state)
                 failures += failed
-                for first in range(0, len(starts), self.search.batch):
-                    chunk = starts[first : first + self.search.batch]
+                batch = self._batch(len(starts))
+                for first in range(0, len(starts), batch):
+                    chunk = starts[first : first + batch]
                     item = relax_batch(chunk, model_uuid, self.search, self.device)
                     name = f"{defect.name} {charge:+d} | search {first + 1}-{first + len(chunk)}"
                     staged(
@@ -119,6 +121,12 @@ class SearchMaker(Maker):
         )
         staged(gather, Stage.SEARCH, "gather minima")
         return replaced_by([*jobs, gather], gather.output)
+
+    def _batch(self, n_starts: int) -> int:
+        """Starts per job: a GPU relaxes all of them together, as memory allows."""
+        if self.search.batch is not None:
+            return self.search.batch
+        return CPU_BATCH if self.device.startswith("cpu") else max(1, n_starts)
 
     def _starts(
         self, defect: Defect, charge: int, exploration: Exploration
