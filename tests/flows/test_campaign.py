@@ -158,6 +158,32 @@ def test_a_wrong_verdict_starts_another_round_with_the_labels_it_gained(
     assert {c.round for c in low} == {1}  # its relaxation is not computed again
 
 
+def test_what_a_round_verified_the_next_does_not_relax_again(run_campaign_here, tmp_path):
+    """Every model is off by more than a millionth of an eV, so no verdict holds."""
+    changes = {"loop.max_rounds": 2, "verification.max_energy_error": 1e-6}
+    run = run_campaign_here(tmp_path, changes)
+    verified = list(run.api.documents(VerificationSet, load=True))[-1]
+    known = [c for v in verified.verifications for c in v.candidates if c.known_from]
+    assert known
+    calculations = {c.job_uuid: c for c in run.api.documents(Calculation)}
+    for candidate in known:
+        assert candidate.round == 2
+        single, relaxation = (calculations[uuid] for uuid in candidate.calculations)
+        assert (single.kind, single.n_calls) == (CalculationKind.STATIC, 1)
+        assert (relaxation.kind, relaxation.charge) == (CalculationKind.RELAX, single.charge)
+        assert candidate.energy_relaxed == relaxation.final_energy
+    for ground in run.results.ground_states:
+        assert ground.energy_error is not None
+        best = min(
+            c.energy_relaxed
+            for v in verified.verifications
+            for c in v.candidates
+            if (v.defect, v.charge) == (ground.defect, ground.charge)
+            and c.energy_relaxed is not None
+        )
+        assert ground.energy_hf == best
+
+
 @pytest.mark.slow
 def test_another_charge_term_and_strategy_run_through_the_same_campaign(
     run_campaign_here, tmp_path

@@ -1,10 +1,16 @@
 """Verification judges this round's model ground state, whatever else is known."""
 
+import pytest
 from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, VerifySettings
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.jobs.verification import VerifyMaker, verify
+from defect_mf_flows.core.known_minima import as_known
+from defect_mf_flows.core.minima import Matcher
+from defect_mf_flows.core.starts import nearest_neighbours
+from defect_mf_flows.engines.base import ReferenceMaker
+from defect_mf_flows.jobs.verification import VerifyMaker, _finish, verify
+from defect_mf_flows.schemas.calculation import CalculationKind
 from defect_mf_flows.schemas.search import Candidate, Deviation, Verdict
 
 STAYS = Deviation(rmsd=0.01, local_rmsd=0.01, max_displacement=0.02)
@@ -78,3 +84,126 @@ def test_the_spin_of_a_charge_state_reaches_its_verification(vacancy):
     (start,) = job.function_args
     assert start.spin == 1
     assert start.charge == -1
+
+
+@pytest.fixture
+def known(vacancy, defect_set):
+    """Take a candidate for a minimum that was verified before, if it is one."""
+    matcher = Matcher(vacancy, defect_set.host.supercell, MatchSettings())
+
+    def look(found, *earlier, **settings):
+        return as_known(found, list(earlier), matcher, settings=VerifySettings(**settings))
+
+    return look
+
+
+def predicted(vacancy, shift=0.0, **changes):
+    """This round's minimum of the model: the verified one with a neighbour shifted, A."""
+    moved = vacancy.supercell.copy()
+    moved.translate_sites([nearest_neighbours(vacancy)[0]], [shift, 0.0, 0.0], frac_coords=False)
+    values = {
+        "number": 2,
+        "structure": with_charge(Structure.from_sites(moved.sites), -1),
+        "energy_single_point": None,
+        "energy_relaxed": None,
+        "deviation": None,
+        "kept": False,
+        "relaxed": None,
+    }
+    return candidate(vacancy, "model", -4.9, **{**values, **changes})
+
+
+def test_a_minimum_that_was_verified_before_is_taken_over_and_says_from_where(vacancy, known):
+    before = candidate(vacancy, "low", -5.0, calculations=["relaxation"])
+    found = known(predicted(vacancy, 0.05), before)
+    assert found.energy_relaxed == -5.0
+    assert found.relaxed == before.relaxed
+    assert found.calculations == ["relaxation"]
+    assert found.known_from.startswith("is the minimum that round 1 relaxed from low start (low)")
+    assert 0 < found.deviation.local_rmsd < 0.05
+    assert found.energy_single_point is None, "that is its own, and computed"
+
+
+@pytest.mark.parametrize(
+    ("shift", "settings", "changes"),
+    [
+        (0.8, {}, {}),
+        (0.05, {"max_local_rmsd": 1e-6}, {}),
+        (0.05, {"max_displacement": 1e-6}, {}),
+        (0.05, {}, {"energy_relaxed": None, "relaxed": None}),
+        (0.05, {}, {"known_from": "is another's"}),
+    ],
+    ids=["elsewhere", "rmsd", "displacement", "failed", "taken over itself"],
+)
+def test_any_other_minimum_is_relaxed(vacancy, known, shift, settings, changes):
+    before = candidate(vacancy, "model", -5.0, **changes)
+    found = predicted(vacancy, shift)
+    assert known(found, before, **settings) == found
+
+
+def test_the_nearest_of_several_verified_minima_is_meant(vacancy, known):
+    near, far = predicted(vacancy, 0.05), predicted(vacancy, 0.15)
+    before = [
+        candidate(vacancy, "model", -5.2, relaxed=far.structure),
+        candidate(vacancy, "low", -5.0, relaxed=near.structure),
+    ]
+    assert known(predicted(vacancy, 0.06), *before).energy_relaxed == -5.0
+
+
+@pytest.fixture
+def relaxed(vacancy, make_start, compute):
+    """A candidate whose relaxation at high fidelity has ended."""
+    done = compute(make_start(-1), kind=CalculationKind.RELAX, fidelity="high", uuid="relaxation")
+    first = candidate(
+        vacancy,
+        "model",
+        done.final_energy,
+        structure=done.frames[0].structure,
+        energy_relaxed=None,
+        relaxed=None,
+    )
+    return _finish(first, done, vacancy, VerifySettings())
+
+
+def test_a_known_minimum_costs_one_call_and_keeps_its_verdict(vacancy, relaxed, known, compute):
+    maker = VerifyMaker(relax=ReferenceMaker(kind=CalculationKind.RELAX))
+    job = maker._relax("v_Zn", -1, relaxed, 1)
+    assert job.maker.kind is CalculationKind.RELAX
+    found = known(predicted(vacancy, structure=relaxed.relaxed), relaxed)
+    job = maker._relax("v_Zn", -1, found, 2)
+    (start,) = job.function_args
+    assert job.maker.kind is CalculationKind.STATIC
+    assert start.charge == -1
+    single = compute(start, fidelity="high", uuid="single point")
+    assert single.n_calls == 1
+    found = _finish(found, single, vacancy, VerifySettings())
+    assert found.energy_single_point == pytest.approx(relaxed.energy_relaxed, abs=1e-6)
+    assert found.calculations == ["single point", "relaxation"]
+    assert found.kept
+    verdict = judged(vacancy, [found, relaxed], number=2)
+    assert verdict.verdict is Verdict.CONFIRMED
+    assert verdict.energy_error == pytest.approx(-4.9 - found.energy_single_point)
+    assert [c.basin for c in verdict.candidates] == [0, 0]
+
+
+def test_a_single_point_below_the_known_minimum_contradicts_it(vacancy, relaxed, known, compute):
+    wrong = relaxed.model_copy(update={"energy_relaxed": relaxed.energy_relaxed + 0.1})
+    found = known(predicted(vacancy, structure=relaxed.relaxed), wrong)
+    (start,) = VerifyMaker()._relax("v_Zn", -1, found, 2).function_args
+    found = _finish(found, compute(start, fidelity="high"), vacancy, VerifySettings())
+    assert found.energy_relaxed is None
+    verdict = judged(vacancy, [found, wrong], number=2)
+    assert verdict.verdict is Verdict.WRONG
+    assert "does not bear out that it is the minimum that round 1 relaxed" in verdict.reason
+    again = predicted(vacancy, structure=relaxed.relaxed, number=3)
+    assert known(again, found, wrong) == again, "the next round relaxes it"
+
+
+def test_a_failed_single_point_verifies_nothing(vacancy, relaxed, known, compute):
+    found = known(predicted(vacancy, structure=relaxed.relaxed), relaxed)
+    (start,) = VerifyMaker()._relax("v_Zn", -1, found, 2).function_args
+    failed = compute(start, fidelity="high", max_iterations=1)
+    assert failed.failure is not None
+    found = _finish(found, failed, vacancy, VerifySettings())
+    assert found.energy_relaxed is None
+    assert judged(vacancy, [found, relaxed], number=2).verdict is Verdict.WRONG

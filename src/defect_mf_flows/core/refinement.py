@@ -39,7 +39,8 @@ def refine(verifications: Iterable[Verification], steps: Mapping[str, int]) -> R
             continue
         zero = verification.candidates[best].energy_relaxed or 0.0
         model = [c for c in verification.candidates if c.origin == "model"]
-        taken += [steps[uuid] for c in model for uuid in c.calculations if uuid in steps]
+        relaxed = [c for c in model if not c.known_from]
+        taken += [steps[uuid] for c in relaxed for uuid in c.calculations if uuid in steps]
         last = [c for c in model if c.round == verification.round]
         most = max([most, *(c.rank + 1 for c in last)])
         reached = [

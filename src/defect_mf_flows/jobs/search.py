@@ -164,7 +164,7 @@ class SearchMaker(Maker):
             )
             for other in defect.charges
             for number, candidate in enumerate(earlier_candidates(state, defect.name, other))
-            if candidate.relaxed is not None
+            if candidate.relaxed is not None and not candidate.known_from
         ]
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jobflow import Job, Maker, Response, job
 
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, VerifySettings
 from defect_mf_flows.core.charge import with_spin
+from defect_mf_flows.core.known_minima import as_known, contradicted
 from defect_mf_flows.core.matching import (
     SameMinimum,
     deviation,
     soap_vectors,
 )
-from defect_mf_flows.core.minima import unique_minima
+from defect_mf_flows.core.minima import Matcher, unique_minima
 from defect_mf_flows.core.ranking import worth_verifying
 from defect_mf_flows.core.verdicts import in_own_basin, judge, lowest, model_error
 from defect_mf_flows.engines.base import ReferenceMaker
@@ -28,7 +29,7 @@ from defect_mf_flows.jobs.common import (
     replaced_by,
     staged,
 )
-from defect_mf_flows.schemas.calculation import Calculation
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
@@ -48,6 +49,7 @@ class VerifyMaker(Maker):
     """Relaxes the lowest model minima, and the low-fidelity ground state, at high fidelity.
 
     A minimum within the committee's spread of the lowest may be the lowest, and is relaxed too.
+    One that an earlier round verified gets a single point and is not relaxed again.
 
     The first step of each relaxation is the high-fidelity single point.
 
@@ -102,6 +104,14 @@ class VerifyMaker(Maker):
             for charge in defect.charges:
                 known = earlier_candidates(state, defect.name, charge)
                 chosen = self._candidates(defect.name, charge, number, searches, exploration, known)
+                if known:
+                    matcher = Matcher(defect, defects.host.supercell, self.matching)
+                    chosen = [
+                        as_known(c, known, matcher, settings=self.verification)
+                        if c.origin == "model"
+                        else c
+                        for c in chosen
+                    ]
                 spin = self.defects.spin_of(defect.name, charge)
                 for candidate in self._with_energies(chosen, model, spin):
                     jobs.append(self._relax(defect.name, charge, candidate, number))
@@ -186,14 +196,18 @@ class VerifyMaker(Maker):
             label=f"round{number}_{candidate.origin}{candidate.rank}_{candidate.start}",
             structure=candidate.structure,
         )
-        name = f"{defect} {charge:+d} | {start.label} | {self.relax.fidelity} relax"
+        maker, fidelity = self.relax, self.relax.fidelity
+        if candidate.known_from:
+            kind = CalculationKind.STATIC
+            maker = replace(maker, kind=kind, name=f"{fidelity} {kind.value}")
+        name = f"{defect} {charge:+d} | {start.label} | {fidelity} {maker.kind.value}"
         return staged(
-            self.relax.make(start),
+            maker.make(start),
             Stage.VERIFICATION,
             name,
             defect=defect,
             charge=charge,
-            fidelity=self.relax.fidelity,
+            fidelity=fidelity,
         )
 
 
@@ -253,10 +267,21 @@ def judge_round(
 def _finish(
     candidate: Candidate, calculation: Calculation, defect: Defect, settings: VerifySettings
 ) -> Candidate:
-    """Read single point, relaxed energy and deviation off the relaxation."""
-    update: dict[str, object] = {"calculations": [calculation.job_uuid]}
+    """Read single point, relaxed energy and deviation off the calculation.
+
+    A known minimum keeps what it took over, unless its single point contradicts that: it is
+    then not verified, and the next round relaxes it.
+    """
+    update: dict[str, object] = {"calculations": [calculation.job_uuid, *candidate.calculations]}
     if calculation.frames:
         update["energy_single_point"] = calculation.frames[0].energy
+    if candidate.known_from:
+        finished = candidate.model_copy(update=update)
+        if contradicted(finished):
+            return finished.model_copy(
+                update={"energy_relaxed": None, "relaxed": None, "deviation": None}
+            )
+        return finished.model_copy(update={"kept": in_own_basin(finished, settings)})
     if calculation.failure is None and calculation.final_structure is not None:
         moved = deviation(candidate.structure, calculation.final_structure, defect.site)
         update |= {

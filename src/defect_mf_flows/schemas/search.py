@@ -212,6 +212,9 @@ class Candidate(Document):
         High-fidelity relaxed geometry, or None.
     calculations
         uuids of the high-fidelity calculations.
+    known_from
+        Why it was not relaxed: which verified minimum it is. Its relaxation is then that of the
+        other, its single point its own. Empty if it was relaxed.
     """
 
     origin: str
@@ -228,6 +231,7 @@ class Candidate(Document):
     structure: PeriodicStructure
     relaxed: PeriodicStructure | None = None
     calculations: list[str] = Field(default_factory=list)
+    known_from: str = ""
 
 
 class Verification(Document):
