@@ -28,6 +28,8 @@ _OF_CHARGED_CELLS = ("EFIELD", "EPSILON", "IDIPOL", "LDIPOL", "LMONO")
 
 #: Thinner grids of the exact exchange.
 _REDUCED = ("NKRED", "NKREDX", "NKREDY", "NKREDZ", "EVENONLY", "ODDONLY")
+#: What a hybrid's SCF may need and PBE's must not have.
+_HYBRID_ONLY = (*_REDUCED, "ALGO", "TIME", "PRECFOCK", "ENCUTFOCK", "LMAXFOCK")
 
 #: INCAR tags that the engine sets itself, and what decides them.
 OWNED: dict[str, str] = {
@@ -123,7 +125,7 @@ class VaspSettings(Section):
     from_wavecar: bool = Field(
         True,
         description="Start from the WAVECAR that a lower fidelity left for the same geometry, "
-        "charge, cutoff and k-points.",
+        "charge, cutoff and k-points; HSE06 makes one with PBE where there is none.",
     )
     keep_wavecar: bool = Field(
         False,
@@ -202,6 +204,24 @@ class VaspSettings(Section):
             raise ValueError(f"incar.{tag}: {value!r} is no whole number above 0")
         if any(self.kpoints[axis] % factor for axis in axes):
             raise ValueError(f"incar.{tag}: {factor} does not divide kpoints {self.kpoints}")
+
+
+def pbe_of(settings: VaspSettings) -> dict[str, Any]:
+    """Settings of a PBE calculation whose orbitals a hybrid's can start from.
+
+    Parameters
+    ----------
+    settings
+        Of the hybrid.
+
+    Returns
+    -------
+    dict
+        The same cutoff, grid, spin and potentials, without what only exact exchange needs.
+    """
+    kept = {tag: v for tag, v in settings.incar.items() if tag.upper() not in _HYBRID_ONLY}
+    changed = {"functional": "PBE", "incar": kept, "keep_wavecar": False, "spin_guesses": 1}
+    return settings.model_dump(mode="json") | changed
 
 
 def check_vasp(where: str, settings: dict[str, Any], elements: set[str]) -> VaspSettings:

@@ -15,7 +15,7 @@ from pymatgen.io.vasp.inputs import Incar
 from defect_mf_flows.core.charge import charge_of, with_charge
 from defect_mf_flows.engines.reuse import take_over
 from defect_mf_flows.engines.vasp.results import unfinished
-from defect_mf_flows.engines.vasp.running import executions
+from defect_mf_flows.engines.vasp.running import PBE_FIRST, executions
 from defect_mf_flows.errors import ChargeError, EngineError, FidelityError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, FailureReason
 from defect_mf_flows.testing.vasp import vasp_stand_in
@@ -215,9 +215,35 @@ def test_hse06_starts_from_the_orbitals_of_the_same_geometry(machine, vasp, make
     runs = {
         name: executions(vasp().folder(name))[0] for name in ("high", "elsewhere", "other cutoff")
     }
-    began = {name: (run / "vasp.out").read_text() for name, run in runs.items()}
-    assert "found WAVECAR" in began["high"]
-    assert "found WAVECAR" not in began["elsewhere"] + began["other cutoff"]
+    assert all("found WAVECAR" in (run / "vasp.out").read_text() for run in runs.values())
+    made = {name for name in runs if (vasp().folder(name) / PBE_FIRST).is_dir()}
+    assert made == {"elsewhere", "other cutoff"}, "no PBE calculation where orbitals are known"
+
+
+def test_hse06_makes_its_own_pbe_orbitals_with_its_charge_and_spin(machine, vasp, make_start):
+    incar = {"ALGO": "Damped", "TIME": 0.4, "PRECFOCK": "Fast", "NCORE": 1}
+    start = make_start(-1, spin=1)
+    done = vasp("HSE06", incar=incar).compute(start, uuid="charged")
+    assert done.failure is None, done.failure
+    (first,) = executions(vasp().folder("charged") / PBE_FIRST)
+    (second,) = executions(vasp().folder("charged"))
+    pbe, hse = (Incar.from_file(run / "INCAR") for run in (first, second))
+    assert (pbe["NELECT"], pbe["NUPDOWN"]) == (hse["NELECT"], hse["NUPDOWN"]) == (hse["NELECT"], 1)
+    assert pbe["NSW"] == 0
+    assert "LHFCALC" not in pbe
+    assert not {"TIME", "PRECFOCK"} & set(pbe)
+    assert pbe["ALGO"] == "Normal"
+    assert "found WAVECAR" in (second / "vasp.out").read_text()
+    assert done.n_calls == 1, "the PBE calculation is no evaluation of HSE06"
+    assert done.seconds > json.loads((second / "outcome.json").read_text())["seconds"]
+    assert not list(vasp().folder("charged").rglob("WAVECAR*"))
+
+
+def test_hse06_begins_cold_where_that_is_asked_for(machine, vasp, make_start):
+    vasp("HSE06", from_wavecar=False).compute(make_start(0), uuid="cold")
+    (run,) = executions(vasp().folder("cold"))
+    assert "found WAVECAR" not in (run / "vasp.out").read_text()
+    assert not (vasp().folder("cold") / PBE_FIRST).exists()
 
 
 def test_closed_shells_have_one_spin_channel_and_the_energy_of_two(machine, vasp, make_start):

@@ -17,7 +17,7 @@ from atomate2.vasp.sets.base import VaspInputGenerator
 from jobflow import CURRENT_JOB, JobConfig, Response, job
 from pymatgen.core import Structure
 
-from defect_mf_flows.campaign.vasp import VaspSettings
+from defect_mf_flows.campaign.vasp import VaspSettings, pbe_of
 from defect_mf_flows.core.charge import charge_of, with_charge
 from defect_mf_flows.engines.base import ReferenceMaker, check_start
 from defect_mf_flows.engines.reuse import take_over
@@ -31,6 +31,7 @@ from defect_mf_flows.engines.vasp.results import (
     unfinished,
 )
 from defect_mf_flows.engines.vasp.running import (
+    PBE_FIRST,
     Progress,
     copy_whole,
     last_geometry,
@@ -38,8 +39,9 @@ from defect_mf_flows.engines.vasp.running import (
     next_execution,
     read_progress,
     run_in,
+    seconds_below,
+    shared_wavecar,
     tidy,
-    wavecar_key,
 )
 from defect_mf_flows.engines.vasp.sets import ChargedCellSet
 from defect_mf_flows.errors import EngineError
@@ -153,6 +155,7 @@ class VaspReferenceMaker(ReferenceMaker):
         if decided and (not progress.finished or watch.WALLTIME in progress.errors):
             self._execute(asked, cell, inputs, folder, progress, began)
             progress = read_progress(folder)
+        progress.seconds += seconds_below(folder)
         expected = inputs.get_input_set(cell)
         for run in progress.runs:
             check_run(run, expected["INCAR"], start, self.fidelity)
@@ -247,10 +250,12 @@ class VaspReferenceMaker(ReferenceMaker):
         orbitals = last_wavecar(folder, inputs.get_input_set(geometry)["INCAR"])
         if inputs.relax:
             inputs.steps = max(inputs.steps - len(progress.steps), 1)
+        if orbitals is None and self._vasp().from_wavecar:
+            orbitals = shared_wavecar(geometry, inputs.get_input_set(geometry))
+            if not orbitals.is_file():
+                orbitals = self._pbe_orbitals(start, geometry, inputs, folder, began)
         execution = next_execution(folder)
         self._write(geometry, inputs, execution)
-        if orbitals is None and self._vasp().from_wavecar:
-            orbitals = self._shared_wavecar(geometry, inputs)
         if orbitals is not None:
             copy_whole(orbitals, execution / "WAVECAR")
         machine = get_settings()
@@ -302,10 +307,12 @@ class VaspReferenceMaker(ReferenceMaker):
             content = json.loads(note.read_text())
             return int(content["unpaired"]), int(content["calls"]), True
         low = low_spin(cell)
+        static = VaspReferenceMaker(self.name, self.fidelity, CalculationKind.STATIC, self.settings)
         energies: dict[int, float] = {}
         calls = 0
         for unpaired in (low, low + 2):
-            done = self._guess(start, cell, folder / f"spin_{unpaired}", unpaired, began)
+            place = folder / f"spin_{unpaired}"
+            done = static._single_point(start, cell, place, unpaired, began)
             calls += done.calls
             if done.steps:
                 energies[unpaired] = done.steps[-1].energy
@@ -315,18 +322,18 @@ class VaspReferenceMaker(ReferenceMaker):
         note.write_text(json.dumps({"unpaired": best, "energies": energies, "calls": calls}))
         return best, calls, True
 
-    def _guess(
-        self, start: StartStructure, cell: Structure, place: Path, unpaired: int, began: float
+    def _single_point(
+        self,
+        start: StartStructure,
+        cell: Structure,
+        place: Path,
+        unpaired: int | None,
+        began: float,
     ) -> Progress:
-        """Single point of the first geometry with a number of unpaired electrons."""
-        inputs = self.inputs(start, unpaired=unpaired)
-        inputs.relax = False
-        done = read_progress(place)
+        """What comes before the calculation itself, in a folder of its own."""
+        inputs, done = self.inputs(start, unpaired=unpaired), read_progress(place)
         if not done.finished or (not done.steps and can_continue(done)):
-            static = VaspReferenceMaker(
-                self.name, self.fidelity, CalculationKind.STATIC, self.settings
-            )
-            static._execute(start, cell, inputs, place, done, began)
+            self._execute(start, cell, inputs, place, done, began)
             done = read_progress(place)
         expected = inputs.get_input_set(cell)["INCAR"]
         for run in done.runs:
@@ -347,11 +354,22 @@ class VaspReferenceMaker(ReferenceMaker):
         )
         return get_settings().scratch.resolve() / "vasp" / "unperturbed" / f"{key}.json"
 
-    def _shared_wavecar(self, geometry: Structure, inputs: ChargedCellSet) -> Path | None:
-        written = inputs.get_input_set(geometry)
-        key = wavecar_key(geometry, dict(written["INCAR"]), str(written["KPOINTS"]))
-        path = get_settings().scratch.resolve() / "vasp" / "wavecars" / key
-        return path if path.is_file() else None
+    def _pbe_orbitals(
+        self,
+        start: StartStructure,
+        geometry: Structure,
+        inputs: ChargedCellSet,
+        folder: Path,
+        began: float,
+    ) -> Path | None:
+        """Orbitals of a PBE single point, from which a hybrid's SCF converges more surely."""
+        if self._vasp().functional != "HSE06":
+            return None
+        settings = self._fidelity().model_copy(update={"settings": pbe_of(self._vasp())})
+        name = f"PBE orbitals for {self.fidelity}"
+        maker = VaspReferenceMaker(self.name, name, CalculationKind.STATIC, settings)
+        maker._single_point(start, geometry, folder / PBE_FIRST, inputs.unpaired, began)
+        return last_wavecar(folder / PBE_FIRST, inputs.get_input_set(geometry)["INCAR"])
 
     def _leave(
         self,
@@ -373,9 +391,7 @@ class VaspReferenceMaker(ReferenceMaker):
             orbitals = last_wavecar(folder, expected["INCAR"])
             if self._vasp().keep_wavecar and orbitals is not None:
                 geometry = with_charge(order.grouped(final), charge_of(cell))
-                key = wavecar_key(geometry, dict(expected["INCAR"]), str(expected["KPOINTS"]))
-                shared = get_settings().scratch.resolve() / "vasp" / "wavecars" / key
-                copy_whole(orbitals, shared)
+                copy_whole(orbitals, shared_wavecar(geometry, expected))
         tidy(folder)
 
     # -- settings ------------------------------------------------------------------------

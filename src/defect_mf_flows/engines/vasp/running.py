@@ -26,10 +26,13 @@ from defect_mf_flows.engines.vasp.runs import Run, read_run
 from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.frame import content_hash, structure_key
 from defect_mf_flows.schemas.structures import symbols_of
+from defect_mf_flows.settings import get_settings
 
 logger = logging.getLogger(__name__)
 
 OUTCOME = "outcome.json"
+#: Subfolder of a hybrid's calculation in which PBE orbitals are made for it.
+PBE_FIRST = "pbe"
 #: An execution that was stopped sooner began too late in its allocation to tell anything, s.
 FAIR_CHANCE = 300.0
 #: Geometries closer than this are the same ionic step, read twice, A.
@@ -103,6 +106,12 @@ def read_progress(folder: Path) -> Progress:
         elif had_time:
             progress.idle += 1
     return progress
+
+
+def seconds_below(folder: Path) -> float:
+    """Wall time of what went before a calculation: guesses of the spin, PBE orbitals."""
+    before = folder.glob("*/**/run_[0-9][0-9][0-9]")
+    return sum(_outcome(execution)["seconds"] for execution in before)
 
 
 def executions(folder: Path) -> list[Path]:
@@ -213,33 +222,31 @@ def last_wavecar(folder: Path, incar: Mapping[str, Any]) -> Path | None:
     return None
 
 
-def wavecar_key(structure: Structure, incar: dict[str, Any], kpoints: str) -> str:
-    """What two runs must share for one to start from the other's orbitals.
+def shared_wavecar(structure: Structure, written: Any) -> Path:
+    """Where a run leaves its orbitals for others that may start from them.
 
     Parameters
     ----------
     structure
         Geometry with its charge.
-    incar
-        Tags of either run.
-    kpoints
-        The KPOINTS file.
+    written
+        Input set of either run.
 
     Returns
     -------
-    str
-        SHA-256 of geometry, charge, cutoff, k-points and spin.
+    Path
+        Named after geometry, charge, cutoff, k-points and spin; need not exist.
     """
-    shared = ("ENCUT", "ISPIN", "LSORBIT", "NUPDOWN", "NELECT")
+    shared, incar = ("ENCUT", "ISPIN", "LSORBIT", "NUPDOWN", "NELECT"), written["INCAR"]
     tags = {tag: incar[tag] for tag in shared if tag in incar}
     geometry = {
         "lattice": np.round(structure.lattice.matrix, 5).tolist(),
         "species": structure_key(structure)["species"],
         "frac": (np.round(structure.frac_coords, 6) % 1.0).tolist(),
     }
-    return content_hash(
-        {"geometry": geometry, "charge": charge_of(structure), "tags": tags, "kpoints": kpoints}
-    )
+    decisive = {"geometry": geometry, "charge": charge_of(structure), "tags": tags}
+    key = content_hash(decisive | {"kpoints": str(written["KPOINTS"])})
+    return get_settings().scratch.resolve() / "vasp" / "wavecars" / key
 
 
 def copy_whole(source: Path, target: Path) -> None:
@@ -310,10 +317,10 @@ def _corrections(execution: Path) -> list[str]:
 
 
 def tidy(folder: Path) -> None:
-    """Compress outputs and drop orbitals once a calculation has ended."""
+    """Compress outputs and drop orbitals, also of what went before, once it has ended."""
     from atomate2.common.files import gzip_output_folder
 
-    for execution in executions(folder):
+    for execution in sorted(folder.rglob("run_[0-9][0-9][0-9]")):
         for name in ("WAVECAR", "CHG", "CHGCAR"):
             (execution / name).unlink(missing_ok=True)
         gzip_output_folder(execution, "atomate", ["OUTCAR", "vasprun.xml", "LOCPOT", "XDATCAR"])
