@@ -60,7 +60,8 @@ def test_five_calculations_are_recognised_anywhere(tree, facts):
 def test_folders_that_are_named_one_by_one_keep_their_names(tree):
     vacancies = [tree / "vac_1_Zn_-2", tree / "vac_1_Zn_0"]
     labels = [row.label for row in plan_of(tree / "bulk", *vacancies).rows]
-    assert labels == ["bulk/vasp_std", "vac_1_Zn_-2/vasp_std", "vac_1_Zn_0/vasp_std"]
+    assert labels[0].split("/")[0] == "bulk"
+    assert labels[1:] == ["vac_1_Zn_-2/vasp_std", "vac_1_Zn_0/vasp_std"]
     places = [vacancy / "vasp_std" for vacancy in vacancies]
     assert [row.label for row in plan_of(*places).rows] == labels[1:], "whose own names repeat"
     files = [outcar(tree, vacancy.name) for vacancy in vacancies]
