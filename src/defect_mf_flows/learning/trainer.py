@@ -122,9 +122,7 @@ class Trainer:
             heads=self.heads,
             charges=self.task["charges"],
             atomic_numbers=self.task["atomic_numbers"],
-            # A whole number: it only sets a scale, and is a constant of what is compiled, which
-            # trainings on other labels can use again if theirs is the same.
-            neighbours=max(1.0, round(float(compute_avg_num_neighbors(loader)))),
+            neighbours=float(compute_avg_num_neighbors(loader)),
             scale=self.scale,
             spins=self.task["spins"],
             host=None if host is None else host.to_dict(),
