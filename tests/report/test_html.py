@@ -347,7 +347,8 @@ def test_a_charge_in_the_hosts_bands_is_marked_wherever_its_levels_are(results):
     assert "perturbed host state, electron in the conduction band" in shown
     assert own(page).count("yes ‡") + own(page).count("no † ‡") == marked
     assert (
-        sum("‡" in name for name in specs(page)["levels"]["layout"]["yaxis"]["ticktext"]) == marked
+        sum("‡" in name for name in specs(page)["level-lines"]["layout"]["yaxis"]["ticktext"])
+        == marked
     )
     rows = level_rows(shallow)
     assert sum(row["perturbed_host_charges"] != "" for row in rows) == marked

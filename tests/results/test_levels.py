@@ -243,7 +243,7 @@ def test_the_figure_shows_the_stable_charges(report, tmp_path):
 def test_tables_hold_every_level(report):
     rows = levels_csv(report).splitlines()
     assert len(rows) == 1 + len(report.levels)
-    assert "hse06,v_Zn,0,-1,0.925779,True,True" in rows
+    assert "hse06,v_Zn,0,-1,0.925779,True,True," in rows
 
 
 def test_options_come_from_a_file_and_the_command_line_counts_more(tmp_path):
