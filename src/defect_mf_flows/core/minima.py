@@ -11,7 +11,7 @@ import numpy as np
 from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import MatchSettings
-from defect_mf_flows.core.charge import with_charge
+from defect_mf_flows.core.charge import charge_of, with_charge
 from defect_mf_flows.core.fate import fate_of, parts_of
 from defect_mf_flows.core.matching import LOCAL_RADIUS, SameMinimum, soap_distance, soap_vectors
 from defect_mf_flows.core.symmetry import Geometry, Operation, displacement, operations_of
@@ -275,7 +275,7 @@ class Matcher:
         shift = np.array(self.defect.site) - by(place[None, :])[0]
         places = by(structure.frac_coords) + shift
         moved = Structure(structure.lattice, structure.species, places)
-        return with_charge(moved, int(structure._charge or 0))
+        return with_charge(moved, charge_of(structure))
 
     def _way_back(self, place: np.ndarray) -> Operation | None:
         """The host's operation that takes a place to the defect's own site; None: there is none.
