@@ -44,6 +44,8 @@ def _watch(guarded: int, signal_number: int, whole_group: bool) -> None:
     while os.getppid() == guarded:
         readable, _, _ = select.select([0], [], [], POLL_SECONDS)
         if readable and not os.read(0, 1):
+            if not whole_group and os.getppid() != guarded:
+                return  # it ended first, and its pid may already be somebody else's
             _send(guarded, signal_number, whole_group)
             return
     if whole_group:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 START_SECONDS = 60.0  # a journal of a killed server is replayed first
 START_ATTEMPTS = 2  # the port may just have been taken, or somebody killed it
 STOP_SECONDS = 60.0
+WATCHDOG_SECONDS = 5.0
 MAX_RESTARTS = 5
 
 
@@ -152,6 +153,7 @@ class PrivateMongod:
         process, self._process = self._process, None
         if process is None:
             return
+        watchdogs = _children(process.pid)
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             try:
@@ -161,6 +163,7 @@ class PrivateMongod:
                 process.kill()
                 process.wait()
         _close_pipe(process)
+        psutil.wait_procs(watchdogs, WATCHDOG_SECONDS)  # the closed pipe ends it
         self.record.unlink(missing_ok=True)
 
     def ensure_running(self) -> bool:
@@ -228,6 +231,13 @@ class PrivateMongod:
         partial = self.record.with_suffix(".part")
         partial.write_text(json.dumps(record), encoding="utf-8")
         partial.replace(self.record)
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children()
+    except psutil.Error:
+        return []
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], port: int) -> bool:
