@@ -70,6 +70,7 @@ def test_roles_count_in_the_hash_and_the_order_of_keys_does_not(load: Load) -> N
 
 
 CAME_LATER = [
+    ("frames.imported", False, True),
     ("training.charge_term", "categorical", "intensive"),
     ("training.strategy", "joint", "delta"),
     ("training.spin_embedding", False, True),

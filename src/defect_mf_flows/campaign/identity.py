@@ -13,6 +13,7 @@ from defect_mf_flows.schemas.frame import content_hash, structure_key
 #: earlier version keeps its hash.
 ADDED = {
     "defects": ("environments",),
+    "frames": ("imported",),
     "levels": ("dielectric",),
     "loop": ("acquire", "acquire_energy"),
     "matching": ("auto", "displacement"),

@@ -157,6 +157,11 @@ class FrameSettings(FilterSettings):
     per_relaxation: int = Field(
         10, ge=2, description="Evenly spaced frames per relaxation, first and last included."
     )
+    imported: bool = Field(
+        False,
+        description="Frames that `defect-mf import` brought into this database under the names "
+        "of the campaign's fidelities, of its defects and charges, train too.",
+    )
 
 
 #: Relaxations per job on a CPU, where the campaign does not say.
@@ -341,6 +346,11 @@ class Campaign(Section):
             raise ValueError(
                 "roles: low and high fidelity have the same engine and settings; "
                 "change the method of one of them"
+            )
+        if self.frames.imported and self.split.by not in ("relaxation", "frame"):
+            raise ValueError(
+                f"frames.imported: an import is no {self.split.by} of its own that could be held "
+                "out; set split.by to relaxation"
             )
         if self.loop.acquire and self.training.committee < 2:
             raise ValueError(

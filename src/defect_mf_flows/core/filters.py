@@ -13,6 +13,9 @@ from defect_mf_flows.schemas.calculation import Failure, FailureReason
 from defect_mf_flows.schemas.frame import Frame
 from defect_mf_flows.schemas.structures import symbols_of
 
+#: Lattices are the same if no component differs by more, Angstrom; files round them.
+SAME_LATTICE = 1e-3
+
 
 def closest_approach(structure: Structure) -> float:
     """Smallest interatomic distance as a fraction of the sum of covalent radii."""
@@ -144,7 +147,7 @@ def _problem(
     frame: Frame, floor: float, settings: FilterSettings, lattice_of: Structure | None
 ) -> tuple[FailureReason, str] | None:
     if lattice_of is not None and not np.allclose(
-        frame.structure.lattice.matrix, lattice_of.lattice.matrix, atol=1e-4
+        frame.structure.lattice.matrix, lattice_of.lattice.matrix, atol=SAME_LATTICE
     ):
         return FailureReason.EXPLODED, "lattice differs from the host's supercell"
     excess = frame.energy - floor

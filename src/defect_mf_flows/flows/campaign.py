@@ -81,6 +81,7 @@ class CampaignMaker(Maker):
                 statics=[statics[name] for name in c.heads[1:]],
                 frames=c.frames,
                 picks=c.picks,
+                imports={n: c.fidelities[n] for n in c.heads} if c.frames.imported else {},
                 seed=seed,
             ),
             rounds=RoundMaker(

@@ -56,6 +56,7 @@ class Accounts:
             "frames": dict(frames),
             "labels": dict(labels),
             "labels_by_split": dataset.counts,
+            "labels_imported": dataset.imported,
             "picked": len(self.state.picks.frames),
             "pick_candidates": self.state.picks.n_candidates,
             "failures": dict(reasons),

@@ -10,6 +10,7 @@ from jobflow import Maker, Response, job
 from defect_mf_flows.campaign import FrameSettings, SplitSettings
 from defect_mf_flows.core.filters import filter_frames
 from defect_mf_flows.core.groups import Ending, frame_side, split_groups
+from defect_mf_flows.core.imported_frames import ImportedFrames
 from defect_mf_flows.core.references import host_labels
 from defect_mf_flows.core.splits import check_no_leak
 from defect_mf_flows.core.stratified import evenly_spaced
@@ -33,6 +34,9 @@ from defect_mf_flows.schemas.dataset import Dataset, DatasetEntry, HostLabels, S
 from defect_mf_flows.schemas.defect import DefectSet
 from defect_mf_flows.schemas.frame import Frame, content_hash
 from defect_mf_flows.schemas.loop import LoopState
+
+#: How keys of imported relaxations begin.
+IMPORTED = "import|"
 
 
 @dataclass
@@ -81,12 +85,15 @@ class DatasetMaker(Maker):
         sides = self._sides(defects, low, Counter(state.origins.values()))
         entries: list[DatasetEntry] = []
         excluded: list[Failure] = [c.failure for c in low if c.failure is not None]
+        excluded += state.imports.refused
+        imported = ImportedFrames(self._imported(state, defects, excluded))
         floors = lowest_energies(low)
         for calculation in stream_calculations(state.low):
             floor = floors[calculation.defect, calculation.charge, calculation.fidelity]
             frames, dropped = dataset_frames(calculation, defects, self.frames, floor)
             key = relaxation_key(calculation)
-            entries += [_entry(frame, key, self._side(frame, sides[key])) for frame in frames]
+            sided = [(frame, self._side(frame, sides[key])) for frame in frames]
+            entries += _entries(sided, key, imported)
             excluded += dropped
         for calculation in stream_calculations(state.labels):
             origin = state.origins.get(calculation.job_uuid)
@@ -95,10 +102,13 @@ class DatasetMaker(Maker):
             key = origin or f"{relaxation_key(calculation)}|{calculation.job_uuid}"
             side = sides[origin] if origin else Split.TRAIN
             sided = [(f, self._side(f, side) if origin else side) for f in frames]
-            entries += [_entry(frame, key, own) for frame, own in sided]
+            entries += _entries(sided, key, imported)
             excluded += dropped
             if calculation.failure is not None:
                 excluded.append(calculation.failure)
+        kept, copies = imported.sided()
+        entries += [_entry(frame, IMPORTED + uuid, side) for uuid, frame, side in kept]
+        excluded += copies
         entries = _without_duplicates(entries)
         check_no_leak(entries, by=self.split.by)
         hosts = calculations([state.hosts[h] for h in self.heads if h in state.hosts])
@@ -132,6 +142,21 @@ class DatasetMaker(Maker):
             return side
         return frame_side(frame, settings=self.split, seed=self.seed)
 
+    def _imported(
+        self, state: LoopState, defects: DefectSet, excluded: list[Failure]
+    ) -> dict[str, list[Frame]]:
+        """Usable frames per imported calculation; what is dropped is added to ``excluded``."""
+        uuids = state.imports.imported
+        floors = lowest_energies(stream_calculations(uuids, frames=False))
+        found: dict[str, list[Frame]] = {}
+        for calculation in stream_calculations(uuids):
+            floor = floors[calculation.defect, calculation.charge, calculation.fidelity]
+            found[calculation.job_uuid], dropped = dataset_frames(
+                calculation, defects, self.frames, floor
+            )
+            excluded += dropped
+        return found
+
     def _labels(
         self, calculation: Calculation, defects: DefectSet, *, verified: bool
     ) -> tuple[list[Frame], list[Failure]]:
@@ -162,6 +187,9 @@ class DatasetMaker(Maker):
             heads=self.heads,
             entries=entries,
             counts=dict(sorted(counts.items())),
+            imported=dict(
+                Counter(e.fidelity for e in entries if e.relaxation.startswith(IMPORTED))
+            ),
             excluded=excluded,
             host=host,
             split_by=self.split.by,
@@ -177,6 +205,15 @@ def _entry(frame: Frame, relaxation: str, side: Split) -> DatasetEntry:
         relaxation=relaxation,
         split=side,
     )
+
+
+def _entries(
+    sided: list[tuple[Frame, Split]], relaxation: str, imported: ImportedFrames
+) -> list[DatasetEntry]:
+    """Entries of one calculation, which imported frames are compared with."""
+    for frame, side in sided:
+        imported.compare(frame, side)
+    return [_entry(frame, relaxation, side) for frame, side in sided]
 
 
 def _without_duplicates(entries: list[DatasetEntry]) -> list[DatasetEntry]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from jobflow import Job, Maker, Response, job
 
-from defect_mf_flows.campaign import FrameSettings, PickSettings
+from defect_mf_flows.campaign import FidelitySettings, FrameSettings, PickSettings
 from defect_mf_flows.core.filters import filter_frames
 from defect_mf_flows.core.samplers import pick
 from defect_mf_flows.core.starts import derived_seed
@@ -24,11 +24,12 @@ from defect_mf_flows.jobs.common import (
     staged,
     stream_calculations,
 )
+from defect_mf_flows.jobs.imports import usable_imports
 from defect_mf_flows.schemas.calculation import Calculation, Failure
 from defect_mf_flows.schemas.dataset import FrameReference, Picks
 from defect_mf_flows.schemas.defect import DefectSet, StartStructure
 from defect_mf_flows.schemas.frame import Frame
-from defect_mf_flows.schemas.loop import LoopState
+from defect_mf_flows.schemas.loop import Imports, LoopState
 from defect_mf_flows.schemas.search import Exploration
 
 
@@ -85,6 +86,8 @@ class LabelMaker(Maker):
         Single points, one Maker per higher fidelity, the highest last.
     frames, picks
         Settings.
+    imports
+        Fidelities whose imported frames train too, with their settings.
     seed
         Campaign seed.
     """
@@ -93,6 +96,7 @@ class LabelMaker(Maker):
     statics: list[ReferenceMaker] = field(default_factory=list)
     frames: FrameSettings = field(default_factory=FrameSettings)
     picks: PickSettings = field(default_factory=PickSettings)
+    imports: dict[str, FidelitySettings] = field(default_factory=dict)
     seed: int = 1
 
     @job(config=WITH_STORE)
@@ -127,6 +131,7 @@ class LabelMaker(Maker):
                 jobs.append(_single_point(maker, frame))
                 lineage = frame.lineage
                 origins.append(f"{lineage.defect}|{lineage.charge:+d}|{lineage.start}")
+        imported, refused = usable_imports(job_store(), defects, self.imports)
         gather = gather_labels(
             exploration.calculations,
             [item.output.job_uuid for item in jobs],
@@ -134,6 +139,7 @@ class LabelMaker(Maker):
             picks,
             self.statics[-1].fidelity,
             exploration.hosts,
+            Imports(imported=imported, refused=refused),
         )
         staged(gather, Stage.HIGH, "gather labels")
         return replaced_by([*jobs, gather], gather.output)
@@ -205,6 +211,7 @@ def gather_labels(
     picks: Picks,
     high: str,
     hosts: dict[str, str],
+    imports: Imports,
 ) -> LoopState:
     """Start the loop's state with every label computed so far.
 
@@ -220,6 +227,8 @@ def gather_labels(
         The high fidelity; only its calls count against the budget.
     hosts
         uuids of the pristine host's single points, per fidelity.
+    imports
+        Imported calculations that train, and those that do not.
 
     Returns
     -------
@@ -232,6 +241,7 @@ def gather_labels(
         low=low,
         labels=labels,
         origins=dict(zip(labels, origins, strict=True)),
+        imports=imports,
         picks=picks,
         label_counts=dict(counted),
         hosts=hosts,

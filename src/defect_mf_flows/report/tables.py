@@ -317,7 +317,9 @@ def counts_table(results: Results) -> Table:
         split = rest.rpartition("|")[2]
         by_split[fidelity, split] = by_split.get((fidelity, split), 0) + n
     splits = list(dict.fromkeys(["train", "valid", "test", *(s for _, s in by_split)]))
-    table = Table(["Fidelity", "#Frames computed", "#Labels", *(f"#Of these {s}" for s in splits)])
+    imported = results.counts.get("labels_imported") or {}
+    heads = ["Fidelity", "#Frames computed", "#Labels", *(f"#Of these {s}" for s in splits)]
+    table = Table(heads + (["#Of these imported"] if imported else []))
     for fidelity in dict.fromkeys([*frames, *labels, *(f for f, _ in by_split)]):
         table.rows.append(
             [
@@ -325,6 +327,7 @@ def counts_table(results: Results) -> Table:
                 str(frames.get(fidelity, MISSING)),
                 str(labels.get(fidelity, MISSING)),
                 *(str(by_split.get((fidelity, s), 0)) for s in splits),
+                *([str(imported.get(fidelity, 0))] if imported else []),
             ]
         )
     return table

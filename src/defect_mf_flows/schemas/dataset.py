@@ -176,6 +176,8 @@ class Dataset(StoredDocument):
         The labelled frames (kept in the additional store ``data``).
     counts
         Labels per ``"fidelity|charge|split"``.
+    imported
+        Of these, imported ones per fidelity.
     excluded
         What was left out, and why (kept in the additional store ``data``).
     host
@@ -188,6 +190,7 @@ class Dataset(StoredDocument):
     heads: list[str] = Field(min_length=1)
     entries: list[DatasetEntry] = Field(default_factory=list)
     counts: dict[str, int]
+    imported: dict[str, int] = Field(default_factory=dict)
     excluded: list[Failure] = Field(default_factory=list)
     host: HostLabels | None = None
     split_by: str = "relaxation"

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import Field, StrictInt
 
 from defect_mf_flows.schemas.base import Document
+from defect_mf_flows.schemas.calculation import Failure
 from defect_mf_flows.schemas.dataset import Picks
 from defect_mf_flows.schemas.search import Verdict
 
@@ -84,6 +85,21 @@ class Acquisition(Document):
     calculation: str
 
 
+class Imports(Document):
+    """Imported calculations of a campaign's defects, charges and fidelities.
+
+    Attributes
+    ----------
+    imported
+        uuids of those whose frames train.
+    refused
+        Why others do not.
+    """
+
+    imported: list[str] = Field(default_factory=list)
+    refused: list[Failure] = Field(default_factory=list)
+
+
 class LoopState(Document):
     """The one document the loop carries; its configuration stays on the Maker.
 
@@ -95,6 +111,8 @@ class LoopState(Document):
         uuids of all higher-fidelity calculations, in the order in which they were made.
     origins
         For a single point on a picked frame: its uuid -> key of the relaxation of the frame.
+    imports
+        Imported calculations that train too.
     picks
         Frames chosen for the first labels.
     label_counts
@@ -116,6 +134,7 @@ class LoopState(Document):
     low: list[str]
     labels: list[str]
     origins: dict[str, str]
+    imports: Imports = Field(default_factory=Imports)
     picks: Picks
     label_counts: dict[str, int] = Field(default_factory=dict)
     rounds: list[RoundSummary] = Field(default_factory=list)
