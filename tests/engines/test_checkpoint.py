@@ -240,6 +240,29 @@ def test_another_job_computes_for_itself(
     assert evaluations(scratch_folder) == one.n_calls + two.n_calls
 
 
+def test_steps_that_were_taken_over_cost_nothing_after_a_kill_either(
+    scratch_folder: Path, store: JobStore, make_start: MakeStart
+) -> None:
+    def run(uuid: str, steps: int) -> Calculation:
+        settings = {"method": "GFN1-xTB", "accuracy": 0.001}  # an engine that knows its version
+        fidelity = FidelitySettings(engine="xtb", settings=settings, fmax=1e-4, steps=steps)
+        job = reference_maker("low", fidelity, CalculationKind.RELAX, reuse=True).make(
+            make_start(0)
+        )
+        job.set_uuid(uuid)
+        done: Calculation = job.run(store).output
+        return done
+
+    assert run("one", 2).n_calls == 3
+    assert run("two", 4).n_calls == 2
+    folder = next(
+        f for f in (scratch_folder / FOLDER).iterdir() if '"two"' in (f / STEPS).read_text()
+    )
+    (folder / END).unlink()  # killed before it could say how it ended
+    again = run("two", 4)
+    assert (again.n_calls, again.n_frames) == (2, 5)
+
+
 @pytest.mark.parametrize("forged", ["header", "steps", "number"])
 def test_steps_of_another_charge_are_set_aside(
     scratch_folder: Path,

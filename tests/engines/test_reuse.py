@@ -138,7 +138,7 @@ def _on_grid(structure):
 
 
 def test_thresholds_count_for_relaxations_only(ask, make_start, static):
-    assert ask(make_start(0), reuse=True, kind="static", fmax=0.01).reused_from == static.job_uuid
+    assert ask(make_start(0), reuse=True, kind="static", fmax=0.05).reused_from == static.job_uuid
     relaxed = ask(make_start(0, seed=None), reuse=False, fmax=2.0, steps=20)
     assert relaxed.failure is None
     again = ask(make_start(0, seed=None), reuse=True, fmax=1.9, steps=20)
@@ -146,11 +146,73 @@ def test_thresholds_count_for_relaxations_only(ask, make_start, static):
 
 
 def test_a_failed_calculation_is_tried_again(ask, make_start):
-    failed = ask(make_start(0), reuse=True, fmax=1e-4, steps=2)
+    hopeless = {**GFN1, "max_iterations": 1}
+    failed = ask(make_start(0), reuse=True, kind="static", settings=hopeless)
     assert failed.failure is not None
-    again = ask(make_start(0), reuse=True, fmax=1e-4, steps=2)
+    again = ask(make_start(0), reuse=True, kind="static", settings=hopeless)
     assert again.reused_from is None
-    assert again.n_calls == failed.n_calls
+    assert again.failure is not None
+    assert again.failure.message == failed.failure.message
+
+
+TIGHT = {**GFN1, "accuracy": 0.001}
+
+
+def forces_of(done):
+    return [float(np.linalg.norm(f.forces, axis=1).max()) for f in done.frames]
+
+
+@pytest.fixture
+def whole(compute, make_start):
+    """A relaxation that nothing interrupts."""
+    done = compute(make_start(0), kind=CalculationKind.RELAX, fmax=0.03, steps=60, accuracy=0.001)
+    assert done.converged
+    assert done.n_frames > 5
+    return done
+
+
+@pytest.mark.parametrize(
+    "stopped", [{"steps": 3, "fmax": 0.03}, {"steps": 60, "fmax": 0.5}], ids=["steps", "force"]
+)
+def test_a_relaxation_that_stopped_too_early_goes_on_where_it_stopped(
+    ask, make_start, whole, stopped
+):
+    begun = ask(make_start(0), reuse=False, settings=TIGHT, **stopped)
+    assert begun.n_frames < whole.n_frames
+    done = ask(make_start(0), reuse=True, settings=TIGHT, fidelity="other", fmax=0.03, steps=60)
+    assert done.converged
+    assert done.n_frames == whole.n_frames
+    assert done.n_calls == whole.n_frames - begun.n_frames
+    assert done.final_energy == pytest.approx(whole.final_energy, abs=1e-4)
+    assert [f.lineage.step for f in done.frames] == list(range(done.n_frames))
+    assert {(f.charge, f.fidelity) for f in done.frames} == {(0, "other")}
+    assert done.notes == [f"step {begun.n_frames - 1}: continues {begun.job_uuid}"]
+    assert done.reused_from is None
+
+
+def test_what_ran_out_of_steps_is_not_computed_to_run_out_again(ask, make_start):
+    failed = ask(make_start(0), reuse=True, fmax=1e-4, steps=2)
+    again = ask(make_start(0), reuse=True, fmax=1e-4, steps=2)
+    assert (failed.n_calls, again.n_calls) == (3, 0)
+    assert again.failure is not None
+    assert again.failure.message == failed.failure.message
+
+
+def test_of_a_longer_relaxation_no_more_is_taken_than_this_one_would_compute(ask, make_start):
+    longer = ask(make_start(0), reuse=False, fmax=1e-4, steps=6)
+    assert min(forces_of(longer)) > 1e-4
+    limit = forces_of(longer)[2] + 1e-3
+    done = ask(make_start(0), reuse=True, fmax=limit, steps=60)
+    assert done.n_frames == 1 + next(k for k, f in enumerate(forces_of(longer)) if f < limit)
+    assert (done.converged, done.n_calls) == (True, 0)
+
+
+def test_a_relaxation_of_another_charge_or_start_is_not_continued(ask, make_start):
+    ask(make_start(0), reuse=False, fmax=1e-4, steps=2)
+    for other in (make_start(-1), make_start(0, 2)):
+        assert ask(other, reuse=True, fmax=1e-4, steps=3).n_calls == 4
+    assert ask(make_start(0), reuse=True, fmax=1e-4, steps=3, settings=TIGHT).n_calls == 4
+    assert ask(make_start(0), reuse=False, fmax=1e-4, steps=3).n_calls == 4
 
 
 def test_an_engine_that_does_not_know_its_version_is_not_reused(compute, make_start):

@@ -18,7 +18,7 @@ ADDED = {
     "loop": ("acquire", "acquire_energy"),
     "matching": ("auto", "displacement"),
     "picks": ("sampler",),
-    "search": ("split_vacancies", "trajectories", "dtype"),
+    "search": ("split_vacancies", "trajectories", "dtype", "doubt"),
     "split": ("by",),
     "starts": ("given", "pair_distortions"),
     "training": (

@@ -216,6 +216,12 @@ class SearchSettings(Section):
         "which relaxes them together.",
     )
     trajectories: bool = Field(False, description="Keep every step of every relaxation.")
+    doubt: float | None = Field(
+        None,
+        gt=0,
+        description="eV/A. Where the committee's forces on one atom spread by more on the way of a "
+        "relaxation, the geometry asks for a label (needs loop.acquire). Null: only its end can.",
+    )
     dtype: Literal["float32", "float64"] | None = Field(
         None, description="Precision of the relaxations; null: that of the training."
     )
@@ -356,6 +362,11 @@ class Campaign(Section):
             raise ValueError(
                 "loop.acquire asks for labels where a committee disagrees; set training.committee "
                 "to at least 2, or loop.acquire to 0"
+            )
+        if self.search.doubt is not None and not self.loop.acquire:
+            raise ValueError(
+                "search.doubt asks for labels that nobody computes; set loop.acquire, or "
+                "search.doubt to null"
             )
         return self
 

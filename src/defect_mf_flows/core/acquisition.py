@@ -28,7 +28,7 @@ class Query:
     defect, charge
         What it is of.
     kind
-        ``"minimum"`` or ``"crossing"``.
+        ``"minimum"``, ``"crossing"`` or ``"relaxation"``.
     label
         Where it comes from.
     structure

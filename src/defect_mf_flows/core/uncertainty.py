@@ -34,6 +34,24 @@ def relative_spread(energies: np.ndarray, anchor: np.ndarray | int) -> np.ndarra
     return np.asarray(relative.std(axis=0, ddof=1))
 
 
+def force_spread(forces: np.ndarray) -> float:
+    """Largest disagreement of a committee on the force on one atom.
+
+    Parameters
+    ----------
+    forces
+        Shape (n_members, n_atoms, 3), eV/Angstrom.
+
+    Returns
+    -------
+    float
+        Largest over atoms of the standard deviation (n - 1) of the force vector, eV/Angstrom,
+        as FINETUNA watches it (Musielewicz et al., Mach. Learn.: Sci. Technol. 3, 03LT01 (2022)).
+    """
+    deviations = ((forces - forces.mean(axis=0)) ** 2).sum(axis=2).sum(axis=0)
+    return float(np.sqrt(deviations.max() / (len(forces) - 1)))
+
+
 def fit_scale(errors: np.ndarray, spreads: np.ndarray) -> float:
     """Factor that makes standard deviations of spreads.
 

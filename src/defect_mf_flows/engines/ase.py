@@ -175,6 +175,13 @@ class AseReferenceMaker(ReferenceMaker):
         Calculation
             A failure of the method (SCF, explosion) is recorded in it, not raised.
         """
+        return self._compute(start, uuid, None)
+
+    def resume(self, start: StartStructure, begun: Calculation, *, uuid: str) -> Calculation:
+        """Continue a relaxation that another campaign ended too soon; see the base class."""
+        return self._compute(start, uuid, begun)
+
+    def _compute(self, start: StartStructure, uuid: str, begun: Calculation | None) -> Calculation:
         check_start(start)
         track = Track()
         atoms = to_atoms(start.structure, spin=start.spin)
@@ -186,7 +193,7 @@ class AseReferenceMaker(ReferenceMaker):
         atoms.calc = calculator
         engine = self.describe(calculator, start)
         with Checkpoint(job_scratch(uuid), self._inputs(start, uuid, engine)) as checkpoint:
-            self._continue(atoms, start, uuid, track, checkpoint)
+            self._continue(atoms, start, uuid, track, checkpoint, begun)
         final = track.frames[-1] if track.frames else None
         return Calculation(
             job_uuid=uuid,
@@ -211,15 +218,23 @@ class AseReferenceMaker(ReferenceMaker):
         )
 
     def _continue(
-        self, atoms: Atoms, start: StartStructure, uuid: str, track: Track, checkpoint: Checkpoint
+        self,
+        atoms: Atoms,
+        start: StartStructure,
+        uuid: str,
+        track: Track,
+        checkpoint: Checkpoint,
+        begun: Calculation | None,
     ) -> None:
-        """Take up the stored steps and compute what is missing."""
+        """Take up the stored steps, else those of a calculation, and compute what is missing."""
         try:
             self._recall(atoms, start, uuid, track, checkpoint)
         except (CheckpointError, DatasetError, ChargeError) as error:
             checkpoint.set_aside(str(error))
             track.frames, track.calls, track.failure, track.edges = [], 0, None, None
             track.notes = []
+        if begun is not None and not checkpoint.steps:
+            self._take_up(atoms, start, uuid, track, checkpoint, begun)
         end = checkpoint.end
         if end is not None:
             track.converged, track.failure, track.calls = end.converged, end.failure, end.calls
@@ -260,7 +275,44 @@ class AseReferenceMaker(ReferenceMaker):
             track.notes += step.notes
         if checkpoint.steps:
             logger.info("%s: %d steps were stored already", start.label, len(track.frames))
-        track.calls = len(track.frames)
+        track.calls = sum(not step.taken for step in checkpoint.steps)
+
+    def _take_up(
+        self,
+        atoms: Atoms,
+        start: StartStructure,
+        uuid: str,
+        track: Track,
+        checkpoint: Checkpoint,
+        begun: Calculation,
+    ) -> None:
+        """Make the steps of another relaxation the first of this one, as far as it would go."""
+        assert self.settings is not None
+        there = atoms.copy()
+        for frame in begun.frames[: self.settings.steps + 1]:
+            there.positions = frame.structure.cart_coords
+            forces = np.asarray(frame.forces)
+            self._add(there, start, uuid, track, frame.energy, forces)
+            enough = track.largest_force < self.settings.fmax
+            last = enough or len(track.frames) == min(begun.n_frames, self.settings.steps + 1)
+            notes = [f"step {len(track.frames) - 1}: continues {begun.job_uuid}"] if last else []
+            track.edges = begun.band_edges if len(track.frames) == begun.n_frames else None
+            track.notes += notes
+            checkpoint.append(
+                StoredStep(
+                    positions=there.positions,
+                    energy=frame.energy,
+                    forces=forces,
+                    seconds=track.seconds,
+                    band_edges=track.edges,
+                    notes=notes,
+                    content_hash=track.frames[-1].content_hash,
+                    taken=True,
+                )
+            )
+            if enough:
+                break
+        logger.info("%s: %d steps of %s", start.label, len(track.frames), begun.job_uuid)
 
     def _run(
         self, atoms: Atoms, start: StartStructure, uuid: str, track: Track, checkpoint: Checkpoint

@@ -12,7 +12,7 @@ from defect_mf_flows.campaign import FidelitySettings
 from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.engines.checkpoint import forget_stored
 from defect_mf_flows.engines.imported import find_imported
-from defect_mf_flows.engines.reuse import find_finished, input_hash, take_over
+from defect_mf_flows.engines.reuse import find_begun, find_finished, input_hash, take_over
 from defect_mf_flows.errors import ChargeError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
 from defect_mf_flows.schemas.defect import StartStructure
@@ -66,7 +66,11 @@ class ReferenceMaker(Maker):
         uuid = CURRENT_JOB.job.uuid
         if self.reuse and (known := self._known(start, uuid)) is not None:
             return Response(output=take_over(known, start, fidelity=self.fidelity, uuid=uuid))
-        done = self.compute(start, uuid=uuid)
+        begun = self._begun(start, uuid) if self.reuse else None
+        if begun is None:
+            done = self.compute(start, uuid=uuid)
+        else:
+            done = self.resume(start, begun, uuid=uuid)
         return Response(output=self.hashed(done, start, done.engine))
 
     def hashed(self, done: Calculation, start: StartStructure, engine: EngineRecord) -> Calculation:
@@ -106,6 +110,13 @@ class ReferenceMaker(Maker):
             settings=self.settings,
         )
 
+    def _begun(self, start: StartStructure, uuid: str) -> Calculation | None:
+        """A relaxation of the same input that another campaign ended sooner, or None."""
+        engine = self.engine_record(start)
+        if engine is None or self.kind is not CalculationKind.RELAX:
+            return None
+        return find_begun(CURRENT_JOB.store, start, engine, but=uuid)
+
     def _input_hash(self, start: StartStructure, engine: EngineRecord) -> str | None:
         return (
             None if self.settings is None else input_hash(start, self.kind, self.settings, engine)
@@ -130,6 +141,25 @@ class ReferenceMaker(Maker):
     def compute(self, start: StartStructure, *, uuid: str) -> Calculation:
         """Compute one start structure now; to be written by each engine."""
         raise TypeError(f"{type(self).__name__} must define compute()")
+
+    def resume(self, start: StartStructure, begun: Calculation, *, uuid: str) -> Calculation:
+        """Continue a relaxation; engines that cannot compute it anew.
+
+        Parameters
+        ----------
+        start
+            What is asked for.
+        begun
+            Relaxation of the same input that ended too soon, with its frames.
+        uuid
+            uuid of the calculation.
+
+        Returns
+        -------
+        Calculation
+            That counts its own calls alone.
+        """
+        return self.compute(start, uuid=uuid)
 
 
 def job_scratch(uuid: str) -> Path | None:

@@ -61,6 +61,8 @@ class StoredStep(_Line):
         What was tried in vain before this step succeeded.
     content_hash
         SHA-256 of the frame; charge, spin and fidelity are in it.
+    taken
+        Whether it was taken from another calculation, at no cost.
     """
 
     positions: Matrix
@@ -70,6 +72,7 @@ class StoredStep(_Line):
     band_edges: BandEdges | None = None
     notes: list[str] = Field(default_factory=list)
     content_hash: str
+    taken: bool = False
 
 
 class StoredEnd(_Line):
@@ -151,6 +154,7 @@ class Checkpoint:
         step
             The next one.
         """
+        self.steps.append(step)
         self._write_line(step.model_dump(mode="json"))
 
     def finish(self, end: StoredEnd) -> None:

@@ -10,7 +10,12 @@ from jobflow import JobStore
 from monty.json import MontyDecoder
 
 from defect_mf_flows.campaign import FidelitySettings
-from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
+from defect_mf_flows.schemas.calculation import (
+    Calculation,
+    CalculationKind,
+    EngineRecord,
+    FailureReason,
+)
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import Frame, Lineage, content_hash
 from defect_mf_flows.schemas.structures import symbols_of
@@ -103,6 +108,66 @@ def find_finished(store: JobStore, key: str, *, but: str) -> Calculation | None:
         logger.warning("calculation %s has lost frames and is not reused", found.job_uuid)
         return None
     return found
+
+
+def find_begun(
+    store: JobStore, start: StartStructure, engine: EngineRecord, *, but: str
+) -> Calculation | None:
+    """Find a relaxation that went the same way and stopped too early.
+
+    Parameters
+    ----------
+    store
+        A connected job store.
+    start
+        Geometry, charge and spin that are asked for.
+    engine
+        Program, version and settings that would compute it.
+    but
+        uuid of the job that asks.
+
+    Returns
+    -------
+    Calculation or None
+        The longest, with its frames: another campaign allowed it fewer steps, or larger forces.
+    """
+    if engine.version == UNKNOWN_VERSION:
+        return None
+    criteria = {
+        "output.@class": "Calculation",
+        "output.kind": CalculationKind.RELAX.value,
+        "output.charge": start.charge,
+        "output.n_atoms": len(start.structure),
+        "output.engine.name": engine.name,
+        "output.imported": None,
+        "$or": [
+            {"output.failure": None},
+            {"output.failure.reason": FailureReason.STEPS.value},
+        ],
+        "uuid": {"$ne": but},
+    }
+    rows = store.docs_store.query(criteria, properties=["uuid", "output.n_frames"])
+    longest = sorted(rows, key=lambda row: (-row["output"]["n_frames"], row["uuid"]))
+    for uuid in dict.fromkeys(row["uuid"] for row in longest):
+        content = store.query_one({"uuid": uuid}, properties=["output"], load=True)
+        found = MontyDecoder().process_decoded(content["output"]) if content else None
+        if found is not None and _same_way(found, start, engine):
+            return found
+    return None
+
+
+def _same_way(found: Calculation, start: StartStructure, engine: EngineRecord) -> bool:
+    """Whether a relaxation began where another would, with the same method."""
+    if not found.frames or found.engine != engine or found.spin != start.spin:
+        return False
+    first, asked = found.frames[0], start.structure
+    return (
+        first.lineage.step == 0
+        and len(found.frames) == found.n_frames
+        and symbols_of(first.structure) == symbols_of(asked)
+        and _rounded(first.structure.lattice.matrix) == _rounded(asked.lattice.matrix)
+        and _rounded(first.structure.cart_coords) == _rounded(asked.cart_coords)
+    )
 
 
 def take_over(

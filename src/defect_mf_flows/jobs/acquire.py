@@ -35,7 +35,7 @@ CONNECTED = 4
 
 @dataclass
 class AcquireMaker(Maker):
-    """Labels predicted minima and geometries between basins, where the committee's spread is large.
+    """Labels predicted minima and geometries between or above basins that the committee disputes.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class AcquireMaker(Maker):
         return replaced_by([*jobs, gather], gather.output)
 
     def _queries(self, search: Search, model: Model) -> list[Query]:
-        """Minima that nobody verified, and what lies between the lowest ones."""
+        """Minima that nobody verified, what lies between the lowest ones, and doubts on the way."""
         from defect_mf_flows.learning.committee import committee_energies
 
         if not search.minima or not model.members:
@@ -138,6 +138,11 @@ class AcquireMaker(Maker):
                 for place, image in zip(PLACES, images, strict=True)
                 if closest_approach(image) >= self.frames.min_distance
             ]
+        named += [
+            ("relaxation", f"{doubt.start}@{doubt.step}", doubt.structure)
+            for doubt in search.doubts
+            if closest_approach(doubt.structure) >= self.frames.min_distance
+        ]
         asked = [search.minima[0].structure, *(structure for _, _, structure in named)]
         energies = committee_energies(model, [with_spin(s, spin) for s in asked])
         scale = 1.0 if model.calibration is None else model.calibration.scale

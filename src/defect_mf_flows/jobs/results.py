@@ -395,7 +395,8 @@ def no_ground_state(verification: Verification, labels: list[Calculation]) -> Fa
         reason=FailureReason.OTHER,
         message=f"{verification.defect} {verification.charge:+d} has no verified ground state, for "
         f"no high-fidelity relaxation ended: {seen or 'the model left none to relax'}. Raise "
-        "fidelities.<high>.steps where steps ran out, or choose settings with which its SCF ends.",
+        "fidelities.<high>.steps where steps ran out (with reuse: true what was computed is taken "
+        "over and goes on where it stopped), or choose settings with which its SCF ends.",
         defect=verification.defect,
         charge=verification.charge,
         start="",

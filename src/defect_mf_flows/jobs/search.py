@@ -168,7 +168,9 @@ class SearchMaker(Maker):
         ]
 
 
-@job(data=["structures", "trajectories"], config=WITH_STORE, output_schema=RelaxationBatch)
+@job(
+    data=["structures", "trajectories", "doubts"], config=WITH_STORE, output_schema=RelaxationBatch
+)
 def relax_batch(
     starts: list[StartStructure], model_uuid: str, search: SearchSettings, device: str
 ) -> RelaxationBatch:
@@ -191,6 +193,7 @@ def relax_batch(
         In the order of the starts.
     """
     from defect_mf_flows.learning.committee import member_energies
+    from defect_mf_flows.learning.doubts import find_doubts
     from defect_mf_flows.learning.relaxation import relax
 
     began = time.monotonic()
@@ -205,7 +208,7 @@ def relax_batch(
         device=device,
         dtype=search.dtype,
         processes=get_settings().relax_processes,
-        trajectories=search.trajectories,
+        trajectories=search.trajectories or search.doubt is not None,
     )
     found = [_problem(end, model, search) for end in ends]
     problems = [message for _, message in found]
@@ -222,6 +225,9 @@ def relax_batch(
         committee=member_energies(model, [e.structure for e in ends], problems, device=device),
         scale=1.0 if model.calibration is None else model.calibration.scale,
         trajectories=[_path(e) for e in ends] if search.trajectories else [],
+        doubts=find_doubts(
+            model, [s.label for s in starts], ends, limit=search.doubt, device=device
+        ),
         seconds=time.monotonic() - began,
     )
 
@@ -249,7 +255,7 @@ def _path(end: Relaxed) -> RelaxationPath | None:
     )
 
 
-@job(data=["minima"], config=WITH_STORE, output_schema=SearchSet)
+@job(data=["minima", "doubts"], config=WITH_STORE, output_schema=SearchSet)
 def gather_search(
     defects_uuid: str,
     batches: list[RelaxationBatch],
@@ -355,6 +361,7 @@ def merge_batches(
         ],
         failures=[*failures, *failed],
         threshold=found.threshold,
+        doubts=[doubt for b in batches for doubt in b.doubts],
         n_calls=sum(end[3] for end in ends),
         seconds=sum(b.seconds for b in batches),
     )

@@ -129,7 +129,11 @@ def threshold_sentence(results: Results) -> str:
 
 def acquired_table(results: Results) -> Table:
     """Labels that the committee asked for."""
-    kinds = {"minimum": "predicted minimum", "crossing": "between two minima"}
+    kinds = {
+        "minimum": "predicted minimum",
+        "crossing": "between two minima",
+        "relaxation": "on the way to a minimum",
+    }
     table = Table(["State", "#After round", "What", "Geometry", "#Energy (meV)", "#Spread (meV)"])
     for a in results.acquired:
         table.rows.append(

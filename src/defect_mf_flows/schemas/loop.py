@@ -64,7 +64,8 @@ class Acquisition(Document):
     defect, charge
         Of what.
     kind
-        ``"minimum"`` (predicted, not verified) or ``"crossing"`` (between two minima).
+        ``"minimum"`` (predicted, not verified), ``"crossing"`` (between two minima) or
+        ``"relaxation"`` (on the way of a relaxation on the model).
     label
         Where the geometry comes from.
     energy

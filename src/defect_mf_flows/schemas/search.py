@@ -121,6 +121,25 @@ class SearchPoint(Document):
     minimum: int
 
 
+class Doubt(Document):
+    """A geometry on the way of a relaxation at which the members of a committee disagree.
+
+    Attributes
+    ----------
+    start, step
+        Relaxation, and force calls before the geometry.
+    force_spread
+        Largest standard deviation of the force on one atom over the members, eV/Angstrom.
+    structure
+        With its charge.
+    """
+
+    start: str
+    step: int
+    force_spread: float
+    structure: PeriodicStructure
+
+
 class Search(Document):
     """All minima that one potential, or one fidelity, found for a charge state.
 
@@ -138,6 +157,8 @@ class Search(Document):
         Starts that exploded or did not converge.
     threshold
         When two ends counted as one minimum; None in documents older than this.
+    doubts
+        Geometries on the way at which a label is asked for (kept in the store ``data``).
     n_calls, seconds
         Force calls and wall time.
     """
@@ -149,6 +170,7 @@ class Search(Document):
     points: list[SearchPoint]
     failures: list[Failure] = Field(default_factory=list)
     threshold: Threshold | None = None
+    doubts: list[Doubt] = Field(default_factory=list)
     n_calls: int = 0
     seconds: float = 0.0
 
@@ -327,6 +349,8 @@ class RelaxationBatch(Document):
         Final geometries (kept in the additional store ``data``).
     trajectories
         Every step, where ``search.trajectories`` asks for it (kept in the store ``data``).
+    doubts
+        Where ``search.doubt`` was passed on the way (kept in the store ``data``).
     seconds
         Wall time of the batch.
     committee
@@ -346,6 +370,7 @@ class RelaxationBatch(Document):
     reasons: list[FailureReason | None] = Field(default_factory=list)
     structures: list[PeriodicStructure]
     trajectories: list[RelaxationPath | None] = Field(default_factory=list)
+    doubts: list[Doubt] = Field(default_factory=list)
     seconds: float
     committee: list[list[float]] = Field(default_factory=list)
     scale: float = 1.0

@@ -1,0 +1,87 @@
+"""Where on the way of a relaxation the members of a committee disagree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pymatgen.core import Structure
+
+from defect_mf_flows.core.charge import charge_of, charged_structure, spin_of, with_spin
+from defect_mf_flows.core.stratified import evenly_spaced
+from defect_mf_flows.core.uncertainty import force_spread
+from defect_mf_flows.learning.potential import Potential
+from defect_mf_flows.schemas.model import Model
+from defect_mf_flows.schemas.search import Doubt
+from defect_mf_flows.schemas.structures import symbols_of
+
+if TYPE_CHECKING:
+    from defect_mf_flows.learning.relaxation import Relaxed
+
+#: Geometries of a relaxation that are looked at: neighbouring steps hardly differ.
+LOOKS = 8
+
+
+def find_doubts(
+    model: Model, labels: list[str], ends: list[Relaxed], *, limit: float | None, device: str
+) -> list[Doubt]:
+    """Find geometries before the end of relaxations at which a committee disagrees.
+
+    Parameters
+    ----------
+    model
+        With its members.
+    labels, ends
+        Starts, and their relaxations with trajectories.
+    limit
+        Spread of the force on one atom, eV/Angstrom; None: nothing is looked for.
+    device
+        torch device.
+
+    Returns
+    -------
+    list of Doubt
+        In the order of the relaxations. Also of those that exploded: their start is where the
+        model is wrong.
+    """
+    if limit is None or not model.members:
+        return []
+    looks = [
+        (label, step, _geometry(end, step))
+        for label, end in zip(labels, ends, strict=True)
+        for step in _steps(end)
+    ]
+    if not looks:
+        return []
+    forces = _forces(model, [structure for *_, structure in looks], device)
+    spreads = [force_spread(np.array(each)) for each in zip(*forces, strict=True)]
+    return [
+        Doubt(start=label, step=step, force_spread=spread, structure=structure)
+        for (label, step, structure), spread in zip(looks, spreads, strict=True)
+        if spread > limit
+    ]
+
+
+def _steps(end: Relaxed) -> list[int]:
+    """Steps to look at; the end itself is a predicted minimum, which has its own way to labels."""
+    before = 0 if end.trajectory is None else len(end.trajectory.energies) - 1
+    return evenly_spaced(before, LOOKS)
+
+
+def _geometry(end: Relaxed, step: int) -> Structure:
+    assert end.trajectory is not None
+    positions = end.trajectory.positions[step]
+    known = end.structure
+    structure = charged_structure(
+        known.lattice.matrix, symbols_of(known), positions, charge_of(known)
+    )
+    return with_spin(structure, spin_of(known))
+
+
+def _forces(model: Model, structures: list[Structure], device: str) -> list[list[np.ndarray]]:
+    """Per member the forces of every structure, shape (n_atoms, 3), eV/Angstrom."""
+    found = []
+    for member in [model, *model.members]:
+        potential = Potential(member, head=model.heads[-1], device=device)
+        found.append([forces for _, forces in potential.predict(structures)])
+    return found
