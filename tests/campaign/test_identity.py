@@ -95,6 +95,7 @@ CAME_LATER = [
 WITH_OTHERS = [
     "starts.given",
     "loop.acquire",
+    "search.doubt",
     "training.enable_cueq",
     "training.foundation",
     "training.foundation_hash",

@@ -8,6 +8,7 @@ import pytest
 from defect_mf_flows.core.uncertainty import (
     coverage,
     fit_scale,
+    force_spread,
     normal_width,
     relative_spread,
     with_spread,
@@ -68,3 +69,12 @@ def test_minima_carry_the_scaled_spread_of_their_gap(vacancy: object) -> None:
     assert lowest.spread == 0.0
     assert other.spread == pytest.approx(2 * 0.4 / np.sqrt(2))
     assert with_spread(minima, {}, 2.0) == minima
+
+
+def test_the_force_spread_is_that_of_the_most_disputed_atom() -> None:
+    forces = np.zeros((3, 4, 3))
+    assert force_spread(forces) == 0.0
+    forces[:, 1, 0] = [-0.1, 0.0, 0.1]
+    forces[:, 2] = np.array([[1.0], [0.0], [-1.0]]) * [3.0, 4.0, 0.0]  # 5 eV/A to either side
+    assert force_spread(forces) == pytest.approx(5.0)
+    assert force_spread(forces + 7.0) == pytest.approx(5.0), "what all say alike is no doubt"

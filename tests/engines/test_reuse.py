@@ -215,6 +215,17 @@ def test_a_relaxation_of_another_charge_or_start_is_not_continued(ask, make_star
     assert ask(make_start(0), reuse=False, fmax=1e-4, steps=3).n_calls == 4
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_calculation_whose_frames_are_not_stored_yet_is_computed(ask, make_start, store, stopped):
+    """jobflow writes the document first; another worker may ask in between."""
+    allowed = {"fmax": 1e-4, "steps": 2} if stopped else {"fmax": 2.0, "steps": 20}
+    first = ask(make_start(0), reuse=False, **allowed)
+    store.additional_stores["data"].remove_docs({})
+    again = ask(make_start(0), reuse=True, **allowed)
+    assert again.n_calls == first.n_calls
+    assert again.reused_from is None
+
+
 def test_an_engine_that_does_not_know_its_version_is_not_reused(compute, make_start):
     from defect_mf_flows.engines.reuse import UNKNOWN_VERSION, input_hash
 

@@ -12,7 +12,8 @@ from defect_mf_flows.schemas.results import StageCost
 CHANGES = {
     "training.committee": 2,
     "loop.max_rounds": 2,
-    "loop.acquire": 2,
+    "loop.acquire": 6,
+    "search.doubt": 1e-6,  # whatever the committee does not agree on to the last bit
     "verification.max_local_rmsd": 1e-6,
 }
 
@@ -25,7 +26,8 @@ def run(run_campaign_here, tmp_path_factory):
 @pytest.mark.slow
 def test_what_the_committee_asked_for_is_labelled_and_learned(run):
     acquired = run.results.acquired
-    assert 1 <= len(acquired) <= 2
+    assert 1 <= len(acquired) <= 6
+    assert {item.kind for item in acquired} >= {"relaxation"}
     documents = {c.job_uuid: c for c in run.api.documents(Calculation, load=True)}
     before, after = run.api.documents(Dataset, load=True)
     learned = {entry.frame.content_hash for entry in after.entries}

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 from jobflow import JobStore
-from monty.json import MontyDecoder
 from pymatgen.core import Structure
 from scipy.optimize import linear_sum_assignment
 
 from defect_mf_flows.campaign import FidelitySettings
 from defect_mf_flows.core.charge import charged_structure
 from defect_mf_flows.engines.contradictions import contradictions
+from defect_mf_flows.engines.reuse import read_whole
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import Frame
@@ -90,9 +90,9 @@ def _candidates(store: JobStore, start: StartStructure, fidelity: str) -> Iterat
     }
     uuids = [row["uuid"] for row in store.docs_store.query(criteria, properties=["uuid"])]
     for uuid in uuids:
-        row = store.query_one({"uuid": uuid}, properties=["output"], load=True)
-        if row is not None:
-            yield MontyDecoder().process_decoded(row["output"])
+        found = read_whole(store, uuid)
+        if found is not None:
+            yield found
 
 
 def _has_relaxed(found: Calculation, settings: FidelitySettings) -> bool:

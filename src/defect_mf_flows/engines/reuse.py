@@ -90,22 +90,42 @@ def find_finished(store: JobStore, key: str, *, but: str) -> Calculation | None:
         With its frames; failed ones do not count, because the failure may have been the
         machine's.
     """
-    content = store.query_one(
-        {
-            "output.@class": "Calculation",
-            "output.input_hash": key,
-            "output.failure": None,
-            "uuid": {"$ne": but},
-        },
-        properties=["output"],
-        sort={"completed_at": 1},
-        load=True,
-    )
+    criteria = {
+        "output.@class": "Calculation",
+        "output.input_hash": key,
+        "output.failure": None,
+        "uuid": {"$ne": but},
+    }
+    rows = store.docs_store.query(criteria, properties=["uuid"], sort={"completed_at": 1})
+    every = (read_whole(store, uuid) for uuid in dict.fromkeys(row["uuid"] for row in rows))
+    return next((found for found in every if found is not None), None)
+
+
+def read_whole(store: JobStore, uuid: str) -> Calculation | None:
+    """Read a calculation with its frames.
+
+    Parameters
+    ----------
+    store
+        A connected job store.
+    uuid
+        Of the calculation.
+
+    Returns
+    -------
+    Calculation or None
+        None where it, or a frame of it, is not there, or not yet.
+    """
+    try:
+        content = store.query_one({"uuid": uuid}, properties=["output"], load=True)
+    except KeyError:  # jobflow writes a document before its frames
+        logger.info("calculation %s is being stored and is not reused", uuid)
+        return None
     if content is None:
         return None
-    found = MontyDecoder().process_decoded(content["output"])
+    found: Calculation = MontyDecoder().process_decoded(content["output"])
     if len(found.frames) != found.n_frames:
-        logger.warning("calculation %s has lost frames and is not reused", found.job_uuid)
+        logger.warning("calculation %s has lost frames and is not reused", uuid)
         return None
     return found
 
@@ -149,8 +169,7 @@ def find_begun(
     rows = store.docs_store.query(criteria, properties=["uuid", "output.n_frames"])
     longest = sorted(rows, key=lambda row: (-row["output"]["n_frames"], row["uuid"]))
     for uuid in dict.fromkeys(row["uuid"] for row in longest):
-        content = store.query_one({"uuid": uuid}, properties=["output"], load=True)
-        found = MontyDecoder().process_decoded(content["output"]) if content else None
+        found = read_whole(store, uuid)
         if found is not None and _same_way(found, start, engine):
             return found
     return None
@@ -163,7 +182,6 @@ def _same_way(found: Calculation, start: StartStructure, engine: EngineRecord) -
     first, asked = found.frames[0], start.structure
     return (
         first.lineage.step == 0
-        and len(found.frames) == found.n_frames
         and symbols_of(first.structure) == symbols_of(asked)
         and _rounded(first.structure.lattice.matrix) == _rounded(asked.lattice.matrix)
         and _rounded(first.structure.cart_coords) == _rounded(asked.cart_coords)
