@@ -66,6 +66,15 @@ def test_a_rotated_minimum_is_the_same(geometry: Structure, vacancy: Defect, see
     assert distance(geometry, turned, vacancy.site, vacancy.site) < SAME
 
 
+def test_the_cell_in_which_an_atom_is_written_down_does_not_matter(
+    geometry: Structure, vacancy: Defect
+) -> None:
+    cells = np.random.default_rng(1).integers(-2, 3, size=(len(geometry), 3))
+    other = Structure(geometry.lattice, geometry.species, geometry.frac_coords + cells)
+    one, two = soap_vectors([geometry, other], vacancy.site)
+    assert soap_distance(one, two) < 1e-12
+
+
 @settings(max_examples=10)
 @given(seed=st.integers(0, 2**31))
 def test_a_minimum_with_like_atoms_exchanged_is_the_same(

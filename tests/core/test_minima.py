@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
+from scipy.spatial.transform import Rotation
 
 from defect_mf_flows.campaign import DefectSettings, HostSettings, MatchSettings
 from defect_mf_flows.core.charge import with_charge
@@ -272,3 +273,90 @@ def test_relaxations_from_two_symmetry_copies_end_as_one_minimum(
     )
     assert found.labels == [0, 0]
     assert sorted(found.minima[0].starts) == ["copy", "one"]
+
+
+# -- how the crystal is written down changes nothing -------------------------------------
+
+#: Other vectors that span the same lattice.
+BASES = (
+    [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    [[1, 0, 0], [1, 1, 0], [0, 0, 1]],
+    [[0, 1, 0], [0, 0, 1], [1, 0, 0]],
+    [[1, 0, 0], [0, 1, 0], [-1, 1, 1]],
+)
+
+
+class View:
+    """One crystal, written down in another way: basis, rotation, origin, order of like atoms."""
+
+    def __init__(self, basis: int, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.basis = np.array(BASES[basis])
+        self.rotation = Rotation.random(random_state=seed % 2**32).as_matrix()
+        self.shift = self.rng.uniform(0, 8, size=3)
+
+    def of(self, structure: Structure, *, mixed: bool = False) -> Structure:
+        """The structure in this view; ``mixed`` also exchanges like atoms."""
+        lattice = self.basis @ structure.lattice.matrix @ self.rotation.T
+        places = structure.cart_coords @ self.rotation.T + self.shift
+        symbols = [site.specie.symbol for site in structure]
+        if mixed:
+            order = np.arange(len(structure))
+            for symbol in sorted(set(symbols)):
+                own = [i for i, s in enumerate(symbols) if s == symbol]
+                order[own] = self.rng.permutation(own)
+            places = places[order]
+        seen = Structure(lattice, symbols, places, coords_are_cartesian=True)
+        return with_charge(seen, 0)
+
+    def defect(self, defect: Defect) -> Defect:
+        lattice = defect.supercell.lattice
+        place = lattice.get_cartesian_coords(defect.site) @ self.rotation.T + self.shift
+        seen = self.of(defect.supercell)
+        site = seen.lattice.get_fractional_coords(place) % 1.0
+        return defect.model_copy(update={"supercell": seen, "site": site.tolist()})
+
+
+def several_ends(defect: Defect) -> list[Structure]:
+    """Undistorted, and two dimers, each with a symmetry copy and with noise."""
+    pair = inequivalent_pairs(defect)[0]
+    plain = with_charge(defect.supercell, 0)
+    dimers = [with_charge(with_bond(defect.supercell, pair, d), 0) for d in (2.0, 2.9)]
+    operation = operations_of(defect.supercell)[-1]
+    return [
+        variant
+        for n, cell in enumerate([plain, *dimers])
+        for variant in (cell, copied(cell, operation), noisy(cell, 0.003, n))
+    ]
+
+
+def partition(matcher: Matcher, ends: list[Structure]) -> tuple[list[int], list[FateKind | None]]:
+    energies = [round(-10.0 + 0.02 * (i // 3) + 0.0005 * (i % 3), 6) for i in range(len(ends))]
+    found = matcher.collect(ends, energies, [str(i) for i in range(len(ends))])
+    return list(found.labels), [m.fate.kind if m.fate else None for m in found.minima]
+
+
+@settings(max_examples=6, deadline=None)
+@given(basis=st.integers(0, len(BASES) - 1), seed=st.integers(0, 2**31))
+def test_basis_rotation_origin_and_order_change_no_minimum(
+    made: DefectSet, defect: Defect, basis: int, seed: int
+) -> None:
+    view = View(basis, seed)
+    seen = Matcher(view.defect(defect), view.of(made.host.supercell), MatchSettings())
+    labels, fates = partition(seen, [view.of(end, mixed=True) for end in several_ends(defect)])
+    assert labels == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert set(fates) == {FateKind.AT_SITE}
+
+
+@pytest.mark.parametrize("supercell", [[2, 2, 1], [2, 2, 2], [3, 2, 2]], ids=str)
+def test_the_supercell_changes_no_minimum(supercell: list[int]) -> None:
+    made = generate_defects(
+        zinc_blende(),
+        host=HostSettings(structure="h.cif", supercell=supercell),
+        defects=DefectSettings(include=["v_Zn"]),
+    )
+    defect = made.get("v_Zn")
+    matcher = Matcher(defect, made.host.supercell, MatchSettings())
+    labels, fates = partition(matcher, several_ends(defect))
+    assert labels == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert set(fates) == {FateKind.AT_SITE}

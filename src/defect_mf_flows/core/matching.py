@@ -43,8 +43,10 @@ def soap_vectors(structures: list[Structure], site: list[float]) -> np.ndarray:
     soap = SOAP(species=species, r_cut=LOCAL_RADIUS, n_max=10, l_max=10, sigma=1.0, periodic=True)
     rows = []
     for item, elements in zip(structures, numbers, strict=True):
-        atoms = Atoms(elements, positions=item.cart_coords, cell=item.lattice.matrix, pbc=True)
-        centre = item.lattice.get_cartesian_coords(site)
+        # dscribe misses images of atoms that are written down far outside the cell.
+        places = item.frac_coords % 1.0
+        atoms = Atoms(elements, scaled_positions=places, cell=item.lattice.matrix, pbc=True)
+        centre = item.lattice.get_cartesian_coords(np.asarray(site) % 1.0)
         rows.append(soap.create(atoms, centers=[centre])[0])
     vectors = np.asarray(rows)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -177,7 +177,7 @@ def mean_soap(structures: list[Structure]) -> np.ndarray:
         soap.create(
             Atoms(
                 symbols_of(item),
-                positions=item.cart_coords,
+                scaled_positions=item.frac_coords % 1.0,  # dscribe misses images of others
                 cell=item.lattice.matrix,
                 pbc=True,
             )
