@@ -8,6 +8,7 @@ import ase.units
 import numpy as np
 from pymatgen.core import Structure
 
+from defect_mf_flows.core.anharmonic import crossing_height, fit_quartic
 from defect_mf_flows.core.charge import charge_of, spin_of, with_charge, with_spin
 from defect_mf_flows.core.defects import quiet
 from defect_mf_flows.errors import ResultsError
@@ -89,7 +90,7 @@ def path(
 
 
 def fitted(charge: int, q: np.ndarray, energies: np.ndarray, origin: float, width: float) -> Curve:
-    """Fit a parabola to a potential-energy curve near its minimum.
+    """Fit a parabola to a curve near its minimum, and a quartic to all of it.
 
     Parameters
     ----------
@@ -131,6 +132,7 @@ def fitted(charge: int, q: np.ndarray, energies: np.ndarray, origin: float, widt
         phonon_energy=float(HBAR * np.sqrt(2 * a)),
         fit_rmse=float(np.sqrt(np.mean((energies[near] - zero - harmonic) ** 2))),
         lowest=float(energies.min()),
+        anharmonic=fit_quartic(q, energies - zero, float(minimum), HBAR),
     )
 
 
@@ -163,7 +165,7 @@ def barrier(initial: Curve, final: Curve, energy: float, *, carrier: str) -> Bar
     Returns
     -------
     Barrier
-        From the sampled curves, and from the parabolas alone.
+        From the sampled curves, from the parabolas and from the quartics.
     """
     q = np.array(initial.q)
     upper, lower = np.array(initial.energies) + energy, np.array(final.energies)
@@ -174,6 +176,7 @@ def barrier(initial: Curve, final: Curve, energy: float, *, carrier: str) -> Bar
         energy=energy,
         sampled=_sampled(q, upper, lower, energy),
         harmonic=_harmonic(initial, final, energy),
+        anharmonic=_anharmonic(initial, final, energy),
     )
 
 
@@ -185,6 +188,13 @@ def _sampled(q: np.ndarray, upper: np.ndarray, lower: np.ndarray, zero: float) -
         t = difference[k] / (difference[k] - difference[k + 1])
         heights.append(upper[k] + t * (upper[k + 1] - upper[k]) - zero)
     return float(max(min(heights), 0.0)) if heights else None
+
+
+def _anharmonic(initial: Curve, final: Curve, energy: float) -> float | None:
+    if initial.anharmonic is None or final.anharmonic is None:
+        return None
+    box = max(initial.q[0], final.q[0]), min(initial.q[-1], final.q[-1])
+    return crossing_height(initial.anharmonic, final.anharmonic, energy, box)
 
 
 def _harmonic(initial: Curve, final: Curve, energy: float) -> float | None:

@@ -26,15 +26,18 @@ def ccd_lines(found: CoordinateDiagram) -> Iterator[str]:
             f"{found.huang_rhys[f'{curve.charge:+d}']:.2f}, "
             f"parabola within {1000 * curve.fit_rmse:.1f} meV"
         )
+        yield from _quartic(curve)
     if found.level is not None:
         yield f"  level ({a}/{b}) {found.level:.3f} eV above the VBM ({found.level_from})"
     for item in found.barriers:
         heights = [
-            "no crossing" if h is None else f"{h:.3f} eV" for h in (item.sampled, item.harmonic)
+            "no crossing" if h is None else f"{h:.3f} eV"
+            for h in (item.sampled, item.harmonic, item.anharmonic)
         ]
         yield (
             f"  {item.carrier} capture {charge_text(item.initial)} -> {charge_text(item.final)}: "
-            f"{_released(item.energy)}, barrier {heights[0]} (parabolas: {heights[1]})"
+            f"{_released(item.energy)}, barrier {heights[0]} "
+            f"(parabolas: {heights[1]}, quartics: {heights[2]})"
         )
     for charge, rmse in found.check_rmse.items():
         mine = [point for point in found.checks if f"{point.charge:+d}" == charge]
@@ -53,6 +56,18 @@ def ccd_lines(found: CoordinateDiagram) -> Iterator[str]:
             )
     for note in found.notes:
         yield f"note  {note}"
+
+
+def _quartic(curve: Curve) -> Iterator[str]:
+    fit = curve.anharmonic
+    if fit is None:
+        yield "              no quartic: too few points, or it has no minimum"
+        return
+    first = "not held" if fit.fundamental is None else f"{1000 * fit.fundamental:.1f} meV"
+    yield (
+        f"              quartic within {1000 * fit.fit_rmse:.1f} meV: curvature "
+        f"{1000 * fit.phonon_energy:.1f} meV, first excitation {first}"
+    )
 
 
 def _released(energy: float) -> str:
@@ -92,6 +107,10 @@ def write_ccd(found: CoordinateDiagram, path: Path) -> None:
         omega = curve.phonon_energy / HBAR
         axis.plot(fine, zero + 0.5 * (omega * (fine - curve.minimum)) ** 2, "-", lw=1.2,
                   color=colour, alpha=0.8)  # fmt: skip
+        if curve.anharmonic is not None:
+            quartic = np.polynomial.Polynomial(curve.anharmonic.coefficients)
+            base = float(np.mean(np.array(curve.energies) - quartic(np.array(curve.q))))
+            axis.plot(fine, zero + base + quartic(fine), "--", lw=1.0, color=colour, alpha=0.8)
         tops += _checks(axis, found, curve, zero, colour)
         inside = (q >= -0.3 * found.dq) & (q <= 1.3 * found.dq)
         tops.append(float(e[inside].max()))

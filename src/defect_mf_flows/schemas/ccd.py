@@ -7,6 +7,33 @@ from pydantic import Field, StrictInt
 from defect_mf_flows.schemas.base import Document
 
 
+class Anharmonic(Document):
+    """A quartic through a whole curve.
+
+    Attributes
+    ----------
+    coefficients
+        Of the powers of the displacement, from the constant one: eV per (amu^(1/2) Angstrom)^n;
+        zero at the minimum.
+    minimum
+        Its displacement, amu^(1/2) Angstrom.
+    phonon_energy
+        From the curvature at the minimum, eV.
+    zero_point, fundamental
+        Lowest level above the minimum and distance to the next, eV; None where the sampled
+        range does not hold the level.
+    fit_rmse
+        Over all points, eV.
+    """
+
+    coefficients: list[float]
+    minimum: float
+    phonon_energy: float
+    zero_point: float | None
+    fundamental: float | None
+    fit_rmse: float
+
+
 class Curve(Document):
     """Energy of one charge state along the configuration coordinate.
 
@@ -24,6 +51,8 @@ class Curve(Document):
         Of the parabola within its range, eV.
     lowest
         Lowest sampled energy, eV per cell, on the model's scale.
+    anharmonic
+        Quartic through all points; None where it has no minimum, and in older documents.
     """
 
     charge: StrictInt
@@ -33,6 +62,7 @@ class Curve(Document):
     phonon_energy: float
     fit_rmse: float
     lowest: float
+    anharmonic: Anharmonic | None = None
 
 
 class Barrier(Document):
@@ -46,8 +76,9 @@ class Barrier(Document):
         Charges before and after.
     energy
         Energy that the capture sets free, eV.
-    sampled, harmonic
-        Barrier from the sampled curves and from the parabolas, eV; None if they do not cross.
+    sampled, harmonic, anharmonic
+        Barrier from the sampled curves, from the parabolas and from the quartics, eV; None if
+        they do not cross.
     """
 
     carrier: str
@@ -56,6 +87,7 @@ class Barrier(Document):
     energy: float
     sampled: float | None
     harmonic: float | None
+    anharmonic: float | None = None
 
 
 class CheckPoint(Document):
