@@ -28,6 +28,7 @@ from defect_mf_flows.schemas.calculation import (
     EngineRecord,
     Failure,
     FailureReason,
+    FrontierLevel,
 )
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import Frame, Lineage, content_hash, structure_key
@@ -48,6 +49,7 @@ class Track:
     failure: tuple[FailureReason, str] | None = None
     converged: bool = False
     edges: BandEdges | None = None
+    frontier: list[FrontierLevel] | None = None
     notes: list[str] = field(default_factory=list)
     earlier: float = 0.0
     began: float = field(default_factory=time.monotonic)
@@ -154,6 +156,10 @@ class AseReferenceMaker(ReferenceMaker):
         """Band edges after a single point; None where the calculator gives none."""
         return None
 
+    def frontier(self, atoms: Atoms) -> list[FrontierLevel] | None:
+        """Levels next to the gap per k-point, by which shallow states are told; None without."""
+        return None
+
     def notes(self, atoms: Atoms) -> list[str]:
         """What was tried in vain in the last evaluation before something succeeded."""
         return []
@@ -210,6 +216,7 @@ class AseReferenceMaker(ReferenceMaker):
             seconds=track.seconds,
             engine=engine,
             band_edges=track.edges if track.failure is None else None,
+            frontier=track.frontier if track.failure is None else None,
             final_energy=final.energy if final else None,
             final_structure=final.structure if final else None,
             n_frames=len(track.frames),
@@ -231,7 +238,8 @@ class AseReferenceMaker(ReferenceMaker):
             self._recall(atoms, start, uuid, track, checkpoint)
         except (CheckpointError, DatasetError, ChargeError) as error:
             checkpoint.set_aside(str(error))
-            track.frames, track.calls, track.failure, track.edges = [], 0, None, None
+            track.frames, track.calls, track.failure = [], 0, None
+            track.edges = track.frontier = None
             track.notes = []
         if begun is not None and not checkpoint.steps:
             self._take_up(atoms, start, uuid, track, checkpoint, begun)
@@ -271,7 +279,8 @@ class AseReferenceMaker(ReferenceMaker):
                     f"step {number}: geometry, labels, charge {start.charge:+d} or fidelity "
                     f"{self.fidelity!r} do not match its SHA-256."
                 )
-            track.edges, track.earlier = step.band_edges, step.seconds
+            track.edges, track.frontier = step.band_edges, step.frontier
+            track.earlier = step.seconds
             track.notes += step.notes
         if checkpoint.steps:
             logger.info("%s: %d steps were stored already", start.label, len(track.frames))
@@ -296,7 +305,8 @@ class AseReferenceMaker(ReferenceMaker):
             enough = track.largest_force < self.settings.fmax
             last = enough or len(track.frames) == min(begun.n_frames, self.settings.steps + 1)
             notes = [f"step {len(track.frames) - 1}: continues {begun.job_uuid}"] if last else []
-            track.edges = begun.band_edges if len(track.frames) == begun.n_frames else None
+            if len(track.frames) == begun.n_frames:
+                track.edges, track.frontier = begun.band_edges, begun.frontier
             track.notes += notes
             checkpoint.append(
                 StoredStep(
@@ -305,6 +315,7 @@ class AseReferenceMaker(ReferenceMaker):
                     forces=forces,
                     seconds=track.seconds,
                     band_edges=track.edges,
+                    frontier=track.frontier,
                     notes=notes,
                     content_hash=track.frames[-1].content_hash,
                     taken=True,
@@ -358,7 +369,7 @@ class AseReferenceMaker(ReferenceMaker):
             track.failure = (FailureReason.NOT_FINITE, f"energy {energy} at step {track.calls}")
             return
         self._add(atoms, start, uuid, track, energy, forces)
-        track.edges = self.band_edges(atoms)
+        track.edges, track.frontier = self.band_edges(atoms), self.frontier(atoms)
         notes = [f"step {len(track.frames) - 1}: {note}" for note in self.notes(atoms)]
         track.notes += notes
         checkpoint.append(
@@ -368,6 +379,7 @@ class AseReferenceMaker(ReferenceMaker):
                 forces=forces,
                 seconds=track.seconds,
                 band_edges=track.edges,
+                frontier=track.frontier,
                 notes=notes,
                 content_hash=track.frames[-1].content_hash,
             )

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from defect_mf_flows.errors import CheckpointError
 from defect_mf_flows.schemas.base import Matrix
-from defect_mf_flows.schemas.calculation import BandEdges, FailureReason
+from defect_mf_flows.schemas.calculation import BandEdges, FailureReason, FrontierLevel
 from defect_mf_flows.schemas.frame import content_hash
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,8 @@ class StoredStep(_Line):
         Wall time of the calculation up to this step, over all its processes.
     band_edges
         At this geometry, where the engine gives them.
+    frontier
+        Levels next to the gap at this geometry, where the engine gives them.
     notes
         What was tried in vain before this step succeeded.
     content_hash
@@ -70,6 +72,7 @@ class StoredStep(_Line):
     forces: Matrix | None
     seconds: float
     band_edges: BandEdges | None = None
+    frontier: list[FrontierLevel] | None = None
     notes: list[str] = Field(default_factory=list)
     content_hash: str
     taken: bool = False

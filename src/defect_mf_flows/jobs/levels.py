@@ -12,12 +12,12 @@ import numpy as np
 from defect_mf_flows.campaign import Campaign
 from defect_mf_flows.core.corrections import efnv, far_potential, point_charge
 from defect_mf_flows.core.formation import negative_u
+from defect_mf_flows.core.frontier import Frontier, perturbed_host
 from defect_mf_flows.core.level_uncertainty import level_uncertainty
 from defect_mf_flows.core.levels import Level, transition_levels
 from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.core.ranking import member_energies
 from defect_mf_flows.core.starts import derived_seed
-from defect_mf_flows.engines.vasp.eigenvalues import Frontier, perturbed_host
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.schemas.calculation import BandEdges, Calculation
 from defect_mf_flows.schemas.defect import Defect, DefectSet

@@ -120,14 +120,17 @@ def write_ccd(found: CoordinateDiagram, path: Path) -> None:
     low = min(0.0, shift, *bottoms)
     span = max(max(tops) - low, 0.05)
     # Room above the curves for the legend.
-    axis.set_ylim(low - 0.08 * span, low + 1.35 * span)
+    axis.set_ylim(low - 0.08 * span, low + 1.4 * span)
     axis.set_xlabel("Q (amu$^{1/2}$ Å)")
     axis.set_ylabel("energy (eV)")
     axis.set_title(f"{found.defect}, {a} and {b}: $\\Delta Q$ = {found.dq:.2f} amu$^{{1/2}}$ Å",
                    fontsize=11)  # fmt: skip
+    axis.plot([], [], "-", lw=1.2, color=GREY, label="parabola at the minimum")
+    if any(curve.anharmonic is not None for curve in found.curves):
+        axis.plot([], [], "--", lw=1.0, color=GREY, label="quartic")
     if found.checks:
         axis.plot([], [], "s", ms=7, mfc="none", mec=GREY, mew=1.3, label="high fidelity")
-    axis.legend(fontsize=9, loc="upper center", framealpha=0.85, edgecolor="none")
+    axis.legend(fontsize=8, loc="upper center", ncols=2, framealpha=0.85, edgecolor="none")
     save_picture(figure, path)
 
 

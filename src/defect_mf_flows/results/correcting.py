@@ -17,7 +17,8 @@ from monty.json import jsanitize
 from pymatgen.core import Structure
 
 from defect_mf_flows.core import corrections
-from defect_mf_flows.engines.vasp.eigenvalues import Frontier, frontier
+from defect_mf_flows.core.frontier import Frontier
+from defect_mf_flows.engines.vasp.eigenvalues import frontier
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.jobs.common import read_output
 from defect_mf_flows.schemas.calculation import Calculation

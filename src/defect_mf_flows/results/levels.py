@@ -11,8 +11,8 @@ import numpy as np
 
 from defect_mf_flows.core.ewald import dielectric_tensor
 from defect_mf_flows.core.formation import crossings, negative_u
+from defect_mf_flows.core.frontier import perturbed_host
 from defect_mf_flows.core.notation import charge_text
-from defect_mf_flows.engines.vasp.eigenvalues import perturbed_host
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.results.concentrations import ConcentrationOptions, concentrations_of
 from defect_mf_flows.results.correcting import Corrector, HostCell, frontier_levels

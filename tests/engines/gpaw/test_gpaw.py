@@ -101,6 +101,22 @@ def test_band_edges_and_provenance_are_recorded(neutral):
     assert set(engine.settings["setups"]) == {"Li", "H"}
 
 
+def test_levels_next_to_the_gap_are_recorded_per_k_point(neutral):
+    grid = maker(gamma_only=False, kpoints=[2, 2, 2]).compute(start(0), uuid="levels")
+    assert len(neutral.frontier) == 1
+    assert len(grid.frontier) > 1, "unequal weights must not make full bands look empty"
+    for done in (neutral, grid):
+        assert max(level.occupied for level in done.frontier) == pytest.approx(done.band_edges.vbm)
+        assert min(level.empty for level in done.frontier) == pytest.approx(done.band_edges.cbm)
+
+
+def test_the_empty_spin_channel_of_a_hole_is_empty():
+    hole = maker().compute(start(1), uuid="hole")
+    [level] = hole.frontier
+    assert level.occupied == pytest.approx(hole.band_edges.vbm)
+    assert level.empty == pytest.approx(hole.band_edges.cbm)
+
+
 def test_the_same_input_is_recognised_and_another_cutoff_is_another_input(neutral):
     same, other = maker(), maker(encut=250)
     asked = same.engine_record(start(0))

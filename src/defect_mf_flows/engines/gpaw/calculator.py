@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, SCFError, all_changes
 
 from defect_mf_flows.campaign.gpaw import GpawSettings
+from defect_mf_flows.core.frontier import Frontier, KPoint, frontier_of
 from defect_mf_flows.errors import ChargeError, FidelityError
 from defect_mf_flows.schemas.calculation import BandEdges
 
@@ -92,6 +93,25 @@ class PlaneWaveDFT(Calculator):
             return None
         vbm, cbm = (float(edge) for edge in self._gpaw.get_homo_lumo())
         return BandEdges(vbm=vbm, cbm=cbm) if np.isfinite([vbm, cbm]).all() and cbm > vbm else None
+
+    def frontier(self) -> Frontier | None:
+        """Highest occupied and lowest empty eigenvalue of every k-point, eV."""
+        solver = self._gpaw
+        if solver is None:
+            return None
+        spins = solver.get_number_of_spins()
+        weights = solver.get_k_point_weights()
+        levels: list[tuple[KPoint, float, float]] = []
+        for number, where in enumerate(solver.get_ibz_k_points()):
+            kpoint = tuple(float(x) for x in where)
+            full = float(weights[number]) * 2 / spins  # what occupations carry of a full level
+            for spin in range(spins):
+                energies = solver.get_eigenvalues(kpt=number, spin=spin)
+                filled = solver.get_occupation_numbers(kpt=number, spin=spin) / full
+                levels += [
+                    (kpoint, float(e), float(f)) for e, f in zip(energies, filled, strict=True)
+                ]
+        return frontier_of(levels)
 
     # -- attempts, in order ----------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from defect_mf_flows.engines.ase import AseReferenceMaker
 from defect_mf_flows.engines.gpaw.calculator import PlaneWaveDFT
 from defect_mf_flows.engines.spin import unpaired_of
 from defect_mf_flows.errors import EngineError
-from defect_mf_flows.schemas.calculation import BandEdges, EngineRecord
+from defect_mf_flows.schemas.calculation import BandEdges, EngineRecord, FrontierLevel
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.structures import symbols_of
 
@@ -77,6 +77,11 @@ class GpawReferenceMaker(AseReferenceMaker):
     def band_edges(self, atoms: Atoms) -> BandEdges | None:
         """Edges from the eigenvalues of the last geometry."""
         return atoms.calc.band_edges() if isinstance(atoms.calc, PlaneWaveDFT) else None
+
+    def frontier(self, atoms: Atoms) -> list[FrontierLevel] | None:
+        """Levels next to the gap from the eigenvalues of the last geometry."""
+        found = atoms.calc.frontier() if isinstance(atoms.calc, PlaneWaveDFT) else None
+        return None if found is None else found.levels
 
     def notes(self, atoms: Atoms) -> list[str]:
         """Attempts that failed before one succeeded."""

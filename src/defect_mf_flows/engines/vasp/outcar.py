@@ -20,7 +20,7 @@ import numpy as np
 from ase.units import GPa
 from monty.io import zopen
 
-from defect_mf_flows.engines.vasp.eigenvalues import Frontier
+from defect_mf_flows.core.frontier import Frontier
 from defect_mf_flows.engines.vasp.method import SOME_DISPERSION
 
 #: VASP prints the pressure's sign in kBar; frames hold ASE's sign in eV/A^3.

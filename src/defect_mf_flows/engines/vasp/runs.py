@@ -15,7 +15,8 @@ import numpy as np
 
 from defect_mf_flows.core.charge import whole_charge
 from defect_mf_flows.core.corrections import site_potentials
-from defect_mf_flows.engines.vasp.eigenvalues import Frontier, frontier
+from defect_mf_flows.core.frontier import Frontier
+from defect_mf_flows.engines.vasp.eigenvalues import frontier
 from defect_mf_flows.engines.vasp.outcar import Outcar, RawStep, RunHead
 from defect_mf_flows.engines.vasp.vasprun import VasprunXml
 from defect_mf_flows.errors import EngineError, ResultsError

@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element, ParseError, iterparse
 import numpy as np
 from monty.io import zopen
 
-from defect_mf_flows.engines.vasp.eigenvalues import frontier_of
+from defect_mf_flows.core.frontier import frontier_of
 from defect_mf_flows.engines.vasp.outcar import KBAR, Hashing, RawStep, RunHead
 
 _EMPTIED = frozenset({"eigenvalues", "dos", "projected", "time"})
