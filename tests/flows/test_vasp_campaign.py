@@ -55,6 +55,25 @@ def test_a_vasp_campaign_runs_from_host_to_levels(tmp_path, run_campaign_here):
             assert frame.fidelity == calculation.fidelity
     assert environment["DEFECT_MF_VASP_CMD"]
     _check_inputs(tmp_path / "campaign" / "scratch" / "vasp", calculations)
+    _check_reuse(tmp_path, run_campaign_here, changes, run)
+
+
+def _check_reuse(tmp_path, run_campaign_here, changes, run):
+    """Another campaign of the same calculations runs no VASP for them."""
+    (tmp_path / "again").mkdir()
+    more = {**changes, "name": "again", "reuse": True, "training.validate_every": 2}
+    with vasp_stand_in(tmp_path / "other machine"):
+        again = run_campaign_here(tmp_path / "again", more, run.store)
+    finished = [
+        c for c in run.api.documents(Calculation) if c.fidelity == "pbe" and c.failure is None
+    ]
+    taken = sum(c.reused for c in again.results.cost if c.fidelity == "pbe")
+    assert taken == len(finished) > 1
+    grounds = [
+        [(g.defect, g.charge, pytest.approx(g.energy_hf)) for g in r.ground_states]
+        for r in (run.results, again.results)
+    ]
+    assert grounds[0] == grounds[1]
 
 
 def _check_levels_from_the_store(run, correction):

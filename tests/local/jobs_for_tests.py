@@ -51,6 +51,17 @@ def nap(seconds: float, log: str, x: int = 1) -> int:
 
 
 @job
+def meet(log: str, count: int) -> int:
+    """Wait until as many workers have begun such a job."""
+    note(log)
+    deadline = time.monotonic() + 240.0
+    while sum(name.startswith("meet") for name in executions(log)) < count:
+        assert time.monotonic() < deadline, "nobody else came"
+        time.sleep(0.1)
+    return count
+
+
+@job
 def total(values: list[int], log: str) -> int:
     note(log)
     return sum(values)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fireworks import FWorker
 from jobflow import Flow
-from jobs_for_tests import double, executions, nap_flow
+from jobs_for_tests import double, executions, meet, nap_flow
 
 from defect_mf_flows.local.mongod import PrivateMongod
 from defect_mf_flows.powerups import route, stamp
@@ -43,17 +43,20 @@ def test_two_submissions_at_once_add_one_campaign(site, launchpad, tmp_path):
 
 
 def test_workers_that_race_for_jobs_run_each_once(site, launchpad, submit, log):
-    jobs = [double(i, log) for i in range(24)]
-    for i, one in enumerate(jobs):
-        one.name = f"job-{i}"
-    submit(Flow(jobs))
+    quick = [double(i, log) for i in range(22)]
+    meetings = [meet(log, 2) for _ in range(2)]  # one worker alone cannot end them
+    for kind, jobs in (("job", quick), ("meet", meetings)):
+        for i, one in enumerate(jobs):
+            one.name = f"{kind}-{i}"
+    submit(Flow([*quick, *meetings]))
     with Workers(site) as workers:
         for _ in range(3):
             workers.start(linger=0.0)
         for process in workers.processes:
             assert process.wait(timeout=300) == 0, workers.texts()[-3000:]
     assert set(states(launchpad).values()) == {"COMPLETED"}
-    assert Counter(executions(log)) == {f"job-{i}": 1 for i in range(24)}
+    names = [*(f"job-{i}" for i in range(22)), "meet-0", "meet-1"]
+    assert Counter(executions(log)) == dict.fromkeys(names, 1)
     assert len(launchpad.launches.distinct("fworker.name")) > 1
 
 

@@ -30,7 +30,7 @@ def reference_maker(
         Its ``make`` takes a start structure and returns a ``Calculation``.
     """
     if settings.engine == "vasp":
-        return _vasp_maker(fidelity, settings, kind)
+        return _vasp_maker(fidelity, settings, kind, reuse)
     from defect_mf_flows.engines.ase import AseReferenceMaker
     from defect_mf_flows.engines.cp2k.makers import Cp2kReferenceMaker
     from defect_mf_flows.engines.gpaw.makers import GpawReferenceMaker
@@ -51,7 +51,9 @@ def reference_maker(
     )
 
 
-def _vasp_maker(fidelity: str, settings: FidelitySettings, kind: CalculationKind) -> ReferenceMaker:
+def _vasp_maker(
+    fidelity: str, settings: FidelitySettings, kind: CalculationKind, reuse: bool
+) -> ReferenceMaker:
     try:
         from defect_mf_flows.engines.vasp.makers import VaspReferenceMaker
     except ModuleNotFoundError as error:
@@ -60,5 +62,9 @@ def _vasp_maker(fidelity: str, settings: FidelitySettings, kind: CalculationKind
             "pip install 'defect-mf-flows[vasp]'."
         ) from error
     return VaspReferenceMaker(
-        name=f"{fidelity} {kind.value}", fidelity=fidelity, kind=kind, settings=settings
+        name=f"{fidelity} {kind.value}",
+        fidelity=fidelity,
+        kind=kind,
+        settings=settings,
+        reuse=reuse,
     )
