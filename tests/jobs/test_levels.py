@@ -37,6 +37,7 @@ def campaign_levels(dielectric=None, edges=EDGES) -> CampaignLevels:
             charge=q,
             energy_hf=energy,
             energy_model=energy + 0.01 * q,
+            residual_force=None,
             structure=with_charge(cell(), q),
         )
         for q, energy in VERIFIED.items()
@@ -221,6 +222,15 @@ GAMMA = (0.0, 0.0, 0.0)
 
 def bands(occupied: float, empty: float) -> list[FrontierLevel]:
     return [FrontierLevel(kpoint=GAMMA, occupied=occupied, empty=empty)]
+
+
+def test_levels_of_a_charge_whose_relaxation_ran_out_of_steps_are_marked(defect_set):
+    made = of_vacancy(defect_set, {})
+    made.grounds[0].residual_force = 0.36
+    charge = made.grounds[0].charge
+    marked = {(lv.from_charge, lv.to_charge): lv.unfinished for lv in made.levels()}
+    assert any(marked.values())
+    assert marked == {pair: [charge] if charge in pair else [] for pair in marked}
 
 
 def test_levels_of_a_shallow_charge_are_marked(defect_set):

@@ -1,5 +1,6 @@
 """Verification judges this round's model ground state, whatever else is known."""
 
+import numpy as np
 import pytest
 from pymatgen.core import Structure
 
@@ -10,7 +11,7 @@ from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.starts import nearest_neighbours
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.verification import VerifyMaker, _finish, verify
-from defect_mf_flows.schemas.calculation import CalculationKind
+from defect_mf_flows.schemas.calculation import CalculationKind, FailureReason
 from defect_mf_flows.schemas.search import Candidate, Deviation, Verdict
 
 STAYS = Deviation(rmsd=0.01, local_rmsd=0.01, max_displacement=0.02)
@@ -207,3 +208,43 @@ def test_a_failed_single_point_verifies_nothing(vacancy, relaxed, known, compute
     found = _finish(found, failed, vacancy, VerifySettings())
     assert found.energy_relaxed is None
     assert judged(vacancy, [found, relaxed], number=2).verdict is Verdict.WRONG
+
+
+def test_a_relaxation_out_of_steps_gives_an_upper_bound_and_no_verification(
+    vacancy, make_start, compute, known
+):
+    start = make_start(-1)
+    done = compute(start, kind=CalculationKind.RELAX, fidelity="high", fmax=1e-4, steps=2)
+    assert done.failure.reason is FailureReason.STEPS
+    begun = candidate(
+        vacancy, "model", -4.9, structure=start.structure, energy_relaxed=None, relaxed=None
+    )
+    found = _finish(begun, done, vacancy, VerifySettings())
+    assert found.energy_relaxed == done.final_energy
+    largest = max(float(np.linalg.norm(force)) for force in done.frames[-1].forces)
+    assert found.residual_force == pytest.approx(largest)
+    verdict = verify(
+        vacancy, -1, [found], 1, VerifySettings(max_local_rmsd=9, max_displacement=9),
+        MatchSettings(),
+    )  # fmt: skip
+    assert verdict.ground_state == 0
+    assert verdict.verdict is Verdict.WRONG
+    assert f"ran out at forces of {largest:.2f} eV/A: an upper bound" in verdict.reason
+    again = predicted(vacancy, structure=found.relaxed)
+    assert known(again, found) == again, "it is no minimum yet"
+
+
+def test_an_scf_that_failed_gives_no_bound(vacancy, make_start, compute):
+    start = make_start(-1)
+    failed = compute(start, kind=CalculationKind.RELAX, fidelity="high", max_iterations=1)
+    begun = candidate(vacancy, "model", -4.9, energy_relaxed=None, relaxed=None)
+    found = _finish(begun, failed, vacancy, VerifySettings())
+    assert (found.energy_relaxed, found.residual_force) == (None, None)
+
+
+def test_nothing_is_lower_than_a_low_ground_state_that_could_still_fall(vacancy):
+    ground = candidate(vacancy, "model", -5.0)
+    falling = candidate(vacancy, "low", -4.0, residual_force=0.4)
+    found = judged(vacancy, [ground, falling])
+    assert found.verdict is Verdict.CONFIRMED
+    assert "ran out of steps 1.000 eV above it" in found.reason

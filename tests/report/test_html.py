@@ -355,5 +355,32 @@ def test_a_charge_in_the_hosts_bands_is_marked_wherever_its_levels_are(results):
     assert "‡" not in own(render_report(results))
 
 
+def test_a_level_of_an_unfinished_relaxation_is_marked_wherever_it_is(results):
+    ground = results.ground_states[0]
+    bound = results.model_copy(
+        update={
+            "ground_states": [
+                ground.model_copy(update={"residual_force": 0.36}),
+                *results.ground_states[1:],
+            ],
+            "transition_levels": [
+                level.model_copy(update={"unfinished": [ground.charge]})
+                if level.defect == ground.defect and ground.charge in level_charges(level)
+                else level
+                for level in results.transition_levels
+            ],
+        }
+    )
+    marked = sum(bool(level.unfinished) for level in bound.transition_levels)
+    assert marked > 0
+    page = render_report(bound)
+    assert "ran out of steps at forces of 0.36 eV/Å. Its energy is an upper bound" in text(page)
+    assert own(page).count("yes §") + own(page).count("no † §") == marked
+    names = specs(page)["level-lines"]["layout"]["yaxis"]["ticktext"]
+    assert sum("§" in name for name in names) == marked
+    assert sum(row["unfinished_charges"] != "" for row in level_rows(bound)) == marked
+    assert "§" not in own(render_report(results))
+
+
 def level_charges(level):
     return (level.from_charge, level.to_charge)

@@ -101,6 +101,10 @@ def test_levels_are_marked(results):
     shallow = first.model_copy(update={"perturbed_host": [first.to_charge]})
     marked = results.model_copy(update={"transition_levels": [shallow, *others]})
     assert "! perturbed host" in printed(marked, 80)
+    assert "~ a high-fidelity" not in text
+    bound = first.model_copy(update={"unfinished": [first.to_charge]})
+    marked = results.model_copy(update={"transition_levels": [bound, *others]})
+    assert "~ a high-fidelity relaxation behind it ran out of steps" in printed(marked, 100)
 
 
 def test_the_reason_names_charge_states_as_the_tables_do(results):

@@ -41,6 +41,8 @@ def as_known(
     for other in earlier:
         if other.relaxed is None or other.energy_relaxed is None or other.known_from:
             continue
+        if other.residual_force is not None:
+            continue  # no minimum yet
         moved = deviation(candidate.structure, other.relaxed, matcher.defect.site)
         if (
             moved.local_rmsd <= settings.max_local_rmsd

@@ -31,9 +31,9 @@ def judge(
     Returns
     -------
     verdict
-        WRONG if its relaxation failed, left the geometry, ended above another candidate or
-        missed the energy limit; else LOWER if it lies below the low-fidelity search's
-        ground state, evaluated in that state's own basin; else CONFIRMED.
+        WRONG if its relaxation failed or ran out of steps, left the geometry, ended above
+        another candidate or missed the energy limit; else LOWER if it lies below the low-fidelity
+        search's ground state, evaluated in that state's own basin; else CONFIRMED.
     reason
         With the numbers.
     """
@@ -51,6 +51,11 @@ def judge(
         return Verdict.WRONG, (
             f"high fidelity moved it by {move.local_rmsd:.3f} A (local RMSD), "
             f"{move.max_displacement:.2f} A at most"
+        )
+    if ground.residual_force is not None:
+        return Verdict.WRONG, (
+            f"the steps of its high-fidelity relaxation ran out at forces of "
+            f"{ground.residual_force:.2f} eV/A: an upper bound"
         )
     other = candidates[best]
     gap = ground.energy_relaxed - (other.energy_relaxed or 0.0)
@@ -73,6 +78,11 @@ def _against_low(
     if low is None or energy is None or ground.energy_relaxed is None:
         return Verdict.CONFIRMED, "stays in place; the low-fidelity search has no ground state"
     gain = energy - ground.energy_relaxed
+    if gain > settings.energy_tolerance and low.residual_force is not None:
+        return Verdict.CONFIRMED, (
+            f"stays in place; the low-fidelity ground state ({low.start}) ran out of steps "
+            f"{gain:.3f} eV above it"
+        )
     if gain > settings.energy_tolerance:
         fate = "stays" if in_own_basin(low, settings) else "does not survive relaxation"
         return Verdict.LOWER, (

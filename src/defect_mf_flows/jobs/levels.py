@@ -144,6 +144,7 @@ class CampaignLevels:
     def levels(self) -> list[TransitionLevel]:
         """Levels of the three sources side by side."""
         levels = []
+        unfinished = {(g.defect, g.charge) for g in self.grounds if g.residual_force is not None}
         for defect in self.defects.defects:
             found = {
                 source: self._of(defect, energies, self._fidelity(source))
@@ -161,6 +162,7 @@ class CampaignLevels:
                         low=low[pair].energy if pair in low else None,
                         thermodynamic=pair in high and high[pair].thermodynamic,
                         perturbed_host=[q for q in pair if (defect.name, q) in self.perturbed],
+                        unfinished=[q for q in pair if (defect.name, q) in unfinished],
                     )
                 )
         return levels

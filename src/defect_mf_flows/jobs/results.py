@@ -241,6 +241,7 @@ class Gathering:
             reason=verification.reason,
             energy_model=None if model is None else model.energy_model,
             energy_hf=best.energy_relaxed,
+            residual_force=best.residual_force,
             energy_error=verification.energy_error,
             rmsd=moved.rmsd if moved else None,
             local_rmsd=moved.local_rmsd if moved else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from jobflow import Job, Maker, Response, job
 
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, VerifySettings
@@ -29,7 +30,7 @@ from defect_mf_flows.jobs.common import (
     replaced_by,
     staged,
 )
-from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, FailureReason
 from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
@@ -282,15 +283,29 @@ def _finish(
                 update={"energy_relaxed": None, "relaxed": None, "deviation": None}
             )
         return finished.model_copy(update={"kept": in_own_basin(finished, settings)})
-    if calculation.failure is None and calculation.final_structure is not None:
+    if _usable(calculation) and calculation.final_structure is not None:
         moved = deviation(candidate.structure, calculation.final_structure, defect.site)
         update |= {
+            "residual_force": _residual_force(calculation),
             "energy_relaxed": calculation.final_energy,
             "relaxed": calculation.final_structure,
             "deviation": moved,
         }
     finished = candidate.model_copy(update=update)
     return finished.model_copy(update={"kept": in_own_basin(finished, settings)})
+
+
+def _usable(calculation: Calculation) -> bool:
+    """Whether its last energy says something of the minimum: out of steps it is a bound."""
+    failure = calculation.failure
+    return failure is None or (failure.reason is FailureReason.STEPS and bool(calculation.frames))
+
+
+def _residual_force(calculation: Calculation) -> float | None:
+    """Largest force left where steps ran out, eV/Angstrom; None where it ended."""
+    if calculation.failure is None or calculation.frames[-1].forces is None:
+        return None
+    return float(np.linalg.norm(calculation.frames[-1].forces, axis=1).max())
 
 
 def verify(

@@ -109,6 +109,7 @@ def level_rows(results: Results) -> Rows:
             "low_eV": level.low,
             "thermodynamic": level.thermodynamic,
             "perturbed_host_charges": " ".join(f"{q:+d}" for q in level.perturbed_host),
+            "unfinished_charges": " ".join(f"{q:+d}" for q in level.unfinished),
             "correction": results.correction,
             **_verdict_columns(level_verdict(level, results)),
         }

@@ -133,10 +133,12 @@ def shortest_bond_figure(results: Results) -> go.Figure:
 def level_name(level: TransitionLevel) -> str:
     """Name of a level, e.g. ``V<sub>Zn</sub> ε(0/−1)``.
 
-    With a dagger if not thermodynamic, a double one if carriers of a charge are in host bands.
+    With a dagger if not thermodynamic, a double one if carriers of a charge are in host bands, a
+    section sign if a relaxation behind it ran out of steps.
     """
     name = level_html(level.defect, level.from_charge, level.to_charge)
     marks = ("" if level.thermodynamic else "†") + ("‡" if level.perturbed_host else "")
+    marks += "§" if level.unfinished else ""
     return f"{name} {marks}".rstrip()
 
 

@@ -151,7 +151,9 @@ def level_table(results: Results) -> Table:
                 *(_level_cell(v, results) for v in (level.hf, level.model, level.low)),
                 milli(numbers.difference(level.model, level.hf), 1, signed=True),
                 milli(numbers.difference(level.low, level.hf), 1, signed=True),
-                ("yes" if level.thermodynamic else "no †") + (" ‡" if level.perturbed_host else ""),
+                ("yes" if level.thermodynamic else "no †")
+                + (" ‡" if level.perturbed_host else "")
+                + (" §" if level.unfinished else ""),
             ]
         )
         told = verdict_text(level_verdict(level, results))

@@ -24,6 +24,7 @@ LEVEL_MARKS = {
     "*": "outside the gap at high fidelity",
     "#": "not thermodynamic: one of the two charge states is never the most stable",
     "!": "perturbed host: carriers in the host's bands, an artefact of the cell's size",
+    "~": "a high-fidelity relaxation behind it ran out of steps: its energy is an upper bound",
 }
 VERDICT_STYLE = {
     Verdict.CONFIRMED: "bold green",
@@ -192,6 +193,7 @@ def _levels(results: Results, console: Console) -> None:
         marks = "*" if numbers.outside_gap(level.hf, results) else ""
         marks += "" if level.thermodynamic else "#"
         marks += "!" if level.perturbed_host else ""
+        marks += "~" if level.unfinished else ""
         seen |= set(marks)
         table.add_row(
             Text(level.defect),

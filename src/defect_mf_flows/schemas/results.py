@@ -36,6 +36,9 @@ class GroundState(Document):
         relaxation on the model exploded.
     energy_hf
         Lowest verified high-fidelity energy, eV per cell.
+    residual_force
+        Largest force left at the verified geometry, eV/Angstrom, where its relaxation ran out of
+        steps: ``energy_hf`` is then an upper bound. None if it ended.
     energy_error
         Model minus high fidelity at the model's ground state, eV per cell.
     rmsd, local_rmsd, max_displacement
@@ -100,6 +103,7 @@ class GroundState(Document):
     next_spread: float | None = None
     fate: Fate | None = None
     perturbed_host: str | None = None
+    residual_force: float | None = None
     environments: dict[str, Environment] = Field(default_factory=dict)
 
 
@@ -156,6 +160,9 @@ class TransitionLevel(Document):
         Charges of the two whose carriers seem to lie in the host's bands: the level is none of
         the defect, and an artefact of the cell's size. Empty where the engine gives no
         eigenvalues.
+    unfinished
+        Charges of the two whose verified energy is an upper bound, for the high-fidelity
+        relaxation ran out of steps.
     """
 
     defect: str
@@ -166,6 +173,7 @@ class TransitionLevel(Document):
     low: float | None = None
     thermodynamic: bool
     perturbed_host: list[StrictInt] = Field(default_factory=list)
+    unfinished: list[StrictInt] = Field(default_factory=list)
 
 
 class FormationEnergies(Document):

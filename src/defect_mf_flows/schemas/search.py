@@ -224,6 +224,9 @@ class Candidate(Document):
         High-fidelity energy after relaxation, eV per cell; None if it failed.
     deviation
         Between the candidate and its high-fidelity relaxation.
+    residual_force
+        Largest force left, eV/Angstrom, where the relaxation ran out of steps: its energy is then
+        an upper bound. None if it ended.
     kept
         True if the relaxation stayed in the candidate's basin.
     basin
@@ -248,6 +251,7 @@ class Candidate(Document):
     energy_single_point: float | None = None
     energy_relaxed: float | None = None
     deviation: Deviation | None = None
+    residual_force: float | None = None
     kept: bool = False
     basin: int | None = None
     structure: PeriodicStructure
