@@ -18,7 +18,7 @@ def test_a_harmonic_well_has_evenly_spaced_levels() -> None:
 
 
 def test_the_quartic_oscillator_has_its_published_levels() -> None:
-    """x^2/2 + x^4/10 in units of hbar omega: Bender and Wu, Phys. Rev. 184, 1231 (1969)."""
+    """p^2/2 + x^2/2 + x^4/10: Hioe and Montroll, J. Math. Phys. 16, 1945 (1975)."""
     fit = fit_quartic(X, X**2 / 2 + 0.1 * X**4, 0.0, 1.0)
     assert fit is not None
     assert fit.zero_point == pytest.approx(0.559146, abs=1e-6)

@@ -164,6 +164,26 @@ def test_doped_gets_the_corrections_and_moves_the_levels_by_them(finished, tmp_p
     assert after.corrected_energy - before.corrected_energy == pytest.approx(correction.energy)
 
 
+class Unfinished(CampaignResults):
+    """The same campaign as if one relaxation had run out of steps."""
+
+    def results(self):
+        found = super().results()
+        states = [
+            g.model_copy(update={"residual_force": 0.4}) if g.charge else g
+            for g in found.ground_states
+        ]
+        return found.model_copy(update={"ground_states": states})
+
+
+def test_doped_is_told_which_energy_is_an_upper_bound(finished, tmp_path):
+    api = Unfinished(finished.store, campaign_hash=finished.results.campaign_hash)
+    export_doped(api, tmp_path / "bound.json")
+    entries = loadfn(tmp_path / "bound.json").defect_entries.values()
+    told = {e.charge_state: e.calculation_metadata.get("residual_force") for e in entries}
+    assert told == {0: None, -1: 0.4}
+
+
 def test_doped_takes_only_verified_fidelities(finished, tmp_path):
     with pytest.raises(ResultsError, match="gfn2"):
         export_doped(finished.api, tmp_path / "t.json", fidelity="gfn1")

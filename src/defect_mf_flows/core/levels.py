@@ -55,11 +55,14 @@ class State:
         Geometry.
     correction
         Finite-size correction of its energy, or None.
+    residual_force
+        Largest force left, eV/Angstrom, where the energy is an upper bound; else None.
     """
 
     energy: float
     structure: Structure
     correction: Correction | None = None
+    residual_force: float | None = None
 
 
 def transition_levels(
@@ -180,6 +183,8 @@ def _entry(
     entry.sc_entry = ComputedStructureEntry(state.structure, state.energy, parameters=parameters)
     entry.bulk_entry = ComputedStructureEntry(host.supercell, host_energy, parameters=dict(labels))
     entry.calculation_metadata = {"vbm": edges.vbm, "band_gap": edges.gap, **labels}
+    if state.residual_force is not None:
+        entry.calculation_metadata["residual_force"] = state.residual_force
     if state.correction is not None:
         _correct(entry, state.correction)
     return entry

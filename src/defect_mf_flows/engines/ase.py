@@ -201,6 +201,8 @@ class AseReferenceMaker(ReferenceMaker):
         with Checkpoint(job_scratch(uuid), self._inputs(start, uuid, engine)) as checkpoint:
             self._continue(atoms, start, uuid, track, checkpoint, begun)
         final = track.frames[-1] if track.frames else None
+        # Out of steps, the eigenvalues still belong to the last geometry.
+        told = track.failure is None or track.failure[0] is FailureReason.STEPS
         return Calculation(
             job_uuid=uuid,
             kind=self.kind,
@@ -215,8 +217,8 @@ class AseReferenceMaker(ReferenceMaker):
             n_calls=track.calls,
             seconds=track.seconds,
             engine=engine,
-            band_edges=track.edges if track.failure is None else None,
-            frontier=track.frontier if track.failure is None else None,
+            band_edges=track.edges if told else None,
+            frontier=track.frontier if told else None,
             final_energy=final.energy if final else None,
             final_structure=final.structure if final else None,
             n_frames=len(track.frames),

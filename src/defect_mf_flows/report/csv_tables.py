@@ -29,6 +29,7 @@ def ground_state_rows(results: Results) -> Rows:
             "verdict": g.verdict.value,
             "fidelity": results.fidelities.get("high"),
             "energy_verified_eV_per_cell": g.energy_hf,
+            "residual_force_eV_per_A": g.residual_force,
             "energy_model_eV_per_cell": g.energy_model,
             "model_error_eV_per_cell": g.energy_error,
             "rmsd_A": g.rmsd,

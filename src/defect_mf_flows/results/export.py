@@ -143,7 +143,10 @@ def export_doped(
         defects.host,
         states={
             (g.defect, g.charge): State(
-                g.energy_hf, g.structure, corrections.get((g.defect, g.charge))
+                g.energy_hf,
+                g.structure,
+                corrections.get((g.defect, g.charge)),
+                g.residual_force,
             )
             for g in chosen
         },
