@@ -283,6 +283,21 @@ def model(labelled: Labelled, tiny: TrainingSettings, scratch: Path) -> Model:
     )
 
 
+@pytest.fixture(scope="session")
+def committee(labelled: Labelled, tiny: TrainingSettings, scratch: Path, model: Model) -> Model:
+    """Three members, of which ``model`` is the first."""
+    from defect_mf_flows.learning.committee import train_committee
+
+    return train_committee(
+        labelled.frames,
+        labelled.dataset,
+        settings=tiny.model_copy(update={"committee": 3}),
+        seed=7,
+        scratch=scratch,
+        threads=1,
+    )
+
+
 # -- a whole campaign ------------------------------------------------------------------
 
 

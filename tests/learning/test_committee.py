@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from defect_mf_flows.campaign import TrainingSettings
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.learning.committee import (
     committee_energies,
     member_energies,
     resample,
-    train_committee,
 )
 from defect_mf_flows.schemas.dataset import Split
 from defect_mf_flows.schemas.model import Model
 
 if TYPE_CHECKING:
     from tests.conftest import Labelled
-
-
-@pytest.fixture(scope="module")
-def committee(labelled: Labelled, tiny: TrainingSettings, scratch: Path, model: Model) -> Model:
-    return train_committee(
-        labelled.frames,
-        labelled.dataset,
-        settings=tiny.model_copy(update={"committee": 3}),
-        seed=7,
-        scratch=scratch,
-        threads=1,
-    )
 
 
 def test_the_first_member_is_the_model_that_one_training_gives(

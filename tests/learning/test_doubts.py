@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from defect_mf_flows.campaign import TrainingSettings
 from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.core.uncertainty import force_spread
-from defect_mf_flows.learning.committee import train_committee
 from defect_mf_flows.learning.doubts import LOOKS, find_doubts
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.relaxation import Relaxed, relax
@@ -20,19 +17,7 @@ from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.model import Model
 
 if TYPE_CHECKING:
-    from tests.conftest import Labelled
-
-
-@pytest.fixture(scope="module")
-def committee(labelled: Labelled, tiny: TrainingSettings, scratch: Path, model: Model) -> Model:
-    return train_committee(
-        labelled.frames,
-        labelled.dataset,
-        settings=tiny.model_copy(update={"committee": 2}),
-        seed=7,
-        scratch=scratch,
-        threads=1,
-    )
+    pass
 
 
 @pytest.fixture(scope="module")
