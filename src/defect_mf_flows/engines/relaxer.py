@@ -1,0 +1,95 @@
+"""The minimiser of reference relaxations: few force calls, and it can go on after a kill."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+from ase.optimize.precon import Exp, PreconLBFGS
+
+#: Longest step of an atom, Angstrom.
+LONGEST = 0.3
+#: Scale of the preconditioner before any curvature has been seen, eV/Angstrom^2.
+FIRST_SCALE = 5.0
+#: Bounds of that scale; softer ones let the first steps go astray.
+SCALES = (1.0, 30.0)
+
+
+class Relaxer(PreconLBFGS):
+    """Limited-memory BFGS that begins from a matrix of springs between neighbours.
+
+    Soft modes, in which many atoms move together, converge as fast as stiff bonds: Packwood et
+    al., J. Chem. Phys. 144, 164109 (2016). That work measures the springs' scale with an extra
+    force call and searches along lines. Here the scale is the median curvature along the steps
+    taken so far, and every step costs one force call, because a call may be an hour of HSE06.
+
+    What it does next depends on the geometries and forces that it has seen and on nothing else, so
+    a relaxation that was killed goes on as if it had not been.
+
+    Parameters
+    ----------
+    atoms
+        To relax, at the geometry where the relaxation begins.
+    """
+
+    def __init__(self, atoms: Atoms) -> None:
+        springs = Exp(mu=FIRST_SCALE, r_NN=_neighbour_distance(atoms), solver="direct")
+        super().__init__(atoms, logfile=None, precon=springs, maxstep=LONGEST)
+        self._curvatures: list[float] = []
+
+    def update(
+        self, r: np.ndarray, f: np.ndarray, r0: np.ndarray | None, f0: np.ndarray | None
+    ) -> None:
+        """Learn from a step; ASE calls this, also when it replays a path.
+
+        Parameters
+        ----------
+        r, f
+            Positions, Angstrom, and forces, eV/Angstrom, now.
+        r0, f0
+            Before the step; None at the beginning.
+        """
+        if r0 is not None and f0 is not None:
+            step, change = (r - r0).ravel(), (f0 - f).ravel()
+            curvature = float(step @ change)
+            if curvature > 0:  # else the step says nothing of a minimum
+                self._curvatures.append(curvature / self._springs_along(r, step))
+                self.precon.mu = float(np.clip(np.median(self._curvatures), *SCALES))
+                self.s.append(step)
+                self.y.append(change)
+                self.rho.append(1.0 / curvature)
+        self._just_reset_hessian = False
+        self.precon.P = None  # springs belong to one geometry and one scale
+
+    def _springs_along(self, positions: np.ndarray, step: np.ndarray) -> float:
+        """Curvature of springs of unit scale along a step."""
+        atoms = self.atoms.copy()
+        atoms.positions = positions
+        self.precon.P = None
+        self.precon.make_precon(atoms)
+        return float(step @ self.precon.Pdot(step)) / float(self.precon.mu)
+
+    def line_search(
+        self, r: np.ndarray, g: np.ndarray, e: float, previously_reset_hessian: bool
+    ) -> None:
+        """Take the whole step, or as much of it as no atom moves too far.
+
+        Parameters
+        ----------
+        r, g, e, previously_reset_hessian
+            Geometry, gradient and energy, which a search along the line would need.
+        """
+        longest = float(np.linalg.norm(self.p.reshape(-1, 3), axis=1).max())
+        self.alpha_k = min(1.0, self.maxstep / longest)
+        self.e0 = self.e1 = e
+
+
+def _neighbour_distance(atoms: Atoms) -> float:
+    """Median distance of the atoms to their nearest neighbours, Angstrom."""
+    cutoff = 3.0
+    while True:
+        first, distances = neighbor_list("id", atoms, cutoff)
+        if len(np.unique(first)) == len(atoms):
+            break
+        cutoff *= 1.5
+    return float(np.median([distances[first == i].min() for i in range(len(atoms))]))
