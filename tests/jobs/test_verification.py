@@ -10,7 +10,8 @@ from defect_mf_flows.core.known_minima import as_known
 from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.starts import nearest_neighbours
 from defect_mf_flows.engines.base import ReferenceMaker
-from defect_mf_flows.jobs.verification import VerifyMaker, _finish, verify
+from defect_mf_flows.jobs.judging import finish, verify
+from defect_mf_flows.jobs.verification import VerifyMaker
 from defect_mf_flows.schemas.calculation import CalculationKind, FailureReason
 from defect_mf_flows.schemas.search import Candidate, Deviation, Verdict
 
@@ -163,7 +164,7 @@ def relaxed(vacancy, make_start, compute):
         energy_relaxed=None,
         relaxed=None,
     )
-    return _finish(first, done, vacancy, VerifySettings())
+    return finish(first, done, vacancy, VerifySettings())
 
 
 def test_a_known_minimum_costs_one_call_and_keeps_its_verdict(vacancy, relaxed, known, compute):
@@ -177,7 +178,7 @@ def test_a_known_minimum_costs_one_call_and_keeps_its_verdict(vacancy, relaxed, 
     assert start.charge == -1
     single = compute(start, fidelity="high", uuid="single point")
     assert single.n_calls == 1
-    found = _finish(found, single, vacancy, VerifySettings())
+    found = finish(found, single, vacancy, VerifySettings())
     assert found.energy_single_point == pytest.approx(relaxed.energy_relaxed, abs=1e-6)
     assert found.calculations == ["single point", "relaxation"]
     assert found.kept
@@ -191,7 +192,7 @@ def test_a_single_point_below_the_known_minimum_contradicts_it(vacancy, relaxed,
     wrong = relaxed.model_copy(update={"energy_relaxed": relaxed.energy_relaxed + 0.1})
     found = known(predicted(vacancy, structure=relaxed.relaxed), wrong)
     (start,) = VerifyMaker()._relax("v_Zn", -1, found, 2).function_args
-    found = _finish(found, compute(start, fidelity="high"), vacancy, VerifySettings())
+    found = finish(found, compute(start, fidelity="high"), vacancy, VerifySettings())
     assert found.energy_relaxed is None
     verdict = judged(vacancy, [found, wrong], number=2)
     assert verdict.verdict is Verdict.WRONG
@@ -205,7 +206,7 @@ def test_a_failed_single_point_verifies_nothing(vacancy, relaxed, known, compute
     (start,) = VerifyMaker()._relax("v_Zn", -1, found, 2).function_args
     failed = compute(start, fidelity="high", max_iterations=1)
     assert failed.failure is not None
-    found = _finish(found, failed, vacancy, VerifySettings())
+    found = finish(found, failed, vacancy, VerifySettings())
     assert found.energy_relaxed is None
     assert judged(vacancy, [found, relaxed], number=2).verdict is Verdict.WRONG
 
@@ -219,7 +220,7 @@ def test_a_relaxation_out_of_steps_gives_an_upper_bound_and_no_verification(
     begun = candidate(
         vacancy, "model", -4.9, structure=start.structure, energy_relaxed=None, relaxed=None
     )
-    found = _finish(begun, done, vacancy, VerifySettings())
+    found = finish(begun, done, vacancy, VerifySettings())
     assert found.energy_relaxed == done.final_energy
     largest = max(float(np.linalg.norm(force)) for force in done.frames[-1].forces)
     assert found.residual_force == pytest.approx(largest)
@@ -238,7 +239,7 @@ def test_an_scf_that_failed_gives_no_bound(vacancy, make_start, compute):
     start = make_start(-1)
     failed = compute(start, kind=CalculationKind.RELAX, fidelity="high", max_iterations=1)
     begun = candidate(vacancy, "model", -4.9, energy_relaxed=None, relaxed=None)
-    found = _finish(begun, failed, vacancy, VerifySettings())
+    found = finish(begun, failed, vacancy, VerifySettings())
     assert (found.energy_relaxed, found.residual_force) == (None, None)
 
 

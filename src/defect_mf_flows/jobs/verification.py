@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from jobflow import Job, Maker, Response, job
 
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, VerifySettings
 from defect_mf_flows.core.charge import with_spin
-from defect_mf_flows.core.known_minima import as_known, contradicted
-from defect_mf_flows.core.matching import (
-    SameMinimum,
-    deviation,
-    soap_vectors,
-)
-from defect_mf_flows.core.minima import Matcher, unique_minima
+from defect_mf_flows.core.known_minima import as_known
+from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.ranking import worth_verifying
-from defect_mf_flows.core.verdicts import in_own_basin, judge, lowest, model_error
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import (
     WITH_STORE,
@@ -30,8 +23,10 @@ from defect_mf_flows.jobs.common import (
     replaced_by,
     staged,
 )
-from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, FailureReason
-from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
+from defect_mf_flows.jobs.judging import finish, verify
+from defect_mf_flows.jobs.lower_labels import lower_labels
+from defect_mf_flows.schemas.calculation import CalculationKind
+from defect_mf_flows.schemas.defect import DefectSet, StartStructure
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import (
@@ -39,8 +34,6 @@ from defect_mf_flows.schemas.search import (
     CandidateSet,
     Exploration,
     SearchSet,
-    Verdict,
-    Verification,
     VerificationSet,
 )
 
@@ -50,7 +43,8 @@ class VerifyMaker(Maker):
     """Relaxes the lowest model minima, and the low-fidelity ground state, at high fidelity.
 
     A minimum within the committee's spread of the lowest may be the lowest, and is relaxed too.
-    One that an earlier round verified gets a single point and is not relaxed again.
+    One that an earlier round verified gets a single point and is not relaxed again. A label below
+    the ground state that all these lead to is relaxed as well.
 
     The first step of each relaxation is the high-fidelity single point.
 
@@ -118,18 +112,133 @@ class VerifyMaker(Maker):
                     jobs.append(self._relax(defect.name, charge, candidate, number))
                     new.append(candidate)
                     owners.append((defect.name, charge))
-        gather = judge_round(
+        gather = self.judge(
             defects_uuid,
+            model_uuid,
             state,
             own_uuid(),
             [item.output.job_uuid for item in jobs],
-            self.verification,
-            self.matching,
         )
         staged(gather, Stage.VERIFICATION, f"verdicts of round {number}")
         chosen_now = CandidateSet(job_uuid=own_uuid(), candidates=new, owners=owners)
         response = replaced_by([*jobs, gather], gather.output)
         response.output = chosen_now
+        return response
+
+    @job(data=["candidates"], config=WITH_STORE)
+    def judge(
+        self,
+        defects_uuid: str,
+        model_uuid: str,
+        state: LoopState,
+        candidates_uuid: str,
+        relaxations: list[str],
+        lower_relaxed: bool = False,
+    ) -> Response:
+        """Attach the relaxations to their candidates and judge every charge state.
+
+        A ground state cannot lie above a label of its charge state. Where one does, the model
+        has missed a basin that is known: the lowest label is relaxed, too, before judging.
+
+        Parameters
+        ----------
+        defects_uuid, model_uuid
+            uuids of the jobs that made host and defects, and the model.
+        state
+            Holds the earlier rounds and all labels.
+        candidates_uuid
+            uuid of the job that chose the round's candidates.
+        relaxations
+            uuids of their calculations, in the same order.
+        lower_relaxed
+            True once labels have been relaxed in this round.
+
+        Returns
+        -------
+        VerificationSet
+            One verification per defect and charge.
+        """
+        store, number = job_store(), len(state.rounds) + 1
+        defects = read_output(store, defects_uuid, DefectSet, load=False)
+        chosen = read_output(store, candidates_uuid, CandidateSet, load=True, first=True)
+        done = calculations(relaxations)
+        judged: dict[tuple[str, int], list[Candidate]] = {}
+        for defect in defects.defects:
+            for charge in defect.charges:
+                judged[defect.name, charge] = [
+                    *(
+                        finish(candidate, calculation, defect, self.verification)
+                        for candidate, owner, calculation in zip(
+                            chosen.candidates, chosen.owners, done, strict=True
+                        )
+                        if owner == (defect.name, charge)
+                    ),
+                    *earlier_candidates(state, defect.name, charge),
+                ]
+        if not lower_relaxed:
+            labels = calculations([*state.labels, *state.imports.imported], frames=False)
+            lower = lower_labels(
+                judged,
+                [c for c in labels if c.fidelity == self.relax.fidelity],
+                number=number,
+                tolerance=self.verification.energy_tolerance,
+            )
+            if lower:
+                return self._relax_lower(
+                    lower, chosen, relaxations, (defects_uuid, model_uuid, state)
+                )
+        verifications = [
+            verify(
+                defect,
+                charge,
+                judged[defect.name, charge],
+                number,
+                self.verification,
+                self.matching,
+            )
+            for defect in defects.defects
+            for charge in defect.charges
+        ]
+        return Response(
+            output=VerificationSet(
+                job_uuid=own_uuid(),
+                verifications=verifications,
+                calculations=relaxations,
+                high_calls=sum(c.n_calls for c in done),
+            )
+        )
+
+    def _relax_lower(
+        self,
+        lower: dict[tuple[str, int], Candidate],
+        chosen: CandidateSet,
+        relaxations: list[str],
+        context: tuple[str, str, LoopState],
+    ) -> Response:
+        """Relax labels that lie below their ground states, and judge again."""
+        defects_uuid, model_uuid, state = context
+        number = len(state.rounds) + 1
+        model = read_output(job_store(), model_uuid, Model, load=True)
+        jobs, new = [], []
+        for (defect, charge), candidate in lower.items():
+            spin = self.defects.spin_of(defect, charge)
+            new += self._with_energies([candidate], model, spin)
+            jobs.append(self._relax(defect, charge, new[-1], number))
+        again = self.judge(
+            defects_uuid,
+            model_uuid,
+            state,
+            own_uuid(),
+            [*relaxations, *(item.output.job_uuid for item in jobs)],
+            lower_relaxed=True,
+        )
+        staged(again, Stage.VERIFICATION, f"verdicts of round {number}, lower labels relaxed")
+        response = replaced_by([*jobs, again], again.output)
+        response.output = CandidateSet(
+            job_uuid=own_uuid(),
+            candidates=[*chosen.candidates, *new],
+            owners=[*chosen.owners, *lower],
+        )
         return response
 
     def _candidates(
@@ -210,159 +319,3 @@ class VerifyMaker(Maker):
             charge=charge,
             fidelity=fidelity,
         )
-
-
-@job(data=["candidates"], config=WITH_STORE, output_schema=VerificationSet)
-def judge_round(
-    defects_uuid: str,
-    state: LoopState,
-    candidates_uuid: str,
-    relaxations: list[str],
-    verification: VerifySettings,
-    matching: MatchSettings,
-) -> VerificationSet:
-    """Attach the high-fidelity relaxations to their candidates and judge every charge.
-
-    Parameters
-    ----------
-    defects_uuid
-        uuid of the job that made host and defects.
-    state
-        Holds the earlier rounds.
-    candidates_uuid
-        uuid of the job that chose the round's candidates.
-    relaxations
-        uuids of their calculations, in the same order.
-    verification, matching
-        Settings.
-
-    Returns
-    -------
-    VerificationSet
-        One verification per defect and charge.
-    """
-    defects = read_output(job_store(), defects_uuid, DefectSet, load=False)
-    chosen = read_output(job_store(), candidates_uuid, CandidateSet, load=True, first=True)
-    done = calculations(relaxations)
-    number = len(state.rounds) + 1
-    verifications = []
-    for defect in defects.defects:
-        for charge in defect.charges:
-            fresh = [
-                _finish(candidate, calculation, defect, verification)
-                for candidate, owner, calculation in zip(
-                    chosen.candidates, chosen.owners, done, strict=True
-                )
-                if owner == (defect.name, charge)
-            ]
-            candidates = [*fresh, *earlier_candidates(state, defect.name, charge)]
-            verifications.append(verify(defect, charge, candidates, number, verification, matching))
-    return VerificationSet(
-        job_uuid=own_uuid(),
-        verifications=verifications,
-        calculations=relaxations,
-        high_calls=sum(c.n_calls for c in done),
-    )
-
-
-def _finish(
-    candidate: Candidate, calculation: Calculation, defect: Defect, settings: VerifySettings
-) -> Candidate:
-    """Read single point, relaxed energy and deviation off the calculation.
-
-    A known minimum keeps what it took over, unless its single point contradicts that: it is
-    then not verified, and the next round relaxes it.
-    """
-    update: dict[str, object] = {"calculations": [calculation.job_uuid, *candidate.calculations]}
-    if calculation.frames:
-        update["energy_single_point"] = calculation.frames[0].energy
-    if candidate.known_from:
-        finished = candidate.model_copy(update=update)
-        if contradicted(finished):
-            return finished.model_copy(
-                update={"energy_relaxed": None, "relaxed": None, "deviation": None}
-            )
-        return finished.model_copy(update={"kept": in_own_basin(finished, settings)})
-    if _usable(calculation) and calculation.final_structure is not None:
-        moved = deviation(candidate.structure, calculation.final_structure, defect.site)
-        update |= {
-            "residual_force": _residual_force(calculation),
-            "energy_relaxed": calculation.final_energy,
-            "relaxed": calculation.final_structure,
-            "deviation": moved,
-        }
-    finished = candidate.model_copy(update=update)
-    return finished.model_copy(update={"kept": in_own_basin(finished, settings)})
-
-
-def _usable(calculation: Calculation) -> bool:
-    """Whether its last energy says something of the minimum: out of steps it is a bound."""
-    failure = calculation.failure
-    return failure is None or (failure.reason is FailureReason.STEPS and bool(calculation.frames))
-
-
-def _residual_force(calculation: Calculation) -> float | None:
-    """Largest force left where steps ran out, eV/Angstrom; None where it ended."""
-    if calculation.failure is None or calculation.frames[-1].forces is None:
-        return None
-    return float(np.linalg.norm(calculation.frames[-1].forces, axis=1).max())
-
-
-def verify(
-    defect: Defect,
-    charge: int,
-    candidates: list[Candidate],
-    number: int,
-    settings: VerifySettings,
-    matching: MatchSettings,
-) -> Verification:
-    """Judge one charge state.
-
-    Parameters
-    ----------
-    defect, charge
-        Which charge state.
-    candidates
-        This round's first, the model's ground state at their head.
-    number
-        Round.
-    settings, matching
-        Tolerances.
-
-    Returns
-    -------
-    Verification
-        With the verdict and its reason.
-    """
-    candidates = _with_basins(defect, candidates, matching)
-    mine = [i for i, c in enumerate(candidates) if (c.origin, c.round) == ("model", number)]
-    if mine:
-        verdict, reason = judge(candidates, mine[0], settings=settings)
-    else:
-        verdict, reason = Verdict.WRONG, "every relaxation on the model exploded"
-    best = lowest(candidates)
-    return Verification(
-        defect=defect.name,
-        charge=charge,
-        round=number,
-        verdict=verdict,
-        reason=reason,
-        model_ground=mine[0] if mine else None,
-        ground_state=best,
-        energy_error=model_error(candidates[mine[0]]) if mine else None,
-        candidates=candidates,
-    )
-
-
-def _with_basins(
-    defect: Defect, candidates: list[Candidate], matching: MatchSettings
-) -> list[Candidate]:
-    relaxed = [i for i, c in enumerate(candidates) if c.relaxed is not None]
-    if not relaxed:
-        return candidates
-    vectors = soap_vectors([candidates[i].relaxed for i in relaxed], defect.site)  # type: ignore[misc]
-    energies = [float(candidates[i].energy_relaxed or 0.0) for i in relaxed]
-    same = SameMinimum(soap=matching.soap, energy=matching.energy)
-    _, labels = unique_minima(energies, vectors, same=same)
-    basins = dict(zip(relaxed, labels, strict=True))
-    return [c.model_copy(update={"basin": basins.get(i)}) for i, c in enumerate(candidates)]

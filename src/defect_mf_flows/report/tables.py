@@ -29,6 +29,8 @@ from defect_mf_flows.schemas.results import Results
 from defect_mf_flows.schemas.search import Verdict
 
 Cell = str | Markup
+#: Whose search found a ground state, in words.
+FINDERS = {"low": "low fidelity", "label": "a label below both searches' ends"}
 MOST_FAILURES = 500  # rows of the list; the counts are always complete
 
 
@@ -94,7 +96,7 @@ def ground_state_table(results: Results) -> Table:
     )
     for g in results.ground_states:
         finder = Markup("{} <small>({})</small>").format(
-            start_cell(g.start), "low fidelity" if g.found_by == "low" else g.found_by
+            start_cell(g.start), FINDERS.get(g.found_by, g.found_by)
         )
         table.rows.append(
             [

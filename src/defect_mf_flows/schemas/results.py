@@ -46,7 +46,8 @@ class GroundState(Document):
     start
         Start structure that found the verified ground state.
     found_by
-        ``"model"`` or ``"low"``: whose search found it.
+        ``"model"`` or ``"low"``: whose search found it; ``"label"``: neither's, it was relaxed
+        from a high-fidelity label that lay below what both had found.
     starts
         Every start of the surrogate search that ended in the model's ground state.
     n_minima

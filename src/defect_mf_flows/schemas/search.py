@@ -207,7 +207,8 @@ class Candidate(Document):
     Attributes
     ----------
     origin
-        ``"model"`` or ``"low"`` (the ground state of the low-fidelity search).
+        ``"model"``, ``"low"`` (the ground state of the low-fidelity search) or ``"label"`` (a
+        high-fidelity label below what the others relaxed to).
     round
         Round of the loop in which it was relaxed at high fidelity.
     rank
