@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from jobflow import Maker, Response, job
+from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import (
     DefectSettings,
@@ -24,6 +25,7 @@ from defect_mf_flows.core.uncertainty import with_spread
 from defect_mf_flows.jobs.common import (
     WITH_STORE,
     Stage,
+    calculations,
     earlier_candidates,
     job_store,
     own_uuid,
@@ -83,7 +85,7 @@ class SearchMaker(Maker):
         ----------
         defects_uuid, exploration_uuid, model_uuid
             uuids of the jobs that made host and defects, the low-fidelity search (whose
-            minima are starts too) and the model.
+            minima, and last geometries of relaxations out of steps, are starts too) and the model.
         state
             The loop's state: what earlier rounds verified is a start as well.
 
@@ -135,17 +137,21 @@ class SearchMaker(Maker):
         maker = StartMaker(defect, charge=charge, spin=spin, settings=self.starts, seed=self.seed)
         starts = maker.surrogate(self.search)
         if self.search.from_low:
+            ends = [
+                (f"Low_{found.charge:+d}_{number}", minimum.structure)
+                for found in exploration.searches
+                if found.defect == defect.name
+                for number, minimum in enumerate(found.minima)
+            ]
             starts += [
                 StartStructure(
                     defect=defect.name,
                     charge=charge,
                     spin=spin,
-                    label=f"Low_{found.charge:+d}_{number}",
-                    structure=with_charge(minimum.structure, charge),
+                    label=label,
+                    structure=with_charge(structure, charge),
                 )
-                for found in exploration.searches
-                if found.defect == defect.name
-                for number, minimum in enumerate(found.minima)
+                for label, structure in [*ends, *_unfinished(defect, exploration)]
             ]
         return starts, maker.failures
 
@@ -166,6 +172,21 @@ class SearchMaker(Maker):
             for number, candidate in enumerate(earlier_candidates(state, defect.name, other))
             if candidate.relaxed is not None and not candidate.known_from
         ]
+
+
+def _unfinished(defect: Defect, exploration: Exploration) -> list[tuple[str, Structure]]:
+    """Label and last geometry of low-fidelity relaxations that ran out of steps.
+
+    They are no minima, but often much nearer to one than any distorted start.
+    """
+    return [
+        (f"Unfinished_{c.charge:+d}_{c.start}", c.final_structure)
+        for c in calculations(exploration.calculations, frames=False)
+        if c.defect == defect.name
+        and c.failure is not None
+        and c.failure.reason is FailureReason.STEPS
+        and c.final_structure is not None
+    ]
 
 
 @job(

@@ -21,8 +21,10 @@ COLUMNS = {
     "Dimer": "dimer",
     "Rattle": "rattled",
     "Split": "split",
+    "Exchange": "exchanged",
     "Given": "given",
     "Low": "from LF",
+    "Unfinished": "LF, unfinished",
     "Verified": "from verified",
 }
 OTHER = "other"

@@ -18,8 +18,9 @@ _OTHER = re.compile(r"^([A-Z][a-z]?)_(i|[A-Z][a-z]?)(?:_(.+))?$")
 _DISTORTION = re.compile(r"^Bond_Distortion_(-?\d+(?:\.\d+)?)%$")
 _PAIR = re.compile(r"^Pair_([A-Z][a-z]?\d+)-([A-Z][a-z]?\d+)_(-?\d+(?:\.\d+)?)%$")
 _DIMER = re.compile(r"^Dimer_([A-Z][a-z]?\d+)-([A-Z][a-z]?\d+)$")
-_VERIFIED = re.compile(r"^Verified_(\d+)$")
+_VERIFIED = re.compile(r"^Verified_([+-]\d+)_(\d+)$")
 _LOW_SEED = re.compile(r"^Low_([+-]\d+)_(\d+)$")
+_UNFINISHED = re.compile(r"^Unfinished_([+-]\d+)_(.+)$")
 
 
 def is_number(value: float | None) -> bool:
@@ -145,8 +146,9 @@ def start_text(start: str) -> str:
     -------
     str
         Plain text, not escaped. ``LF q #n`` is minimum n of the low-fidelity search of
-        charge q, ``verified #n`` a minimum that high fidelity gave in an earlier round. Labels
-        of another form come back unchanged.
+        charge q, ``unfinished`` the end of one of its relaxations that ran out of steps,
+        ``verified q #n`` a minimum of charge q that high fidelity gave in an earlier round.
+        Labels of another form come back unchanged.
     """
     if found := _DISTORTION.match(start):
         return change_text(float(found[1]))
@@ -155,9 +157,11 @@ def start_text(start: str) -> str:
     if found := _DIMER.match(start):
         return f"Dimer {found[1]}\N{EN DASH}{found[2]}"
     if found := _VERIFIED.match(start):
-        return f"verified #{found[1]}"
+        return f"verified {page_charge(int(found[1]))} #{found[2]}"
     if found := _LOW_SEED.match(start):
         return f"LF {page_charge(int(found[1]))} #{found[2]}"
+    if found := _UNFINISHED.match(start):
+        return f"LF {page_charge(int(found[1]))} {start_text(found[2])}, unfinished"
     return start or MISSING
 
 
@@ -172,7 +176,8 @@ def start_order(start: str) -> tuple[int, float, str]:
         return (0, 0.0, start)
     if found := _DISTORTION.match(start):
         return (1, float(found[1]), start)
-    return (3 if _LOW_SEED.match(start) else 2, 0.0, start)
+    seed = _LOW_SEED.match(start) or _UNFINISHED.match(start)
+    return (3 if seed else 2, 0.0, start)
 
 
 def percent(share: float | None) -> str:
