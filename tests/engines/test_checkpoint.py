@@ -49,7 +49,7 @@ FIDELITY: dict[str, Any] = {
         "kwargs": {"method": "GFN1-xTB", "verbosity": 0, "accuracy": 0.001},
         "charge_keyword": "charge",
     },
-    "fmax": 0.05,
+    "fmax": 0.01,
     "steps": 100,
 }
 

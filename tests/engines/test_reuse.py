@@ -165,63 +165,63 @@ def forces_of(done):
 @pytest.fixture
 def whole(compute, make_start):
     """A relaxation that nothing interrupts."""
-    done = compute(make_start(0), kind=CalculationKind.RELAX, fmax=0.03, steps=60, accuracy=0.001)
+    done = compute(make_start(-2), kind=CalculationKind.RELAX, fmax=0.005, steps=60, accuracy=0.001)
     assert done.converged
     assert done.n_frames > 5
     return done
 
 
 @pytest.mark.parametrize(
-    "stopped", [{"steps": 3, "fmax": 0.03}, {"steps": 60, "fmax": 0.5}], ids=["steps", "force"]
+    "stopped", [{"steps": 3, "fmax": 0.005}, {"steps": 60, "fmax": 0.5}], ids=["steps", "force"]
 )
 def test_a_relaxation_that_stopped_too_early_goes_on_where_it_stopped(
     ask, make_start, whole, stopped
 ):
-    begun = ask(make_start(0), reuse=False, settings=TIGHT, **stopped)
+    begun = ask(make_start(-2), reuse=False, settings=TIGHT, **stopped)
     assert begun.n_frames < whole.n_frames
-    done = ask(make_start(0), reuse=True, settings=TIGHT, fidelity="other", fmax=0.03, steps=60)
+    done = ask(make_start(-2), reuse=True, settings=TIGHT, fidelity="other", fmax=0.005, steps=60)
     assert done.converged
     assert done.n_frames == whole.n_frames
     assert done.n_calls == whole.n_frames - begun.n_frames
     assert done.final_energy == pytest.approx(whole.final_energy, abs=1e-4)
     assert [f.lineage.step for f in done.frames] == list(range(done.n_frames))
-    assert {(f.charge, f.fidelity) for f in done.frames} == {(0, "other")}
+    assert {(f.charge, f.fidelity) for f in done.frames} == {(-2, "other")}
     assert done.notes == [f"step {begun.n_frames - 1}: continues {begun.job_uuid}"]
     assert done.reused_from is None
 
 
 def test_what_ran_out_of_steps_is_not_computed_to_run_out_again(ask, make_start):
-    failed = ask(make_start(0), reuse=True, fmax=1e-4, steps=2)
-    again = ask(make_start(0), reuse=True, fmax=1e-4, steps=2)
+    failed = ask(make_start(-2), reuse=True, fmax=1e-4, steps=2)
+    again = ask(make_start(-2), reuse=True, fmax=1e-4, steps=2)
     assert (failed.n_calls, again.n_calls) == (3, 0)
     assert again.failure is not None
     assert again.failure.message == failed.failure.message
 
 
 def test_of_a_longer_relaxation_no_more_is_taken_than_this_one_would_compute(ask, make_start):
-    longer = ask(make_start(0), reuse=False, fmax=1e-4, steps=6)
+    longer = ask(make_start(-2), reuse=False, fmax=1e-4, steps=6)
     assert min(forces_of(longer)) > 1e-4
     limit = forces_of(longer)[2] + 1e-3
-    done = ask(make_start(0), reuse=True, fmax=limit, steps=60)
+    done = ask(make_start(-2), reuse=True, fmax=limit, steps=60)
     assert done.n_frames == 1 + next(k for k, f in enumerate(forces_of(longer)) if f < limit)
     assert (done.converged, done.n_calls) == (True, 0)
 
 
 def test_a_relaxation_of_another_charge_or_start_is_not_continued(ask, make_start):
-    ask(make_start(0), reuse=False, fmax=1e-4, steps=2)
+    ask(make_start(-2), reuse=False, fmax=1e-4, steps=2)
     for other in (make_start(-1), make_start(0, 2)):
         assert ask(other, reuse=True, fmax=1e-4, steps=3).n_calls == 4
-    assert ask(make_start(0), reuse=True, fmax=1e-4, steps=3, settings=TIGHT).n_calls == 4
-    assert ask(make_start(0), reuse=False, fmax=1e-4, steps=3).n_calls == 4
+    assert ask(make_start(-2), reuse=True, fmax=1e-4, steps=3, settings=TIGHT).n_calls == 4
+    assert ask(make_start(-2), reuse=False, fmax=1e-4, steps=3).n_calls == 4
 
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_calculation_whose_frames_are_not_stored_yet_is_computed(ask, make_start, store, stopped):
     """jobflow writes the document first; another worker may ask in between."""
     allowed = {"fmax": 1e-4, "steps": 2} if stopped else {"fmax": 2.0, "steps": 20}
-    first = ask(make_start(0), reuse=False, **allowed)
+    first = ask(make_start(-2), reuse=False, **allowed)
     store.additional_stores["data"].remove_docs({})
-    again = ask(make_start(0), reuse=True, **allowed)
+    again = ask(make_start(-2), reuse=True, **allowed)
     assert again.n_calls == first.n_calls
     assert again.reused_from is None
 
@@ -229,8 +229,8 @@ def test_a_calculation_whose_frames_are_not_stored_yet_is_computed(ask, make_sta
 def test_an_engine_that_does_not_know_its_version_is_not_reused(compute, make_start):
     from defect_mf_flows.engines.reuse import UNKNOWN_VERSION, input_hash
 
-    done = compute(make_start(0))
+    done = compute(make_start(-2))
     settings = FidelitySettings(engine="xtb", settings=GFN1)
     unknown = done.engine.model_copy(update={"version": UNKNOWN_VERSION})
-    assert input_hash(make_start(0), done.kind, settings, done.engine) is not None
-    assert input_hash(make_start(0), done.kind, settings, unknown) is None
+    assert input_hash(make_start(-2), done.kind, settings, done.engine) is not None
+    assert input_hash(make_start(-2), done.kind, settings, unknown) is None

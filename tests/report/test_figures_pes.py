@@ -17,8 +17,8 @@ def test_distortions_are_known_by_their_size():
 def test_other_starts_stand_right_of_the_distortions():
     starts = [
         "Bond_Distortion_-60.0%", "Bond_Distortion_40.0%", "Pair_S1-S2_-40.0%", "Unperturbed",
-        "Dimer_S1-S2", "Rattle_0.05", "Rattle_0.15", "Split_Zn3", "Exchange_S1", "Given_0", "Low_+0_1",
-        "Unfinished_+0_Dimer", "Verified_+0_1", "Mine",
+        "Dimer_S1-S2", "Rattle_0.05", "Rattle_0.15", "Split_Zn3", "Exchange_S1", "Given_0",
+        "Low_+0_1", "Unfinished_+0_Dimer", "Verified_+0_1", "Mine",
     ]  # fmt: skip
     where, ticks = places(starts)
     assert set(where) == set(starts)

@@ -61,7 +61,12 @@ class GpawSettings(Section):
         0.1, gt=0, le=0.5, description="Fermi-Dirac width, eV; energies are for vanishing width."
     )
     mixer: GpawMixer = Field(default=GpawMixer(), description="Mixing of the first attempt.")
-    density: float = Field(1e-3, gt=0, le=1e-2, description="SCF threshold, electrons/electron.")
+    density: float = Field(
+        1e-4,
+        gt=0,
+        le=1e-2,
+        description="SCF threshold, electrons/electron; a looser one makes forces noisy.",
+    )
     energy: float = Field(1e-4, gt=0, le=1e-2, description="SCF threshold, eV/electron.")
     eigenstates: float = Field(1e-5, gt=0, le=1e-3, description="SCF threshold, eV^2/electron.")
     max_iterations: int = Field(60, ge=5, le=1000, description="SCF steps of one attempt.")

@@ -23,6 +23,9 @@ class Relaxer(PreconLBFGS):
     force call and searches along lines. Here the scale is the median curvature along the steps
     taken so far, and every step costs one force call, because a call may be an hour of HSE06.
 
+    The sum of all forces is taken off: it is noise of the reference, and nothing holds the cell as a
+    whole, so that with it the cell would drift further than its atoms relax.
+
     What it does next depends on the geometries and forces that it has seen and on nothing else, so
     a relaxation that was killed goes on as if it had not been.
 
@@ -37,6 +40,17 @@ class Relaxer(PreconLBFGS):
         super().__init__(atoms, logfile=None, precon=springs, maxstep=LONGEST)
         self._curvatures: list[float] = []
 
+    def step(self, f: np.ndarray | None = None) -> None:
+        """Move the atoms once.
+
+        Parameters
+        ----------
+        f
+            Forces, eV/Angstrom; not given, those of the atoms.
+        """
+        forces = self.atoms.get_forces() if f is None else f
+        super().step(forces - forces.mean(axis=0))
+
     def update(
         self, r: np.ndarray, f: np.ndarray, r0: np.ndarray | None, f0: np.ndarray | None
     ) -> None:
@@ -50,7 +64,8 @@ class Relaxer(PreconLBFGS):
             Before the step; None at the beginning.
         """
         if r0 is not None and f0 is not None:
-            step, change = (r - r0).ravel(), (f0 - f).ravel()
+            step, change = (r - r0).ravel(), f0 - f
+            change = (change - change.mean(axis=0)).ravel()
             curvature = float(step @ change)
             if curvature > 0:  # else the step says nothing of a minimum
                 self._curvatures.append(curvature / self._springs_along(r, step))
@@ -79,6 +94,7 @@ class Relaxer(PreconLBFGS):
         r, g, e, previously_reset_hessian
             Geometry, gradient and energy, which a search along the line would need.
         """
+        assert self.p is not None
         longest = float(np.linalg.norm(self.p.reshape(-1, 3), axis=1).max())
         self.alpha_k = min(1.0, self.maxstep / longest)
         self.e0 = self.e1 = e
