@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-import logging
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,55 +13,23 @@ from ase.calculators.calculator import Calculator, CalculatorError
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from defect_mf_flows.campaign.calculators import find_calculator
-from defect_mf_flows.core.charge import charge_probe, from_atoms, to_atoms
+from defect_mf_flows.core.charge import charge_probe, to_atoms
 from defect_mf_flows.engines.base import ReferenceMaker, check_start, job_scratch
-from defect_mf_flows.engines.checkpoint import Checkpoint, StoredEnd, StoredStep
+from defect_mf_flows.engines.checkpoint import Checkpoint, StoredStep
 from defect_mf_flows.engines.relaxer import Relaxer
 from defect_mf_flows.engines.reuse import UNKNOWN_VERSION
+from defect_mf_flows.engines.track import Track
 from defect_mf_flows.errors import ChargeError, CheckpointError, DatasetError, EngineError
 from defect_mf_flows.schemas.calculation import (
     BandEdges,
     Calculation,
     CalculationKind,
     EngineRecord,
-    Failure,
     FailureReason,
     FrontierLevel,
 )
 from defect_mf_flows.schemas.defect import StartStructure
-from defect_mf_flows.schemas.frame import Frame, Lineage, content_hash, structure_key
-
-logger = logging.getLogger(__name__)
-
-#: A relaxation with a larger force (eV/A) or displacement (A) has exploded.
-EXPLODED_FORCE = 500.0
-EXPLODED_DISPLACEMENT = 6.0
-
-
-@dataclass
-class Track:
-    """What a calculation has produced so far."""
-
-    frames: list[Frame] = field(default_factory=list)
-    calls: int = 0
-    failure: tuple[FailureReason, str] | None = None
-    converged: bool = False
-    edges: BandEdges | None = None
-    frontier: list[FrontierLevel] | None = None
-    notes: list[str] = field(default_factory=list)
-    earlier: float = 0.0
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def largest_force(self) -> float:
-        """Largest force on an atom in the last frame, eV/Angstrom; 0 if the method has none."""
-        forces = self.frames[-1].forces
-        return 0.0 if forces is None else float(np.linalg.norm(forces, axis=1).max())
-
-    @property
-    def seconds(self) -> float:
-        """Wall time, s, over all processes that worked on it."""
-        return self.earlier + time.monotonic() - self.began
+from defect_mf_flows.schemas.frame import content_hash, structure_key
 
 
 @dataclass
@@ -189,7 +155,6 @@ class AseReferenceMaker(ReferenceMaker):
 
     def _compute(self, start: StartStructure, uuid: str, begun: Calculation | None) -> Calculation:
         check_start(start)
-        track = Track()
         atoms = to_atoms(start.structure, spin=start.spin)
         info_key = self._settings().get("charge_info")
         if info_key is not None:
@@ -199,7 +164,8 @@ class AseReferenceMaker(ReferenceMaker):
         atoms.calc = calculator
         engine = self.describe(calculator, start)
         with Checkpoint(job_scratch(uuid), self._inputs(start, uuid, engine)) as checkpoint:
-            self._continue(atoms, start, uuid, track, checkpoint, begun)
+            track = Track(start, uuid, self.fidelity, checkpoint)
+            self._continue(atoms, track, begun)
         final = track.frames[-1] if track.frames else None
         # Out of steps, the eigenvalues still belong to the last geometry.
         told = track.failure is None or track.failure[0] is FailureReason.STEPS
@@ -213,7 +179,7 @@ class AseReferenceMaker(ReferenceMaker):
             start=start.label,
             n_atoms=len(atoms),
             converged=track.converged,
-            failure=self._failure(start, track),
+            failure=track.failed(self.kind.value),
             n_calls=track.calls,
             seconds=track.seconds,
             engine=engine,
@@ -226,125 +192,39 @@ class AseReferenceMaker(ReferenceMaker):
             frames=track.frames,
         )
 
-    def _continue(
-        self,
-        atoms: Atoms,
-        start: StartStructure,
-        uuid: str,
-        track: Track,
-        checkpoint: Checkpoint,
-        begun: Calculation | None,
-    ) -> None:
+    def _continue(self, atoms: Atoms, track: Track, begun: Calculation | None) -> None:
         """Take up the stored steps, else those of a calculation, and compute what is missing."""
         try:
-            self._recall(atoms, start, uuid, track, checkpoint)
+            track.recall(atoms)
         except (CheckpointError, DatasetError, ChargeError) as error:
-            checkpoint.set_aside(str(error))
-            track.frames, track.calls, track.failure = [], 0, None
-            track.edges = track.frontier = None
-            track.notes = []
-        if begun is not None and not checkpoint.steps:
-            self._take_up(atoms, start, uuid, track, checkpoint, begun)
-        end = checkpoint.end
-        if end is not None:
-            track.converged, track.failure, track.calls = end.converged, end.failure, end.calls
-            track.earlier, track.began = end.seconds, time.monotonic()
+            track.forget(str(error))
+        if begun is not None and not track.checkpoint.steps:
+            assert self.settings is not None
+            track.take_up(atoms, begun, fmax=self.settings.fmax, steps=self.settings.steps)
+        if track.has_ended():
             return
         try:
-            self._run(atoms, start, uuid, track, checkpoint)
+            self._run(atoms, track)
         except (CalculatorError, RuntimeError, FloatingPointError, ArithmeticError) as error:
             track.failure = (_reason(error), f"{type(error).__name__}: {error}"[:500])
-        checkpoint.finish(
-            StoredEnd(
-                job=uuid,
-                steps=len(track.frames),
-                converged=track.converged,
-                failure=track.failure,
-                calls=track.calls,
-                seconds=track.seconds,
-            )
-        )
+        track.finish()
 
-    def _recall(
-        self, atoms: Atoms, start: StartStructure, uuid: str, track: Track, checkpoint: Checkpoint
-    ) -> None:
-        """Turn stored steps into frames; charge, spin and fidelity are checked by their hash."""
-        there = atoms.copy()
-        for number, step in enumerate(checkpoint.steps):
-            if np.shape(step.positions) != atoms.positions.shape:
-                raise CheckpointError(f"step {number} has another number of atoms.")
-            there.positions = step.positions
-            forces = None if step.forces is None else np.asarray(step.forces)
-            self._add(there, start, uuid, track, step.energy, forces)
-            if track.frames[-1].content_hash != step.content_hash:
-                raise CheckpointError(
-                    f"step {number}: geometry, labels, charge {start.charge:+d} or fidelity "
-                    f"{self.fidelity!r} do not match its SHA-256."
-                )
-            track.edges, track.frontier = step.band_edges, step.frontier
-            track.earlier = step.seconds
-            track.notes += step.notes
-        if checkpoint.steps:
-            logger.info("%s: %d steps were stored already", start.label, len(track.frames))
-        track.calls = sum(not step.taken for step in checkpoint.steps)
-
-    def _take_up(
-        self,
-        atoms: Atoms,
-        start: StartStructure,
-        uuid: str,
-        track: Track,
-        checkpoint: Checkpoint,
-        begun: Calculation,
-    ) -> None:
-        """Make the steps of another relaxation the first of this one, as far as it would go."""
-        assert self.settings is not None
-        there = atoms.copy()
-        for frame in begun.frames[: self.settings.steps + 1]:
-            there.positions = frame.structure.cart_coords
-            forces = np.asarray(frame.forces)
-            self._add(there, start, uuid, track, frame.energy, forces)
-            enough = track.largest_force < self.settings.fmax
-            last = enough or len(track.frames) == min(begun.n_frames, self.settings.steps + 1)
-            notes = [f"step {len(track.frames) - 1}: continues {begun.job_uuid}"] if last else []
-            if len(track.frames) == begun.n_frames:
-                track.edges, track.frontier = begun.band_edges, begun.frontier
-            track.notes += notes
-            checkpoint.append(
-                StoredStep(
-                    positions=there.positions,
-                    energy=frame.energy,
-                    forces=forces,
-                    seconds=track.seconds,
-                    band_edges=track.edges,
-                    frontier=track.frontier,
-                    notes=notes,
-                    content_hash=track.frames[-1].content_hash,
-                    taken=True,
-                )
-            )
-            if enough:
-                break
-        logger.info("%s: %d steps of %s", start.label, len(track.frames), begun.job_uuid)
-
-    def _run(
-        self, atoms: Atoms, start: StartStructure, uuid: str, track: Track, checkpoint: Checkpoint
-    ) -> None:
+    def _run(self, atoms: Atoms, track: Track) -> None:
         if self.kind is CalculationKind.STATIC:
             if not track.frames:
-                self._observe(atoms, start, uuid, track, checkpoint)
+                self._observe(atoms, track)
             track.converged = track.failure is None
             return
         assert self.settings is not None
         calculator, fmax = atoms.calc, self.settings.fmax
         optimizer = Relaxer(atoms)
-        if checkpoint.steps:
-            images = [_image(atoms, step) for step in checkpoint.steps]
+        if track.checkpoint.steps:
+            images = [_image(atoms, step) for step in track.checkpoint.steps]
             optimizer.replay_trajectory(images)
             atoms.positions = images[-1].positions
             atoms.calc = images[-1].calc  # the labels of the last step are not computed again
         else:
-            self._observe(atoms, start, uuid, track, checkpoint)
+            self._observe(atoms, track)
         while track.failure is None and not track.converged:
             track.converged = track.largest_force < fmax
             if track.converged:
@@ -355,33 +235,17 @@ class AseReferenceMaker(ReferenceMaker):
                 return
             optimizer.step()
             atoms.calc = calculator
-            self._observe(atoms, start, uuid, track, checkpoint)
+            self._observe(atoms, track)
 
-    def _observe(
-        self, atoms: Atoms, start: StartStructure, uuid: str, track: Track, checkpoint: Checkpoint
-    ) -> None:
+    def _observe(self, atoms: Atoms, track: Track) -> None:
         energy = float(atoms.get_potential_energy())
         forces = atoms.get_forces() if self._has_forces(atoms) else None
         track.calls += 1
         if not (np.isfinite(energy) and (forces is None or np.isfinite(forces).all())):
             track.failure = (FailureReason.NOT_FINITE, f"energy {energy} at step {track.calls}")
             return
-        self._add(atoms, start, uuid, track, energy, forces)
         track.edges, track.frontier = self.band_edges(atoms), self.frontier(atoms)
-        notes = [f"step {len(track.frames) - 1}: {note}" for note in self.notes(atoms)]
-        track.notes += notes
-        checkpoint.append(
-            StoredStep(
-                positions=atoms.positions,
-                energy=energy,
-                forces=forces,
-                seconds=track.seconds,
-                band_edges=track.edges,
-                frontier=track.frontier,
-                notes=notes,
-                content_hash=track.frames[-1].content_hash,
-            )
-        )
+        track.add(atoms, energy, forces, notes=self.notes(atoms))
 
     def _has_forces(self, atoms: Atoms) -> bool:
         """Whether the method has forces; without them a cell cannot be relaxed."""
@@ -393,40 +257,6 @@ class AseReferenceMaker(ReferenceMaker):
                 f"another fidelity relax, and use {self.fidelity!r} for single points."
             )
         return False
-
-    def _add(
-        self,
-        atoms: Atoms,
-        start: StartStructure,
-        uuid: str,
-        track: Track,
-        energy: float,
-        forces: np.ndarray | None,
-    ) -> None:
-        """Make a frame of one evaluation and see whether the cell still holds together."""
-        frame = Frame(
-            structure=from_atoms(atoms),
-            charge=start.charge,
-            spin=start.spin,
-            fidelity=self.fidelity,
-            energy=energy,
-            forces=forces,
-            lineage=Lineage(
-                defect=start.defect,
-                charge=start.charge,
-                start=start.label,
-                calculation=uuid,
-                step=len(track.frames),
-            ),
-        )
-        track.frames.append(frame)
-        largest = track.largest_force
-        moved = np.linalg.norm(atoms.positions - start.structure.cart_coords, axis=1).max()
-        if largest > EXPLODED_FORCE or moved > EXPLODED_DISPLACEMENT:
-            track.failure = (
-                FailureReason.EXPLODED,
-                f"force {largest:.0f} eV/A, displacement {moved:.1f} A",
-            )
 
     def _inputs(self, start: StartStructure, uuid: str, engine: EngineRecord) -> dict[str, Any]:
         """Everything that decides the result; a checkpoint with other inputs is not read.
@@ -446,20 +276,6 @@ class AseReferenceMaker(ReferenceMaker):
             "engine": engine.model_dump(mode="json"),
             "settings": self.settings.model_dump(mode="json") if self.settings else None,
         }
-
-    def _failure(self, start: StartStructure, track: Track) -> Failure | None:
-        if track.failure is None:
-            return None
-        reason, message = track.failure
-        return Failure(
-            stage=self.kind.value,
-            reason=reason,
-            message=message,
-            fidelity=self.fidelity,
-            defect=start.defect,
-            charge=start.charge,
-            start=start.label,
-        )
 
     def _settings(self) -> dict[str, Any]:
         if self.settings is None:

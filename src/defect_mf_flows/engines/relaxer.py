@@ -23,8 +23,8 @@ class Relaxer(PreconLBFGS):
     force call and searches along lines. Here the scale is the median curvature along the steps
     taken so far, and every step costs one force call, because a call may be an hour of HSE06.
 
-    The sum of all forces is taken off: it is noise of the reference, and nothing holds the cell as a
-    whole, so that with it the cell would drift further than its atoms relax.
+    The sum of all forces is taken off: it is noise of the reference, and nothing holds the cell as
+    a whole, so that with it the cell would drift further than its atoms relax.
 
     What it does next depends on the geometries and forces that it has seen and on nothing else, so
     a relaxation that was killed goes on as if it had not been.

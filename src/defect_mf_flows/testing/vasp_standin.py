@@ -154,9 +154,9 @@ class StandIn:
         self._memory()
         atoms = self.atoms.copy()
         atoms.calc = self._calculator()
-        from ase.optimize import LBFGS
+        from defect_mf_flows.engines.relaxer import Relaxer
 
-        optimizer = LBFGS(atoms, logfile=os.devnull, alpha=30.0, maxstep=0.3)
+        optimizer = Relaxer(atoms)
         fmax = -float(self.incar.get("EDIFFG", -1e9))
         converged, done = False, 0
         while done < steps:

@@ -37,7 +37,7 @@ from pymatgen.io.vasp.inputs import Incar, Poscar
 from pymatgen.io.vasp.outputs import Oszicar
 
 from defect_mf_flows.campaign.vasp import VaspSettings
-from defect_mf_flows.engines.ase import EXPLODED_DISPLACEMENT
+from defect_mf_flows.engines.track import EXPLODED_DISPLACEMENT
 
 #: Corrections of these errors change k-points, smearing or the cell, and so the fidelity.
 CHANGES_FIDELITY = {

@@ -10,7 +10,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.campaign.vasp import VaspSettings
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.engines.ase import EXPLODED_FORCE
+from defect_mf_flows.engines.track import EXPLODED_FORCE
 from defect_mf_flows.engines.vasp import handlers as watch
 from defect_mf_flows.engines.vasp.method import (
     SOME_DISPERSION,
