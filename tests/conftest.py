@@ -212,7 +212,7 @@ def labelled(
         for seed in (1, 2, 3):
             key = f"v_Zn|{charge:+d}|{seed}"
             relaxation = compute(
-                make_start(charge, seed), kind=CalculationKind.RELAX, steps=4, uuid=key
+                make_start(charge, seed), kind=CalculationKind.RELAX, fmax=1e-3, steps=4, uuid=key
             )
             high = []
             for frame in relaxation.frames[::2]:

@@ -20,7 +20,7 @@ from jobflow.managers.fireworks import flow_to_workflow
 from monty.json import jsanitize
 from pymatgen.core import Lattice, Structure
 
-from defect_mf_flows.campaign import FidelitySettings, MatchSettings, VerifySettings
+from defect_mf_flows.campaign import FidelitySettings, MatchSettings
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.engines import reference_maker
 from defect_mf_flows.errors import ResultsError
@@ -31,7 +31,7 @@ from defect_mf_flows.jobs.loop import RoundMaker
 from defect_mf_flows.jobs.picks import gather_labels
 from defect_mf_flows.jobs.results import ResultsMaker
 from defect_mf_flows.jobs.search import gather_search
-from defect_mf_flows.jobs.verification import VerifyMaker, judge_round
+from defect_mf_flows.jobs.verification import VerifyMaker
 from defect_mf_flows.launchpad.indexes import ensure_indexes
 from defect_mf_flows.local.mongod import PrivateMongod
 from defect_mf_flows.local.store import local_job_store
@@ -220,7 +220,7 @@ CASES = {
     "CandidateSet": Case(candidate_set, lambda: VerifyMaker().make("u", "u", "u", "u", None)),
     "VerificationSet": Case(
         verifications,
-        lambda: judge_round("u", None, "u", [], VerifySettings(), MatchSettings()),
+        lambda: VerifyMaker().judge("u", "u", None, "u", []),
     ),
     "Results": Case(results, lambda: ResultsMaker().make("u", "u", None), whole=True),
 }
@@ -282,7 +282,7 @@ def test_every_job_fits_that_carries_much(launchpad: LaunchPad) -> None:
         relaxation,
         gather_labels(state.low, many, origins, state.picks, "hse"),
         gather_exploration("u", many, [], failures(STARTS // 2), MatchSettings()),
-        judge_round(UUID, state, UUID, many[:560], VerifySettings(), MatchSettings()),
+        VerifyMaker().judge(UUID, UUID, state, UUID, many[:560]),
         RoundMaker().make(UUID, UUID, state),
         VerifyMaker().make(UUID, UUID, UUID, UUID, state),
     ]
