@@ -57,6 +57,7 @@ def test_starts():
     assert start_text("Dimer_S19-S27") == "Dimer S19–S27"
     assert start_text("Pair_S19-S27_-40.0%") == "S19–S27 −40 %"
     assert start_text("Verified_-1_2") == "verified −1 #2"
+    assert start_text("Bond_Distortion_-30.0%@11") == "−30 %, step 11"
     assert start_text("Unfinished_+2_Bond_Distortion_-30.0%") == "LF +2 −30 %, unfinished"
     labels = ["Low_+0_0", "Dimer", "Bond_Distortion_10.0%", "Bond_Distortion_-60.0%", "Unperturbed"]
     assert sorted(labels, key=start_order) == labels[::-1]

@@ -20,6 +20,7 @@ _PAIR = re.compile(r"^Pair_([A-Z][a-z]?\d+)-([A-Z][a-z]?\d+)_(-?\d+(?:\.\d+)?)%$
 _DIMER = re.compile(r"^Dimer_([A-Z][a-z]?\d+)-([A-Z][a-z]?\d+)$")
 _VERIFIED = re.compile(r"^Verified_([+-]\d+)_(\d+)$")
 _LOW_SEED = re.compile(r"^Low_([+-]\d+)_(\d+)$")
+_LABEL = re.compile(r"^(.+)@(\d+)$")
 _UNFINISHED = re.compile(r"^Unfinished_([+-]\d+)_(.+)$")
 
 
@@ -148,7 +149,7 @@ def start_text(start: str) -> str:
         Plain text, not escaped. ``LF q #n`` is minimum n of the low-fidelity search of
         charge q, ``unfinished`` the end of one of its relaxations that ran out of steps,
         ``verified q #n`` a minimum of charge q that high fidelity gave in an earlier round.
-        Labels of another form come back unchanged.
+        ``step n``: a label on step n of a relaxation. Labels of another form come back unchanged.
     """
     if found := _DISTORTION.match(start):
         return change_text(float(found[1]))
@@ -162,6 +163,8 @@ def start_text(start: str) -> str:
         return f"LF {page_charge(int(found[1]))} #{found[2]}"
     if found := _UNFINISHED.match(start):
         return f"LF {page_charge(int(found[1]))} {start_text(found[2])}, unfinished"
+    if found := _LABEL.match(start):
+        return f"{start_text(found[1])}, step {found[2]}"
     return start or MISSING
 
 
