@@ -6,6 +6,8 @@ from pydantic import ValidationError
 
 from defect_mf_flows.campaign import load_campaign
 from defect_mf_flows.flows.campaign import CampaignMaker
+from defect_mf_flows.jobs.acquire import AcquireMaker
+from defect_mf_flows.jobs.verification import VerifyMaker
 from defect_mf_flows.powerups import VERSION_KEY, package_version, route, stamp
 from defect_mf_flows.schemas.calculation import CalculationKind
 from defect_mf_flows.schemas.routing import Resources, Routing
@@ -44,6 +46,19 @@ def test_a_named_fidelity_gets_its_own_limits_and_no_other_does(flow, tiny_campa
         assert hybrid.manager_config == HYBRID.manager_config()
         low = spawned(flow, explore.relax.make(None), f"v_Zn -1 | Dimer | gfn1 {kind.value}")
         assert low.manager_config == Routing().reference.manager_config()
+
+
+def test_jobs_that_ask_the_model_for_energies_go_where_a_model_can_be_loaded(flow):
+    verify, acquire = VerifyMaker(), AcquireMaker()
+    jobs = [
+        verify.make("u", "u", "u", "u", None),
+        verify.judge("u", "u", None, "u", []),
+        acquire.make("u", "u", None),
+    ]
+    for job in jobs:
+        found = spawned(flow, job, "anything").manager_config
+        assert found == Routing().search.manager_config()
+    assert Routing().search.category != Routing().bookkeeping.category
 
 
 def test_routing_keeps_what_else_a_job_is_configured_to_do(flow):

@@ -48,8 +48,8 @@ def route(flow: F, routing: Routing, fidelities: Iterable[str] = ()) -> F:
                     flow, routing.fidelities[name], ReferenceMaker.make, f"| {name} {kind.value}"
                 )
     _assign(flow, routing.training, function=TrainMaker.make)
-    # The latter two ask the model for energies.
-    for function in (relax_batch, VerifyMaker.make, AcquireMaker.make):
+    # All but the first ask the model for energies.
+    for function in (relax_batch, VerifyMaker.make, VerifyMaker.judge, AcquireMaker.make):
         _assign(flow, routing.search, function=function)
     # FireWorks' default hands the parent's category down to jobs made later, over these rules.
     flow.update_config({"pass_manager_config": False}, attributes=["pass_manager_config"])
