@@ -102,6 +102,13 @@ def test_a_sum_of_forces_that_is_noise_moves_no_cell() -> None:
     assert abs(len(path) - len(path_of(without, Relaxer(without)))) <= 2
 
 
+def test_where_only_a_sum_of_forces_is_left_it_ends_and_says_so() -> None:
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = Counted(drift=0.5)
+    with pytest.raises(RuntimeError, match="only a sum of forces is left"):
+        Relaxer(atoms).step(np.full((len(atoms), 3), 0.5))
+
+
 @pytest.mark.parametrize("done", [1, 2, 7])
 def test_after_a_kill_it_goes_on_exactly_as_it_would_have(done: int) -> None:
     whole = vacancy()

@@ -11,15 +11,15 @@ from ase.optimize.precon import Exp, PreconLBFGS
 LONGEST = 0.3
 #: Scale of the preconditioner before any curvature has been seen, eV/Angstrom^2.
 FIRST_SCALE = 5.0
-#: Bounds of that scale; softer ones let the first steps go astray.
+#: Bounds of that scale, eV/Angstrom^2.
 SCALES = (1.0, 30.0)
 
 
 class Relaxer(PreconLBFGS):
     """Limited-memory BFGS that begins from a matrix of springs between neighbours.
 
-    Soft modes, in which many atoms move together, converge as fast as stiff bonds: Packwood et
-    al., J. Chem. Phys. 144, 164109 (2016). That work measures the springs' scale with an extra
+    It spares steps where many atoms move together: Packwood et al., J. Chem. Phys. 144, 164109
+    (2016). That work measures the springs' scale with an extra
     force call and searches along lines. Here the scale is the median curvature along the steps
     taken so far, and every step costs one force call, because a call may be an hour of HSE06.
 
@@ -96,6 +96,8 @@ class Relaxer(PreconLBFGS):
         """
         assert self.p is not None
         longest = float(np.linalg.norm(self.p.reshape(-1, 3), axis=1).max())
+        if longest == 0.0:
+            raise RuntimeError("only a sum of forces is left, which moves no atom: it is noise")
         self.alpha_k = min(1.0, self.maxstep / longest)
         self.e0 = self.e1 = e
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from defect_mf_flows.core.verdicts import lowest
 from defect_mf_flows.jobs.common import job_store, read_output
+from defect_mf_flows.jobs.picks import lowest_energy
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.search import Candidate
 
@@ -41,17 +42,14 @@ def lower_labels(
         verified = {uuid for c in candidates for uuid in c.calculations}
         best = lowest(candidates)
         limit = float("inf") if best is None else candidates[best].energy_relaxed or 0.0
-        own = [
-            c
+        own = {
+            c.job_uuid: lowest_energy(c)
             for c in labels
-            if (c.defect, c.charge) == (defect, charge)
-            and c.job_uuid not in verified
-            and c.lowest_energy is not None
-            and c.lowest_energy < limit - tolerance
-        ]
-        if own:
-            lower = min(own, key=lambda c: c.lowest_energy or 0.0)
-            found[defect, charge] = _candidate(lower.job_uuid, number)
+            if (c.defect, c.charge) == (defect, charge) and c.job_uuid not in verified
+        }
+        first = min(own, key=lambda uuid: own[uuid], default=None)
+        if first is not None and own[first] < limit - tolerance:
+            found[defect, charge] = _candidate(first, number)
     return found
 
 

@@ -171,11 +171,12 @@ def lowest_energies(done: Iterable[Calculation]) -> dict[tuple[str | None, int, 
     floors: dict[tuple[str | None, int, str], float] = {}
     for calculation in done:
         key = (calculation.defect, calculation.charge, calculation.fidelity)
-        floors[key] = min(floors.get(key, float("inf")), _lowest_energy(calculation))
+        floors[key] = min(floors.get(key, float("inf")), lowest_energy(calculation))
     return floors
 
 
-def _lowest_energy(calculation: Calculation) -> float:
+def lowest_energy(calculation: Calculation) -> float:
+    """Lowest energy among its frames, eV per cell; infinite without any."""
     if calculation.lowest_energy is not None:
         return calculation.lowest_energy
     if calculation.n_frames and not calculation.frames:  # written before it was recorded

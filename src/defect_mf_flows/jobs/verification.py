@@ -176,7 +176,7 @@ class VerifyMaker(Maker):
                     *earlier_candidates(state, defect.name, charge),
                 ]
         if not lower_relaxed:
-            labels = calculations([*state.labels, *state.imports.imported], frames=False)
+            labels = calculations(state.labels, frames=False)
             lower = lower_labels(
                 judged,
                 [c for c in labels if c.fidelity == self.relax.fidelity],
