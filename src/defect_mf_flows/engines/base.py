@@ -115,7 +115,34 @@ class ReferenceMaker(Maker):
         engine = self.engine_record(start)
         if engine is None or self.kind is not CalculationKind.RELAX:
             return None
-        return find_begun(CURRENT_JOB.store, start, engine, but=uuid)
+        return find_begun(
+            CURRENT_JOB.store,
+            start,
+            engine,
+            but=uuid,
+            same_method=lambda found: self.has_method_of(found, start, engine),
+        )
+
+    def has_method_of(
+        self, found: Calculation, start: StartStructure, engine: EngineRecord
+    ) -> bool:
+        """Tell whether a relaxation went as this Maker would let it go.
+
+        Parameters
+        ----------
+        found
+            A relaxation of the same charge.
+        start
+            What is asked for.
+        engine
+            As ``engine_record`` says it for ``start``.
+
+        Returns
+        -------
+        bool
+            Limits of steps and forces do not count.
+        """
+        return found.engine == engine and found.spin == start.spin
 
     def _input_hash(self, start: StartStructure, engine: EngineRecord) -> str | None:
         return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: Raised whenever the Makers make something else of the same input.
 INPUT_VERSION = 1
+#: Atoms of one start that was written and read again are at most this far apart, Angstrom.
+SAME_START = 1e-4
 #: Programs whose version is not known may have changed between two calculations.
 UNKNOWN_VERSION = "unknown"
 
@@ -131,7 +134,12 @@ def read_whole(store: JobStore, uuid: str) -> Calculation | None:
 
 
 def find_begun(
-    store: JobStore, start: StartStructure, engine: EngineRecord, *, but: str
+    store: JobStore,
+    start: StartStructure,
+    engine: EngineRecord,
+    *,
+    but: str,
+    same_method: Callable[[Calculation], bool],
 ) -> Calculation | None:
     """Find a relaxation that went the same way and stopped too early.
 
@@ -145,6 +153,8 @@ def find_begun(
         Program, version and settings that would compute it.
     but
         uuid of the job that asks.
+    same_method
+        Whether a relaxation of the same charge has this one's method and spin.
 
     Returns
     -------
@@ -170,22 +180,23 @@ def find_begun(
     longest = sorted(rows, key=lambda row: (-row["output"]["n_frames"], row["uuid"]))
     for uuid in dict.fromkeys(row["uuid"] for row in longest):
         found = read_whole(store, uuid)
-        if found is not None and _same_way(found, start, engine):
+        if found is not None and _same_start(found, start) and same_method(found):
             return found
     return None
 
 
-def _same_way(found: Calculation, start: StartStructure, engine: EngineRecord) -> bool:
-    """Whether a relaxation began where another would, with the same method."""
-    if not found.frames or found.engine != engine or found.spin != start.spin:
+def _same_start(found: Calculation, start: StartStructure) -> bool:
+    """Whether a relaxation began where another would."""
+    if not found.frames or found.frames[0].lineage.step != 0:
         return False
-    first, asked = found.frames[0], start.structure
-    return (
-        first.lineage.step == 0
-        and symbols_of(first.structure) == symbols_of(asked)
-        and _rounded(first.structure.lattice.matrix) == _rounded(asked.lattice.matrix)
-        and _rounded(first.structure.cart_coords) == _rounded(asked.cart_coords)
-    )
+    first, asked = found.frames[0].structure, start.structure
+    if symbols_of(first) != symbols_of(asked):
+        return False
+    if not np.allclose(first.lattice.matrix, asked.lattice.matrix, rtol=0, atol=SAME_START):
+        return False
+    apart = first.frac_coords - asked.frac_coords  # a program may print it in another cell
+    moved = asked.lattice.get_cartesian_coords(apart - np.round(apart))
+    return bool(np.linalg.norm(moved, axis=1).max() < SAME_START)
 
 
 def take_over(

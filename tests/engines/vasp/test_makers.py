@@ -147,23 +147,29 @@ def test_a_finished_calculation_is_read_and_not_repeated(machine, vasp, make_sta
     assert maker.compute(start, uuid="f") == first
 
 
-def test_what_another_campaign_computed_is_taken_over_at_no_cost(machine, vasp, make_start):
+@pytest.fixture
+def ask(machine, vasp):
+    """Run a Maker with the settings given as a job of a campaign with ``reuse: true``."""
     store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
 
-    def run(maker, start):
+    def run(start, *given, **settings):
+        maker = vasp(*given, **settings)
+        maker.reuse = True
         job = maker.make(start)
-        run_locally(job, store=store, ensure_success=True, log=False)
+        run_locally(job, store=store, ensure_success=True, raise_immediately=True, log=False)
         content = store.query_one({"uuid": job.uuid}, load=True)["output"]
         return Calculation.model_validate(
             {key: value for key, value in content.items() if not key.startswith("@")}
         )
 
+    return run
+
+
+def test_what_another_campaign_computed_is_taken_over_at_no_cost(ask, vasp, make_start):
     maker, others = vasp(), [vasp("HSE06"), vasp(encut=310)]
-    for each in (maker, *others):
-        each.reuse = True
-    first = run(maker, make_start(0))
+    first = ask(make_start(0))
     os.environ["DEFECT_MF_STANDIN"] = "charge"  # computing once more would be noticed
-    again = run(maker, make_start(0))
+    again = ask(make_start(0))
     assert again.reused_from == first.job_uuid
     assert (again.n_calls, again.final_energy) == (0, first.final_energy)
     assert [frame.charge for frame in again.frames] == [0]
@@ -173,6 +179,81 @@ def test_what_another_campaign_computed_is_taken_over_at_no_cost(machine, vasp, 
         for q in (0, -1)
     }
     assert len(keys) == 6, "charge, functional and cutoff each make another calculation"
+
+
+@pytest.mark.parametrize(
+    "stopped", [{"steps": 3, "fmax": 0.02}, {"steps": 40, "fmax": 0.5}], ids=["steps", "force"]
+)
+def test_a_relaxation_that_another_campaign_ended_too_soon_goes_on(
+    ask, vasp, make_start, compute, stopped
+):
+    start = make_start(-1, spin=1)
+    begun = ask(start, kind=RELAX, **stopped)
+    done = ask(start, kind=RELAX, fmax=0.02)
+    assert done.converged, done.failure
+    assert done.n_calls == done.n_frames - begun.n_frames + 1, "the last step is computed again"
+    for mine, its in zip(done.frames[: begun.n_frames], begun.frames, strict=False):
+        assert mine.energy == pytest.approx(its.energy, abs=1e-5)
+        assert np.allclose(mine.structure.frac_coords, its.structure.frac_coords, atol=1e-6)
+        assert np.allclose(mine.forces, its.forces, atol=1e-3)
+    assert [frame.lineage.step for frame in done.frames] == list(range(done.n_frames))
+    assert {(f.charge, f.spin, f.lineage.calculation) for f in done.frames} == {
+        (-1, 1, done.job_uuid)
+    }
+    assert done.notes == [f"step {begun.n_frames - 1}: continues {begun.job_uuid}"]
+    direct = compute(start, kind=RELAX, fmax=0.02, spin_polarization=0.0)
+    assert done.final_energy == pytest.approx(direct.final_energy, abs=0.01)
+
+
+def test_a_relaxation_that_goes_on_survives_a_kill(ask, vasp, make_start):
+    begun = ask(make_start(0), kind=RELAX, fmax=0.02, steps=3)
+    os.environ["DEFECT_MF_STANDIN"] = "kill=2"
+    cut = ask(make_start(0), kind=RELAX, fmax=0.02)
+    assert cut.n_frames == begun.n_frames + 1
+    os.environ["DEFECT_MF_STANDIN"] = ""
+    maker = vasp(kind=RELAX, fmax=0.02)
+    (executions(maker.folder(cut.job_uuid))[0] / "outcome.json").unlink()  # the job died, too
+    done = maker.compute(make_start(0), uuid=cut.job_uuid)
+    assert done.converged
+    assert [f.energy for f in done.frames[:4]] == [f.energy for f in cut.frames]
+    assert done.notes == cut.notes
+
+
+def test_of_a_longer_relaxation_no_more_is_taken_than_this_one_would_compute(ask, make_start):
+    longer = ask(make_start(0), kind=RELAX, fmax=0.02)
+    os.environ["DEFECT_MF_STANDIN"] = "charge"  # computing anything would be noticed
+    shorter = ask(make_start(0), kind=RELAX, fmax=0.02, steps=3)
+    assert (shorter.n_calls, shorter.n_frames) == (0, 3)
+    assert shorter.failure.reason is FailureReason.STEPS
+    assert shorter.frontier is None, "that of another geometry"
+    looser = ask(make_start(0), kind=RELAX, fmax=0.3)
+    assert looser.converged
+    assert (looser.n_calls, looser.engine.version) == (0, longer.engine.version)
+    assert looser.n_frames < longer.n_frames
+
+
+def test_a_relaxation_of_another_method_charge_or_start_is_not_continued(ask, make_start):
+    stopped = {"kind": RELAX, "fmax": 0.001, "steps": 2}
+    ask(make_start(0), **stopped)
+    longer = {**stopped, "steps": 3}
+    others = {
+        "charge": ask(make_start(-2), **longer),
+        "start": ask(make_start(0, seed=2), **longer),
+        "cutoff": ask(make_start(0), encut=310, **longer),
+        "functional": ask(make_start(0), "HSE06", **longer),
+        "spin": ask(make_start(0, spin=2), **longer),
+    }
+    assert {name: done.n_calls for name, done in others.items()} == dict.fromkeys(others, 3)
+    assert ask(make_start(0), **longer).n_calls == 2
+
+
+def test_a_guessed_spin_goes_on_with_its_relaxation(ask, make_start):
+    options = {"kind": RELAX, "fmax": 0.02, "spin_guesses": 2}
+    begun = ask(make_start(0), steps=2, **options)
+    done = ask(make_start(0), **options)
+    assert done.converged
+    assert done.spin == begun.spin
+    assert done.n_calls == done.n_frames - 1, "no spin is guessed again"
 
 
 def test_of_two_spin_guesses_the_lower_is_taken(machine, vasp, make_start):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from atomate2.vasp.files import write_vasp_input_set
 from atomate2.vasp.jobs.base import BaseVaspMaker
 from atomate2.vasp.sets.base import VaspInputGenerator
 from jobflow import CURRENT_JOB, JobConfig, Response, job
@@ -23,12 +21,15 @@ from defect_mf_flows.engines.base import ReferenceMaker, check_start
 from defect_mf_flows.engines.reuse import take_over
 from defect_mf_flows.engines.spin import low_spin
 from defect_mf_flows.engines.vasp import handlers as watch
+from defect_mf_flows.engines.vasp.begun import Begun, leave_begun, raw_step, same_inputs
+from defect_mf_flows.engines.vasp.notes import ChosenSpin, unperturbed_note
 from defect_mf_flows.engines.vasp.results import (
     CellOrder,
     calculation_of,
     can_continue,
     check_run,
     unfinished,
+    written_inputs,
 )
 from defect_mf_flows.engines.vasp.running import (
     PBE_FIRST,
@@ -42,12 +43,12 @@ from defect_mf_flows.engines.vasp.running import (
     seconds_below,
     shared_wavecar,
     tidy,
+    write_inputs,
 )
 from defect_mf_flows.engines.vasp.sets import ChargedCellSet
 from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
 from defect_mf_flows.schemas.defect import StartStructure
-from defect_mf_flows.schemas.frame import content_hash
 from defect_mf_flows.settings import get_settings
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,12 @@ class VaspReferenceMaker(ReferenceMaker):
         if self.reuse and (known := self._known(start, current.uuid)) is not None:
             found = take_over(known, start, fidelity=self.fidelity, uuid=current.uuid)
             return Response(output=found)
-        calculation = self.compute(start, uuid=current.uuid)
+        fresh = self.reuse and not self.folder(current.uuid).is_dir()
+        begun = self._begun(start, current.uuid) if fresh else None
+        if begun is None:
+            calculation = self.compute(start, uuid=current.uuid)
+        else:
+            calculation = self.resume(start, begun, uuid=current.uuid)
         if not unfinished(calculation):
             engine = self.engine_record(start)
             return Response(output=self.hashed(calculation, start, engine))
@@ -120,6 +126,75 @@ class VaspReferenceMaker(ReferenceMaker):
             },
         )
 
+    def has_method_of(
+        self, found: Calculation, start: StartStructure, engine: EngineRecord
+    ) -> bool:
+        """Tell whether VASP got the same inputs, but for where the relaxation ends.
+
+        Parameters
+        ----------
+        found, start, engine
+            As in the base class. Where the spin is guessed, that of ``found`` counts if it was
+            guessed as well.
+        """
+        spin = start.spin
+        if self._guesses_spin(start):
+            spin = found.spin
+            if spin is None or found.engine.settings.get("spin_guesses") != 2:
+                return False
+        if found.spin != spin:
+            return False
+        order = CellOrder.of(start.structure)
+        cell = with_charge(order.grouped(start.structure), start.charge)
+        inputs = self.inputs(start, unpaired=spin).get_input_set(cell)
+        return same_inputs(found.engine.settings, written_inputs(inputs, start.charge))
+
+    def resume(self, start: StartStructure, begun: Calculation, *, uuid: str) -> Calculation:
+        """Continue a relaxation that another campaign ended too soon.
+
+        Parameters
+        ----------
+        start, begun, uuid
+            As in the base class.
+
+        Returns
+        -------
+        Calculation
+            That counts its own calls alone; none, if the other has passed this one's limits.
+        """
+        order, folder = CellOrder.of(start.structure), self.folder(uuid)
+        fmax, most = self._fidelity().fmax, self._fidelity().steps
+        frames = begun.frames[:most]
+        forces = [float(np.linalg.norm(np.asarray(f.forces), axis=1).max()) for f in frames]
+        enough = next((n for n, force in enumerate(forces, start=1) if force <= fmax), None)
+        taken = Begun(begun.job_uuid, [raw_step(f, order.indices) for f in frames[:enough]])
+        if enough is None and len(frames) < most:
+            if self._guesses_spin(start):
+                assert begun.spin is not None  # has_method_of has seen to it
+                ChosenSpin(begun.spin).write(folder)
+            leave_begun(taken, folder)
+            return self.compute(start, uuid=uuid)
+        return self._shortened(start, begun, taken, order, uuid)
+
+    def _shortened(
+        self,
+        start: StartStructure,
+        begun: Calculation,
+        taken: Begun,
+        order: CellOrder,
+        uuid: str,
+    ) -> Calculation:
+        """As much of another campaign's relaxation as this one would compute."""
+        start = start.model_copy(update={"spin": begun.spin})
+        cell = with_charge(order.grouped(start.structure), start.charge)
+        progress = Progress(steps=taken.steps, finished=True, notes=[taken.note])
+        inputs = self.inputs(start).get_input_set(cell)
+        calculation = self._document(progress, start, order, inputs, uuid)
+        last = ("band_edges", "frontier", "site_potentials")  # they belong to the last step
+        whole = len(taken.steps) == begun.n_frames and calculation.failure is None
+        kept = {name: getattr(begun, name) for name in last} if whole else {}
+        return calculation.model_copy(update={"engine": begun.engine, **kept})
+
     def compute(self, start: StartStructure, *, uuid: str) -> Calculation:
         """Run VASP once on a start structure, from where earlier executions ended.
 
@@ -142,13 +217,13 @@ class VaspReferenceMaker(ReferenceMaker):
             If VASP computed another charge or functional than it was told.
         """
         check_start(start)
-        began, settings = time.time(), self._vasp()
+        began = time.time()
         order = CellOrder.of(start.structure)
         cell = with_charge(order.grouped(start.structure), start.charge)
         folder = self.folder(uuid)
         progress = read_progress(folder)
         unpaired, guesses, decided = start.spin, 0, True
-        if settings.spin_guesses == 2 and start.spin is None:
+        if self._guesses_spin(start):
             unpaired, guesses, decided = self._better_spin(start, cell, folder, began)
         asked, start = start, start.model_copy(update={"spin": unpaired})
         inputs = self.inputs(start)
@@ -159,18 +234,7 @@ class VaspReferenceMaker(ReferenceMaker):
         expected = inputs.get_input_set(cell)
         for run in progress.runs:
             check_run(run, expected["INCAR"], start, self.fidelity)
-        calculation = calculation_of(
-            progress,
-            start,
-            order,
-            fidelity=self.fidelity,
-            kind=self.kind,
-            settings=settings,
-            limits=(self._fidelity().fmax, self._fidelity().steps),
-            inputs=expected,
-            uuid=uuid,
-            more_calls=guesses,
-        )
+        calculation = self._document(progress, start, order, expected, uuid, guesses)
         if not unfinished(calculation):
             self._leave(calculation, asked, cell, order, expected, folder)
         return calculation
@@ -234,6 +298,28 @@ class VaspReferenceMaker(ReferenceMaker):
         """Folder of a calculation; shared by all workers of a site."""
         return get_settings().scratch.resolve() / "vasp" / uuid
 
+    def _document(
+        self,
+        progress: Progress,
+        start: StartStructure,
+        order: CellOrder,
+        inputs: Any,
+        uuid: str,
+        more_calls: int = 0,
+    ) -> Calculation:
+        return calculation_of(
+            progress,
+            start,
+            order,
+            fidelity=self.fidelity,
+            kind=self.kind,
+            settings=self._vasp(),
+            limits=(self._fidelity().fmax, self._fidelity().steps),
+            inputs=inputs,
+            uuid=uuid,
+            more_calls=more_calls,
+        )
+
     # -- one execution -------------------------------------------------------------------
 
     def _execute(
@@ -255,7 +341,7 @@ class VaspReferenceMaker(ReferenceMaker):
             if not orbitals.is_file():
                 orbitals = self._pbe_orbitals(start, geometry, inputs, folder, began)
         execution = next_execution(folder)
-        self._write(geometry, inputs, execution)
+        write_inputs(geometry, inputs, execution)
         if orbitals is not None:
             copy_whole(orbitals, execution / "WAVECAR")
         machine = get_settings()
@@ -266,7 +352,9 @@ class VaspReferenceMaker(ReferenceMaker):
             found_handlers=watch.handlers(
                 self._vasp(),
                 relax=inputs.relax,
-                reference=None if start.label == UNPERTURBED else self._reference(start),
+                reference=None
+                if start.label == UNPERTURBED
+                else unperturbed_note(start, self._fidelity()),
                 limit=machine.vasp_walltime,
                 buffer=machine.vasp_buffer,
                 frozen=machine.vasp_frozen,
@@ -274,18 +362,6 @@ class VaspReferenceMaker(ReferenceMaker):
             ),
             poll=machine.vasp_poll,
         )
-
-    def _write(self, geometry: Structure, inputs: ChargedCellSet, execution: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Settings of atomate2 for all its users must not change a fidelity.
-            write_vasp_input_set(
-                geometry,
-                cast("VaspInputGenerator", inputs),
-                execution,
-                apply_incar_updates=False,
-                clean_prev=False,
-            )
 
     def _commands(self) -> tuple[str, str]:
         machine = get_settings()
@@ -295,6 +371,9 @@ class VaspReferenceMaker(ReferenceMaker):
 
     # -- spin, orbitals and energies that other runs left ----------------------------------
 
+    def _guesses_spin(self, start: StartStructure) -> bool:
+        return self._vasp().spin_guesses == 2 and start.spin is None
+
     def _better_spin(
         self, start: StartStructure, cell: Structure, folder: Path, began: float
     ) -> tuple[int, int, bool]:
@@ -302,10 +381,8 @@ class VaspReferenceMaker(ReferenceMaker):
 
         Last, whether both guesses have ended; if not, the job's time did not suffice.
         """
-        note = folder / "spin.json"
-        if note.is_file():
-            content = json.loads(note.read_text())
-            return int(content["unpaired"]), int(content["calls"]), True
+        if (noted := ChosenSpin.read(folder)) is not None:
+            return noted.unpaired, noted.calls, True
         low = low_spin(cell)
         static = VaspReferenceMaker(self.name, self.fidelity, CalculationKind.STATIC, self.settings)
         energies: dict[int, float] = {}
@@ -319,7 +396,7 @@ class VaspReferenceMaker(ReferenceMaker):
             elif can_continue(done):
                 return low, calls, False
         best = min(energies, key=lambda n: energies[n], default=low)
-        note.write_text(json.dumps({"unpaired": best, "energies": energies, "calls": calls}))
+        ChosenSpin(best, energies, calls).write(folder)
         return best, calls, True
 
     def _single_point(
@@ -339,20 +416,6 @@ class VaspReferenceMaker(ReferenceMaker):
         for run in done.runs:
             check_run(run, expected, start, self.fidelity)
         return done
-
-    def _reference(self, start: StartStructure) -> Path:
-        """Where the unperturbed start's run notes its energy for the distorted ones."""
-        key = content_hash(
-            {
-                "settings": self._fidelity().settings,
-                "defect": start.defect,
-                "charge": start.charge,
-                "spin": start.spin,
-                "lattice": np.round(start.structure.lattice.matrix, 5).tolist(),
-                "formula": start.structure.composition.formula,
-            }
-        )
-        return get_settings().scratch.resolve() / "vasp" / "unperturbed" / f"{key}.json"
 
     def _pbe_orbitals(
         self,
@@ -385,7 +448,8 @@ class VaspReferenceMaker(ReferenceMaker):
         if calculation.failure is None and final is not None and calculation.final_energy:
             if calculation.start == UNPERTURBED and self.kind is CalculationKind.RELAX:
                 # Under the spin that was asked for, as distorted starts look for it.
-                note = self._reference(asked.model_copy(update={"structure": final}))
+                relaxed = asked.model_copy(update={"structure": final})
+                note = unperturbed_note(relaxed, self._fidelity())
                 note.parent.mkdir(parents=True, exist_ok=True)
                 note.write_text(json.dumps({"energy": calculation.final_energy}))
             orbitals = last_wavecar(folder, expected["INCAR"])

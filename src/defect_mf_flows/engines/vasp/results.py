@@ -235,13 +235,9 @@ def calculation_of(
     frames = frames_of(finite, start, order, fidelity=fidelity, uuid=uuid)
     failure = _failure(progress, frames, start, kind, settings, limits)
     last = progress.runs[-1] if progress.runs else None
-    incar = {k: v for k, v in dict(inputs["INCAR"]).items() if k != "MAGMOM"}
     record = {
         **settings.model_dump(mode="json"),
-        "charge": start.charge,
-        "incar": {k: v if isinstance(v, bool | int | float) else str(v) for k, v in incar.items()},
-        "kpoints": str(inputs["KPOINTS"]),
-        "potcars": [p.header for p in inputs["POTCAR"]],
+        **written_inputs(inputs, start.charge),
         "magnetization": last.head.magnetization if last else None,
     }
     return Calculation(
@@ -276,8 +272,33 @@ def calculation_of(
         final_energy=frames[-1].energy if frames else None,
         final_structure=frames[-1].structure if frames else None,
         n_frames=len(frames),
+        notes=progress.notes,
         frames=frames,
     )
+
+
+def written_inputs(inputs: Any, charge: int) -> dict[str, Any]:
+    """Say which inputs VASP got, as calculations record it.
+
+    Parameters
+    ----------
+    inputs
+        The input set that was written.
+    charge
+        Of the cell.
+
+    Returns
+    -------
+    dict
+        ``charge``, ``incar`` without moments, ``kpoints`` and headers of ``potcars``.
+    """
+    incar = {k: v for k, v in dict(inputs["INCAR"]).items() if k != "MAGMOM"}
+    return {
+        "charge": charge,
+        "incar": {k: v if isinstance(v, bool | int | float) else str(v) for k, v in incar.items()},
+        "kpoints": str(inputs["KPOINTS"]),
+        "potcars": [p.header for p in inputs["POTCAR"]],
+    }
 
 
 def _potentials(run: Run, order: CellOrder) -> list[float] | None:

@@ -12,21 +12,28 @@ import shutil
 import tarfile
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from pymatgen.core import Structure
 
 from defect_mf_flows.core.charge import charge_of, with_charge
+from defect_mf_flows.engines.vasp.begun import read_begun
 from defect_mf_flows.engines.vasp.outcar import RawStep
 from defect_mf_flows.engines.vasp.runs import Run, read_run
 from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.frame import content_hash, structure_key
 from defect_mf_flows.schemas.structures import symbols_of
 from defect_mf_flows.settings import get_settings
+
+if TYPE_CHECKING:
+    from atomate2.vasp.sets.base import VaspInputGenerator
+
+    from defect_mf_flows.engines.vasp.sets import ChargedCellSet
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +68,8 @@ class Progress:
         Number of executions.
     idle
         Executions in a row, at the end, that had time and yet added no ionic step.
+    notes
+        Where steps come from that no execution made.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -71,6 +80,7 @@ class Progress:
     finished: bool = False
     executions: int = 0
     idle: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def read_progress(folder: Path) -> Progress:
@@ -87,6 +97,8 @@ def read_progress(folder: Path) -> Progress:
         Also of an execution that was killed without a word.
     """
     progress = Progress()
+    if (begun := read_begun(folder)) is not None:
+        progress.steps, progress.notes = begun.passed, [begun.note]
     for execution in executions(folder):
         before = len(progress.steps)
         for run in _attempts(execution):
@@ -181,7 +193,8 @@ def last_geometry(folder: Path, start: Structure) -> Structure:
     Returns
     -------
     Structure
-        The last readable CONTCAR on the lattice of the start, or the start itself.
+        The last readable CONTCAR on the lattice of the start; before there is one, where another
+        campaign's relaxation stopped, or the start itself.
     """
     from pymatgen.io.vasp.inputs import Poscar
 
@@ -193,7 +206,8 @@ def last_geometry(folder: Path, start: Structure) -> Structure:
         if symbols_of(reached) == symbols_of(start):
             moved = Structure(start.lattice, reached.species, reached.frac_coords)
             return with_charge(moved, charge_of(start))
-    return start
+    begun = read_begun(folder)
+    return start if begun is None else begun.continued(start)
 
 
 def last_wavecar(folder: Path, incar: Mapping[str, Any]) -> Path | None:
@@ -247,6 +261,32 @@ def shared_wavecar(structure: Structure, written: Any) -> Path:
     decisive = {"geometry": geometry, "charge": charge_of(structure), "tags": tags}
     key = content_hash(decisive | {"kpoints": str(written["KPOINTS"])})
     return get_settings().scratch.resolve() / "vasp" / "wavecars" / key
+
+
+def write_inputs(geometry: Structure, inputs: ChargedCellSet, execution: Path) -> None:
+    """Write the inputs of one execution, with this package's settings alone.
+
+    Parameters
+    ----------
+    geometry
+        In POSCAR's order, with its charge.
+    inputs
+        What to write for it.
+    execution
+        Folder.
+    """
+    from atomate2.vasp.files import write_vasp_input_set
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Settings of atomate2 for all its users must not change a fidelity.
+        write_vasp_input_set(
+            geometry,
+            cast("VaspInputGenerator", inputs),
+            execution,
+            apply_incar_updates=False,
+            clean_prev=False,
+        )
 
 
 def copy_whole(source: Path, target: Path) -> None:
