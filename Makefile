@@ -43,7 +43,7 @@ test: lint
 	$(BIN)/defect-mf validate examples/quickstart.yaml
 	$(BIN)/defect-mf validate examples/zns.yaml
 	$(BIN)/defect-mf validate examples/alloy.yaml
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --durations 40
 
 test-integration: install
 	tests/integration/install_slurm.sh
