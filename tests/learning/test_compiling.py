@@ -187,3 +187,21 @@ def test_edges_that_fill_up_are_longer_than_the_cutoff(trainer: Trainer) -> None
     vectors = filled["positions"][receivers] - filled["positions"][senders] + filled["shifts"]
     assert (vectors.norm(dim=1)[count:] > 3.5).all()
     assert torch.equal(filled["shifts"][:count], data["shifts"])
+
+
+def test_trainings_on_other_labels_find_what_was_compiled_before(trainer: Trainer) -> None:
+    """Their mean number of neighbours differs, and may not be written into what is compiled."""
+    data, *_ = batches(trainer)
+    compiled = trainer.model.__dict__["forward"]
+    for _ in range(COMPARED):
+        trainer.model(dict(data), training=True)
+    before, step = trainer.model(dict(data), training=True), compiled.step
+    for block, number in zip(compiled.blocks, compiled.numbers, strict=True):
+        block.avg_num_neighbors *= 1.5
+        number *= 1.5
+    found = trainer.model(dict(data), training=True)
+    assert compiled.step is step
+    own = compiled._own({**data, "positions": data["positions"].clone()}, True, {})
+    assert torch.allclose(found["energy"], own["energy"], atol=1e-8)
+    assert torch.allclose(found["forces"], own["forces"], atol=1e-8)
+    assert not torch.allclose(found["forces"], before["forces"], atol=1e-6)

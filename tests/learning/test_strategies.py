@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from defect_mf_flows.errors import ChargeError, FidelityError
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.strategies import Stage, stage_folder
 from defect_mf_flows.learning.training import train
-from defect_mf_flows.schemas.dataset import Dataset, HostLabels
+from defect_mf_flows.schemas.dataset import Dataset, HostLabels, Split
 from defect_mf_flows.schemas.defect import DefectSet
 from defect_mf_flows.schemas.frame import Frame
 from defect_mf_flows.schemas.model import Model
@@ -83,6 +84,44 @@ ARMS = [
     ),
     {"charge_term": "intensive", "strategy": "delta"},
 ]
+
+
+def steps_of(strategy: str, scratch: Path) -> int:
+    """Optimiser steps of all stages of the training with a strategy."""
+    for folder in (scratch / "strategies/training").iterdir():
+        plan = folder / "stages.json"
+        names = json.loads(plan.read_text())["stages"] if plan.is_file() else ["."]
+        tasks = [folder / name / "training.json" for name in names]
+        # The first stage may be shared with other strategies.
+        if not all(task.is_file() for task in tasks):
+            continue
+        if json.loads(tasks[-1].read_text())["settings"]["strategy"] == strategy:
+            return sum(steps_of_stage(task) for task in tasks)
+    raise AssertionError(f"no training with {strategy}")
+
+
+def steps_of_stage(path: Path) -> int:
+    settings = json.loads(path.read_text())["settings"]
+    images = read_extxyz(path.parent / "frames.xyz")
+    count = sum(atoms.info["split"] == "train" for atoms in images)
+    return settings["max_epochs"] * math.ceil(count / settings["batch_size"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["high_only", "transfer"])
+def test_strategies_take_the_same_number_of_steps(
+    trained: Callable[..., Model], scratch: Path, labelled: Labelled, strategy: str
+) -> None:
+    """The high fidelity alone passes over its few labels more often."""
+    model = trained(strategy=strategy)
+    count = sum(entry.split is Split.TRAIN for entry in labelled.dataset.entries)
+    wanted = 4 * math.ceil(count / model.settings["batch_size"])
+    few = sum(
+        entry.split is Split.TRAIN and entry.fidelity == "high"
+        for entry in labelled.dataset.entries
+    )
+    assert few < count / 1.5
+    assert steps_of(strategy, scratch) == pytest.approx(wanted, rel=0.15)
 
 
 @pytest.mark.slow

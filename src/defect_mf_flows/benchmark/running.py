@@ -32,7 +32,7 @@ QUICK = BenchmarkSize(
 #: Twice the trainings, so fewer epochs, to stay within ten minutes on two cores.
 QUICK_EPOCHS = {"charge": 30, "fidelity": 12, "sampling": 12, "active": 10}
 
-FULL_EPOCHS = {"charge": 60, "fidelity": 20, "sampling": 20, "active": 20}
+FULL_EPOCHS = {"charge": 60, "fidelity": 30, "sampling": 30, "active": 20}
 
 RUNNERS = {
     "charge": charge.run,

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mace  # noqa: F401  (before e3nn)
@@ -30,6 +31,9 @@ TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-8}
 
 #: Energies (n_graphs,) and forces (n_atoms, 3), from parameters, buffers and a batch's tensors.
 Step = Callable[[list[Any], list[Any], list[Any]], tuple[torch.Tensor, torch.Tensor]]
+#: Number that mace keeps beside its buffers. Written into what is compiled, it would have each
+#: training on other labels compiled anew.
+NEIGHBOURS = "avg_num_neighbors"
 
 
 def compile_step(network: torch.nn.Module, batches: Batches) -> torch.nn.Module:
@@ -135,6 +139,9 @@ class CompiledForward:
         self.cutoff = float(network.r_max)
         self.parameters = [value for _, value in network.named_parameters()]
         self.buffers = [value for _, value in network.named_buffers()]
+        self.blocks = [block for block in network.modules() if hasattr(block, NEIGHBOURS)]
+        like = self.parameters[0].detach()
+        self.numbers = [like.new_tensor(float(getattr(b, NEIGHBOURS))) for b in self.blocks]
         self.names: list[str] = []
         self.step: Step | None = None
         self.compared = 0
@@ -211,7 +218,8 @@ class CompiledForward:
 
     def _compiled(self, filled: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         assert self.step is not None
-        return self.step(self.parameters, self.buffers, [filled[name] for name in self.names])
+        constants = [*self.buffers, *self.numbers]
+        return self.step(self.parameters, constants, [filled[name] for name in self.names])
 
     def _build(self, filled: dict[str, torch.Tensor]) -> Step:
         """Trace the network on a batch and hand the operations to inductor."""
@@ -229,15 +237,30 @@ class CompiledForward:
             data["positions"] = data["positions"].detach().requires_grad_(True)
             state = {
                 **{f"network.{n}": v for n, v in zip(parameters, values, strict=True)},
-                **{f"network.{n}": v for n, v in zip(buffers, constants, strict=True)},
+                **{f"network.{n}": v for n, v in zip(buffers, constants, strict=False)},
             }
-            found = torch.func.functional_call(bare, state, (data,))
+            with _numbers(self.blocks, constants[len(buffers) :]):
+                found = torch.func.functional_call(bare, state, (data,))
             return found["energy"], found["forces"]
 
         config.donated_buffer = False  # the loss is a second derivative of the energy
-        traced = make_fx(step)(self.parameters, self.buffers, [filled[n] for n in self.names])
+        constants = [*self.buffers, *self.numbers]
+        traced = make_fx(step)(self.parameters, constants, [filled[n] for n in self.names])
         compiled: Step = torch.compile(traced, dynamic=False)
         return compiled
+
+
+@contextmanager
+def _numbers(blocks: list[Any], numbers: list[Any]) -> Iterator[None]:
+    """Numbers of blocks as tensors, while the network is traced."""
+    before = [getattr(block, NEIGHBOURS) for block in blocks]
+    try:
+        for block, number in zip(blocks, numbers, strict=True):
+            setattr(block, NEIGHBOURS, number)
+        yield
+    finally:
+        for block, number in zip(blocks, before, strict=True):
+            setattr(block, NEIGHBOURS, number)
 
 
 class _Bare(torch.nn.Module):

@@ -120,6 +120,8 @@ def plan(
     task: dict[str, Any],
     labels: list[TrainingLabel],
     heads: list[str],
+    *,
+    passes: int,
     replay: list[Atoms] | None = None,
 ) -> None:
     """Write everything that the training subprocess needs.
@@ -134,6 +136,9 @@ def plan(
         All labels of the dataset.
     heads
         Of the dataset, the highest fidelity last.
+    passes
+        Labels on the training side of the dataset: an epoch passes over as many, whichever of
+        them the strategy learns.
     replay
         Frames of the foundation's own method, learned on a last head.
 
@@ -148,7 +153,7 @@ def plan(
     if replay:
         stages = [_with_replay(stage, replay) for stage in stages]
     every = [*(label.atoms for label in labels), *replay]
-    steps = _steps(task["settings"], every)
+    steps = _steps(task["settings"], passes + _on_training_side(replay))
     common = {
         **task,
         "charges": sorted({atoms_charge(atoms) for atoms in every}),
@@ -272,15 +277,18 @@ def _spins(task: dict[str, Any], labels: list[TrainingLabel]) -> list[int]:
     return sorted({atoms_spin(label.atoms) for label in labels if SPIN in label.atoms.info})
 
 
-def _steps(settings: dict[str, Any], images: list[Atoms]) -> int:
-    """Optimiser steps of one pass over the training side."""
-    count = Counter(atoms.info["split"] for atoms in images)["train"]
+def _steps(settings: dict[str, Any], count: int) -> int:
+    """Optimiser steps of one pass over so many labels."""
     return max(1, math.ceil(count / settings["batch_size"]))
+
+
+def _on_training_side(images: list[Atoms]) -> int:
+    return Counter(atoms.info["split"] for atoms in images)["train"]
 
 
 def _settings(settings: dict[str, Any], stage: Stage, steps: int) -> dict[str, Any]:
     """Epochs that give the stage its share of the steps, and what is counted in epochs."""
-    ratio = stage.share * steps / _steps(settings, stage.images)
+    ratio = stage.share * steps / _steps(settings, _on_training_side(stage.images))
     scaled = {
         name: max(1, round(settings[name] * ratio))
         for name in ("max_epochs", "validate_every", "checkpoint_every")

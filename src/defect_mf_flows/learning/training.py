@@ -122,7 +122,8 @@ def train(
     if not (folder / "done.json").is_file():
         try:
             labels = _labels(frames, dataset, references, settings)
-            plan(folder, task, labels, dataset.heads, replay)
+            passes = sum(entry.split is Split.TRAIN for entry in dataset.entries)
+            plan(folder, task, labels, dataset.heads, passes=passes, replay=replay)
             if isolated:
                 _run(folder, threads=threads)
             else:
@@ -170,6 +171,8 @@ def _decisive(task: dict[str, Any]) -> dict[str, Any]:
     for name in ADDED:
         if settings[name] == TrainingSettings.model_fields[name].default:
             settings.pop(name)
+    if settings["strategy"] == "high_only":  # earlier versions passed over its own labels alone
+        content["passes"] = "all labels"
     # Files enter by their content.
     for name in ("foundation", "replay"):
         if name in settings:
