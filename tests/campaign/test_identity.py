@@ -89,6 +89,7 @@ CAME_LATER = [
     ("search.dtype", None, "float64"),
     ("training.replay_weight", 1.0, 2.0),
     ("training.replay_charge", None, 0),
+    ("training.high_share", None, 0.5),
 ]
 
 #: Those that cannot be changed alone.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from defect_mf_flows.core.charge import frame_to_atoms, to_atoms, with_charge
 from defect_mf_flows.errors import ChargeError, FidelityError
-from defect_mf_flows.learning.batches import collate, to_atomic_data
+from defect_mf_flows.learning.batches import collate, epoch_order, to_atomic_data
 from defect_mf_flows.learning.network import charge_embedding
 from defect_mf_flows.schemas.defect import Defect
 from defect_mf_flows.schemas.frame import Frame
@@ -69,3 +69,35 @@ def test_every_charge_has_a_class_of_its_own_in_the_embedding(charges: list[int]
     assert min(classes) == 0
     assert max(classes) == spec["num_classes"] - 1
     assert len(classes) == len(set(charges))
+
+
+# -- the order of an epoch -------------------------------------------------------------
+
+
+@given(
+    of_high=st.lists(st.booleans(), min_size=1, max_size=60),
+    share=st.one_of(st.none(), st.floats(0.01, 0.99)),
+    seed=st.integers(0, 2**31),
+)
+def test_an_epoch_holds_the_asked_share_of_the_highest_fidelity(
+    of_high: list[bool], share: float | None, seed: int
+) -> None:
+    order = epoch_order(np.random.default_rng(seed), of_high=of_high, share=share)
+    counts = np.bincount(order, minlength=len(of_high))
+    high, low = counts[np.array(of_high)], counts[~np.array(of_high)]
+    assert len(order) == len(of_high)
+    assert low.max(initial=0) <= 1
+    wanted = 0 if share is None or not len(low) else round(share * len(of_high))
+    assert high.sum() == (max(wanted, len(high)) if len(high) else 0)
+    if len(high):
+        assert high.max() - high.min() <= 1
+
+
+def test_epochs_leave_other_labels_out_in_turn() -> None:
+    of_high = [True] * 2 + [False] * 18
+    orders = [
+        epoch_order(np.random.default_rng([1, epoch]), of_high=of_high, share=0.5)
+        for epoch in range(12)
+    ]
+    assert all((order < 2).sum() == 10 for order in orders)
+    assert set(np.concatenate(orders)) == set(range(20))

@@ -206,6 +206,23 @@ def test_training_brings_the_loss_down(model: Model) -> None:
     assert min(losses) < losses[0]
 
 
+def test_a_share_of_high_labels_counts_only_above_what_the_dataset_has(
+    labelled: Labelled, tiny: TrainingSettings, tmp_path: Path
+) -> None:
+    few = tiny.model_copy(update={"max_epochs": 2})
+    plain, same, more = (
+        again(labelled, few.model_copy(update={"high_share": share}), tmp_path)
+        for share in (None, 0.01, 0.9)
+    )
+    assert len(folders(tmp_path)) == 3
+    assert np.allclose(
+        predictions(same, labelled, "high"), predictions(plain, labelled, "high"), atol=1e-6
+    )
+    assert not np.allclose(
+        predictions(more, labelled, "high"), predictions(plain, labelled, "high"), atol=1e-3
+    )
+
+
 # -- restarts --------------------------------------------------------------------------
 
 

@@ -34,6 +34,7 @@ ADDED = {
         "replay_weight",
         "replay_charge",
         "enable_cueq",
+        "high_share",
     ),
     "verification": ("uncertain",),
 }

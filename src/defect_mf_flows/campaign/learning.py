@@ -140,6 +140,12 @@ class TrainingSettings(Section):
     high_weight: float = Field(
         3.0, gt=0, description="Weight of one high-fidelity frame against a low-fidelity one."
     )
+    high_share: Fraction | None = Field(
+        None,
+        description="Fill at least this share of an epoch with labels of the highest fidelity, "
+        "which repeat, while others wait for another epoch; the number of steps stays. null: "
+        "every label once per epoch.",
+    )
     energy_scale: float | None = Field(
         2.0,
         gt=0,

@@ -1,8 +1,12 @@
-"""Frames to MACE batches, with charge and head checked on the other side."""
+"""Frames to MACE batches, with charge and head checked on the other side, and their order."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from defect_mf_flows.core.charge import (
     ENERGY,
@@ -107,3 +111,35 @@ def collate(items: list[Any]) -> Any:
     from mace.tools.torch_geometric import Batch
 
     return Batch.from_data_list(items)
+
+
+def epoch_order(
+    generator: np.random.Generator, *, of_high: Sequence[bool], share: float | None
+) -> np.ndarray:
+    """Order of the training labels in one epoch.
+
+    Parameters
+    ----------
+    generator
+        Seeded by the epoch.
+    of_high
+        Per label, whether it is of the highest fidelity.
+    share
+        Least share of labels of that fidelity, or None for every label once.
+
+    Returns
+    -------
+    ndarray of int
+        As many indices as there are labels. Where the highest fidelity has fewer than its
+        share, each of its labels comes equally often but for one, and others that found no
+        room are left out.
+    """
+    high = np.flatnonzero(of_high)
+    low = np.setdiff1d(np.arange(len(of_high)), high)
+    wanted = 0 if share is None else round(share * len(of_high))
+    if not len(high) or not len(low) or len(high) >= wanted:
+        return generator.permutation(len(of_high))
+    rounds = [generator.permutation(high) for _ in range(math.ceil(wanted / len(high)))]
+    repeated = np.concatenate(rounds)[:wanted]
+    others = generator.permutation(low)[: len(of_high) - wanted]
+    return generator.permutation(np.concatenate([repeated, others]))

@@ -208,7 +208,8 @@ def stage_folder(folder: Path, stage: Stage, task: dict[str, Any], frames: Path)
     where = folder / stage.name
     if stage.initial is not None or (where.is_dir() and not where.is_symlink()):
         return where
-    without = (*UNDECISIVE, "strategy")  # which does not change what the first stage learns
+    # What does not change what the first stage learns, of one fidelity alone.
+    without = (*UNDECISIVE, "strategy", "high_share")
     settings = {k: v for k, v in task["settings"].items() if k not in without}
     content = [{**task, "settings": settings}, hashlib.sha256(frames.read_bytes()).hexdigest()]
     shared = folder.parent / f"stage-{content_hash(content)[:20]}"

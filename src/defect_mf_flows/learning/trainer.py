@@ -33,7 +33,7 @@ from defect_mf_flows.core.charge import (
 )
 from defect_mf_flows.errors import TrainingError
 from defect_mf_flows.learning.acceleration import accelerated, plain
-from defect_mf_flows.learning.batches import collate, to_atomic_data
+from defect_mf_flows.learning.batches import collate, epoch_order, to_atomic_data
 from defect_mf_flows.learning.compiling import Batches, compile_step, undo_compile
 from defect_mf_flows.learning.foundation import begin, file_hash, read_foundation
 from defect_mf_flows.learning.network import build_network
@@ -81,6 +81,8 @@ class Trainer:
             if side == "train" and FORCES in atoms.arrays:
                 forces[head].append(atoms.arrays[FORCES].ravel())
         self.train, self.valid = sides["train"], sides["valid"]
+        high = [head for head in self.heads if head != REPLAY][-1]
+        self.of_high = [self.heads[int(item.head)] == high for item in self.train]
         self.scale = _scales([forces[head] for head in self.heads])
 
     def _graph(self, atoms: Atoms, head: str, weight: float) -> Any:
@@ -188,7 +190,11 @@ class Trainer:
 
     def _train_epoch(self) -> float:
         # Seeded by epoch, so that a resumed run sees the same batches.
-        order = np.random.default_rng([self.task["seed"], self.epoch]).permutation(len(self.train))
+        order = epoch_order(
+            np.random.default_rng([self.task["seed"], self.epoch]),
+            of_high=self.of_high,
+            share=self.settings.get("high_share"),
+        )
         size, loss_function, losses = self.settings["batch_size"], self._loss(), []
         for start in range(0, len(order), size):
             batch = collate([self.train[i] for i in order[start : start + size]])

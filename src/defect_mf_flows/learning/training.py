@@ -41,6 +41,7 @@ ADDED = (
     "replay_weight",
     "replay_charge",
     "enable_cueq",
+    "high_share",
 )
 
 _REMEDY = (
