@@ -23,7 +23,6 @@ from defect_mf_flows.benchmark.pool import (
     Task,
     compute,
     cost,
-    describe,
 )
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.writing import bars
@@ -251,7 +250,7 @@ def run(job: Job) -> Path:
     for row in rows:
         by_arm[row["arm"]].append(row)
     page = job.page("active")
-    page.text("Active learning", _about(job, rows))
+    page.text("Active learning", _about(job, rows), job.pool.disclaimer)
     calls = {name: bootstrap([float(r["calls"]) for r in own]) for name, own in by_arm.items()}
     page.table(
         "GFN2-xTB calls until the ground states of all charges are verified",
@@ -285,7 +284,7 @@ def run(job: Job) -> Path:
 def _about(job: Job, rows: list[dict[str, Any]]) -> str:
     size, pool = job.size, job.pool
     return (
-        f"{describe(size.pool)}. Pool {pool.content[:12]}; its cost: {cost(pool)}. All policies "
+        f"{pool.about}. Pool {pool.content[:12]}; its cost: {cost(pool)}. All policies "
         f"know every {LOW} label and begin with the same {FIRST} labels of {HIGH} per charge. "
         f"Each round trains, relaxes on the high head from all starts and ends of the {LOW} "
         f"search, relaxes the lowest minimum of every open charge with {HIGH} (whose frames then "

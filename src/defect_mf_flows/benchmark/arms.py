@@ -13,7 +13,7 @@ from typing import Any
 
 from defect_mf_flows.benchmark.data import assemble
 from defect_mf_flows.benchmark.measured import remembered
-from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool, PoolSize
+from defect_mf_flows.benchmark.pool import Pool, PoolSize
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.writing import Page
 from defect_mf_flows.campaign import TrainingSettings
@@ -32,7 +32,7 @@ class BenchmarkSize:
     name
         For the file names: empty for the full one.
     pool
-        Labels.
+        Labels that are made, where none are given.
     seeds
         Each is another split, other weights and other batches.
     training
@@ -41,6 +41,8 @@ class BenchmarkSize:
         Of high-fidelity labels (fidelity and sampling benchmarks).
     rounds
         Most rounds of a run (active benchmark).
+    subject
+        For the file names: of labels that were given.
     """
 
     name: str
@@ -49,6 +51,7 @@ class BenchmarkSize:
     training: TrainingSettings
     shares: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
     rounds: int = 5
+    subject: str = ""
 
 
 NETWORK: dict[str, Any] = {
@@ -75,7 +78,7 @@ class Arm:
     changes
         Settings that make the arm.
     heads
-        Fidelities.
+        Fidelities; None: both of the pool.
     share, fraction, sampler, without
         As for ``assemble``.
     equal_steps
@@ -86,7 +89,7 @@ class Arm:
     name: str
     seed: int
     changes: tuple[tuple[str, Any], ...] = ()
-    heads: tuple[str, ...] = (LOW, HIGH)
+    heads: tuple[str, ...] | None = None
     share: float = 1.0
     fraction: float = 1.0
     sampler: str | None = None
@@ -127,7 +130,8 @@ class Job:
 
     def page(self, name: str) -> Page:
         """An empty page."""
-        return Page(name, self.size.name, self.out, self.command)
+        stem = f"{name}-{self.size.subject}" if self.size.subject else name
+        return Page(stem, self.size.name, self.out, self.command)
 
 
 Measure = Callable[..., dict[str, Any]]
@@ -155,10 +159,11 @@ def train_arm(arm: Arm, job: Job) -> Model:
     """
     from defect_mf_flows.learning.training import train
 
+    heads = arm.heads or job.pool.heads
     frames, dataset = assemble(
         job.pool,
         seed=arm.seed,
-        heads=list(arm.heads),
+        heads=list(heads),
         share=arm.share,
         fraction=arm.fraction,
         sampler=arm.sampler,
@@ -169,7 +174,7 @@ def train_arm(arm: Arm, job: Job) -> Model:
     torch.set_num_threads(1)
     settings = job.size.training.model_copy(update=dict(arm.changes))
     if arm.equal_steps:
-        settings = with_steps_of(arm.heads[0], settings, dataset)
+        settings = with_steps_of(heads[0], settings, dataset)
     return train(
         frames,
         dataset,

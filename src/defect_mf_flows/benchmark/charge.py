@@ -18,7 +18,7 @@ from defect_mf_flows.benchmark.metrics import (
     size_errors,
 )
 from defect_mf_flows.benchmark.minima import BASIN, WINDOW, minima_found
-from defect_mf_flows.benchmark.pool import LOW, cost, describe
+from defect_mf_flows.benchmark.pool import LOW, cost
 from defect_mf_flows.benchmark.writing import Page, bars
 
 TERMS = ("none", "categorical", "continuous", "per_charge", "intensive")
@@ -130,7 +130,7 @@ def run(job: Job) -> Path:
     for row in rows:
         by_arm[row["arm"]].append(row)
     page = job.page("charge")
-    page.text("Charge terms", _about(job, [*rows, *unseen]))
+    page.text("Charge terms", _about(job, [*rows, *unseen]), job.pool.disclaimer)
     _targets(page, by_arm)
     page.table(
         "Held-out relaxations, near minima: energy above the minimum of the charge, RMSE in meV "
@@ -251,7 +251,7 @@ def _size_tables(page: Page, by_arm: Rows) -> None:
 def _about(job: Job, rows: list[dict[str, Any]]) -> str:
     size, pool = job.size, job.pool
     return (
-        f"{describe(size.pool)}. {len(pool.small)} geometries of the small cell, "
+        f"{pool.about}. {len(pool.small)} geometries of the small cell, "
         f"{len(pool.large)} of the large one, {pool.failed} dropped. Pool {pool.content[:12]}; its "
         f"cost: {cost(pool)}. Models learn GFN1-xTB alone, so that the charge term is the only "
         f"difference; {len(size.seeds)} seeds (split, weights, batches), "

@@ -7,10 +7,10 @@ from collections import defaultdict
 import numpy as np
 from pymatgen.core import Structure
 
-from defect_mf_flows.benchmark.pool import DEFECT, HIGH, LOW, Pool, PoolPoint
+from defect_mf_flows.benchmark.pool import Pool, PoolPoint
 from defect_mf_flows.campaign import PickSettings, SplitSettings
 from defect_mf_flows.core.groups import Ending, basins
-from defect_mf_flows.core.references import host_labels
+from defect_mf_flows.core.references import composition_key, host_labels
 from defect_mf_flows.core.samplers import pick
 from defect_mf_flows.core.splits import split_relaxations
 from defect_mf_flows.core.stratified import Candidate
@@ -107,8 +107,8 @@ def assemble(
             order = [*first, *(i for i in order if i not in set(first))]
             labelled = len(first)
         for rank, i in enumerate(order):
-            chosen = [points[i].low] if LOW in heads else []
-            if HIGH in heads and rank < labelled:
+            chosen = [points[i].low] if pool.heads[0] in heads else []
+            if pool.heads[1] in heads and rank < labelled:
                 chosen.append(points[i].high)
             for frame in chosen:
                 frames.append(frame)
@@ -152,7 +152,7 @@ def dataset_of(
             known.add(frame.content_hash)
             rows.append((frame, key, Split.TRAIN))
     frames = [frame for frame, _, _ in rows]
-    return frames, _dataset(pool, [LOW, HIGH], [_entry(*row) for row in rows])
+    return frames, _dataset(pool, list(pool.heads), [_entry(*row) for row in rows])
 
 
 def pool_candidates(pool: Pool, chosen: list[int]) -> list[Candidate]:
@@ -171,7 +171,7 @@ def pool_candidates(pool: Pool, chosen: list[int]) -> list[Candidate]:
         In the order of the indices.
     """
     ends = {p.relaxation: p.low for p in pool.small if p.is_end}
-    endings = [Ending(k, DEFECT, f.charge, f.structure, f.energy) for k, f in ends.items()]
+    endings = [Ending(k, defect_of(f), f.charge, f.structure, f.energy) for k, f in ends.items()]
     basin = basins(endings)
     number = {name: k for k, name in enumerate(sorted(set(basin.values())))}
     lowest: dict[str, str] = {}
@@ -210,7 +210,8 @@ def _sampled(
 
 def _dataset(pool: Pool, heads: list[str], entries: list[DatasetEntry]) -> Dataset:
     key = [heads, [[e.frame.content_hash, e.split.value] for e in entries]]
-    host = host_labels([pool.hosts["small", head] for head in heads], primitive(pool))
+    hosts = [pool.hosts["small", head] for head in heads if ("small", head) in pool.hosts]
+    host = host_labels(hosts, primitive(pool)) if len(hosts) == len(heads) else None
     return Dataset(
         dataset_hash=content_hash(key), heads=heads, entries=entries, counts={}, host=host
     )
@@ -229,6 +230,11 @@ def test_points(pool: Pool, seed: int) -> list[PoolPoint]:
     return [p for p in pool.small if side[p.relaxation] is Split.TEST]
 
 
+def defect_of(frame: Frame) -> str:
+    """Name of a frame's defect; labels that were given may know its composition alone."""
+    return frame.lineage.defect or composition_key(frame.structure)
+
+
 def _entry(frame: Frame, relaxation: str, side: Split) -> DatasetEntry:
     return DatasetEntry(
         frame=FrameReference(
@@ -238,7 +244,7 @@ def _entry(frame: Frame, relaxation: str, side: Split) -> DatasetEntry:
         ),
         fidelity=frame.fidelity,
         charge=frame.charge,
-        defect=DEFECT,
+        defect=defect_of(frame),
         relaxation=relaxation,
         split=side,
     )

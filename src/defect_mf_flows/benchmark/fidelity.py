@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from defect_mf_flows.benchmark.agreement import write_agreement
 from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, train_arm
 from defect_mf_flows.benchmark.data import test_points
 from defect_mf_flows.benchmark.metrics import (
@@ -16,29 +17,31 @@ from defect_mf_flows.benchmark.metrics import (
     relative_errors,
     rms,
 )
-from defect_mf_flows.benchmark.pool import HIGH, cost, describe
+from defect_mf_flows.benchmark.pool import cost
 from defect_mf_flows.benchmark.shares import ShareTables
 from defect_mf_flows.benchmark.writing import Page
 
-STRATEGIES = (
-    "joint",
-    "high_only",
-    "transfer_frozen",
-    "transfer",
-    "delta",
-    "low_plus_constant",
-)
+#: Name of an arm -> settings that make it.
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "joint": {"strategy": "joint"},
+    "joint_half": {"strategy": "joint", "high_share": 0.5},
+    "high_only": {"strategy": "high_only"},
+    "transfer_frozen": {"strategy": "transfer_frozen"},
+    "transfer": {"strategy": "transfer"},
+    "delta": {"strategy": "delta"},
+    "low_plus_constant": {"strategy": "low_plus_constant"},
+}
 
 
 def arms(size: BenchmarkSize) -> list[Arm]:
     """Every strategy at every share for every seed; the subsets of a seed are nested."""
     # Two that begin with the same stage would wait for it if they started together.
-    order = sorted(STRATEGIES, key=lambda strategy: strategy != "transfer_frozen")
+    order = sorted(STRATEGIES, key=lambda name: name != "transfer_frozen")
     return [
-        Arm(strategy, seed, (("strategy", strategy),), share=share, equal_steps=True)
+        Arm(name, seed, tuple(STRATEGIES[name].items()), share=share, equal_steps=True)
         for seed in size.seeds
         for share in size.shares
-        for strategy in order
+        for name in order
     ]
 
 
@@ -47,14 +50,15 @@ def measure(arm: Arm, job: Job) -> dict[str, Any]:
     from defect_mf_flows.learning.potential import Potential
 
     model, pool = train_arm(arm, job), job.pool
-    potential = Potential(model, head=HIGH)
+    head = pool.heads[-1]
+    potential = Potential(model, head=head)
     errors = relative_errors(potential.predict, pool, test_points(pool, arm.seed), high)
     right, pairs = basin_signs(potential, pool, high)
     return {
         "arm": arm.name,
         "seed": arm.seed,
         "share": arm.share,
-        "labels": sum(r.n_labels for r in model.references if r.head == HIGH),
+        "labels": sum(r.n_labels for r in model.references if r.head == head),
         "near": rms(np.concatenate([found.near for found in errors.values()])),
         "energy": rms(np.concatenate([found.energy for found in errors.values()])),
         "force": rms(np.concatenate([found.force for found in errors.values()])),
@@ -67,9 +71,10 @@ def measure(arm: Arm, job: Job) -> dict[str, Any]:
 def run(job: Job) -> Path:
     """Train all arms, measure them and write the page; returns the page."""
     rows = job.run(arms(job.size), measure)
-    tables = ShareTables("strategy", STRATEGIES, job.size.shares, rows)
+    tables = ShareTables("strategy", list(STRATEGIES), job, rows)
     page = job.page("fidelity")
-    page.text("Fidelity strategies", _about(job, rows))
+    page.text("Fidelity strategies", _about(job, rows), job.pool.disclaimer)
+    write_agreement(page, job.pool)
     tables.write_errors(page)
     _saving(page, tables)
     tables.draw(page)
@@ -102,14 +107,15 @@ def _saving(page: Page, tables: ShareTables) -> None:
 def _about(job: Job, rows: list[dict[str, Any]]) -> str:
     size, pool = job.size, job.pool
     return (
-        f"{describe(size.pool)}. {len(pool.small)} geometries with both labels, {pool.failed} "
+        f"{pool.about}. {len(pool.small)} geometries with both labels, {pool.failed} "
         f"dropped. Pool {pool.content[:12]}; its cost: {cost(pool)}. Charge term: "
         f"{size.training.charge_term}. {len(size.seeds)} seeds (split, subset, weights, batches), "
         f"steps of {size.training.max_epochs} epochs over the low-fidelity labels for every "
         f"strategy and share, {hours(rows)}, where a first stage that trainings share counts in "
         "each. Subsets of high-fidelity labels are nested "
         "and hold at least one label of every charge on the training and validation side, so "
-        "that the smallest shares of a small pool are the same. Labels in the head of a "
+        "that the smallest shares of a small pool are the same. joint_half is joint with "
+        "training.high_share: 0.5, half of every epoch high labels. Labels in the head of a "
         "column are those that train. Brackets: 95 % bootstrap interval over seeds. Near a "
         "minimum: no force above 1 eV/A. Ends count whether or not they trained."
     )

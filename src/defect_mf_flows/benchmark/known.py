@@ -13,6 +13,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.benchmark.pool import (
     DEFECT,
+    DISCLAIMER,
     LOW,
     METHODS,
     PoolSize,
@@ -22,7 +23,6 @@ from defect_mf_flows.benchmark.pool import (
     relaxations,
 )
 from defect_mf_flows.benchmark.processes import executor
-from defect_mf_flows.benchmark.writing import DISCLAIMER
 from defect_mf_flows.campaign import load_campaign
 from defect_mf_flows.core.defects import generate_defects
 from defect_mf_flows.core.starts import StartMaker

@@ -12,6 +12,7 @@ from defect_mf_flows.core.filters import closest_approach
 from defect_mf_flows.core.matching import LOCAL_RADIUS
 from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.symmetry import Geometry, displacement
+from defect_mf_flows.errors import DatasetError
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import Minimum
 
@@ -84,6 +85,8 @@ def model_minima(pool: Pool, model: Model, charge: int, head: str) -> list[Minim
 
 def matcher_of(pool: Pool) -> Matcher:
     """Tells minima of the small cell apart, with the settings that a campaign begins with."""
+    if pool.size is None:
+        raise DatasetError("minima are told apart in a pool that was made, not in given labels.")
     defects = defects_of(pool.size)
     return Matcher(defects.get(DEFECT), defects.host.supercell, MatchSettings())
 

@@ -43,6 +43,10 @@ METHODS = {LOW: "GFN1-xTB", HIGH: "GFN2-xTB"}
 #: Every relaxation ends at this force, eV/A.
 FMAX = 0.05
 DEFECT = "v_Zn"
+DISCLAIMER = (
+    "Tight binding stands in for the two levels of DFT: these numbers test the method and say "
+    "nothing about ZnS."
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Pool:
     Attributes
     ----------
     size
-        What was asked for.
+        What was asked for; None: labels that were given.
     small, large
         Geometries of the cell that models learn and of the one they did not see (none if
         there is none).
@@ -128,15 +132,27 @@ class Pool:
         Wall time and force calls per fidelity, also of what is not kept.
     failed
         Calculations that ended early or frames that were dropped.
+    heads
+        Fidelities of the labels, low and high.
+    method
+        Of the high labels, in words.
+    about
+        What the labels are of, in words.
+    disclaimer
+        What numbers made with them must not be taken for.
     """
 
-    size: PoolSize
+    size: PoolSize | None
     small: list[PoolPoint] = field(default_factory=list)
     large: list[PoolPoint] = field(default_factory=list)
     hosts: dict[tuple[str, str], Frame] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     failed: int = 0
+    heads: tuple[str, str] = (LOW, HIGH)
+    method: str = METHODS[HIGH]
+    about: str = ""
+    disclaimer: str = DISCLAIMER
 
     @property
     def content(self) -> str:
@@ -250,7 +266,7 @@ def build_pool(size: PoolSize, folder: Path, *, workers: int) -> Pool:
         In an order that does not depend on the workers.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pool = Pool(size)
+    pool = Pool(size, about=describe(size))
     repeats = {"small": size.small, "large": size.large}
     cells = {name: _defects(cell, size) for name, cell in repeats.items() if cell is not None}
     with executor(workers) as processes:
@@ -358,7 +374,9 @@ def _single_point(name: str, frame: Frame) -> Task:
 
 
 def cost(pool: Pool) -> str:
-    """What the pool cost, in one line."""
+    """What the pool cost, in one line; of labels that were given, nobody said."""
+    if not pool.calls:
+        return "not known here"
     parts = [
         f"{METHODS[name]}: {pool.calls[name]} force calls, {pool.seconds[name] / 60:.1f} min"
         for name in METHODS

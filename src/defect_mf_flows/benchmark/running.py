@@ -8,11 +8,12 @@ from pathlib import Path
 from defect_mf_flows.benchmark import active, charge, fidelity, foundation, sampling, search
 from defect_mf_flows.benchmark.arms import FULL, NETWORK, BenchmarkSize, Job
 from defect_mf_flows.benchmark.foundation_models import MODELS, find_model
+from defect_mf_flows.benchmark.given import read_pool
 from defect_mf_flows.benchmark.known import from_campaign, from_pool
 from defect_mf_flows.benchmark.pool import QUICK as QUICK_POOL
 from defect_mf_flows.benchmark.pool import PoolSize, build_pool
 from defect_mf_flows.benchmark.processes import single_threaded
-from defect_mf_flows.campaign import TrainingSettings, load_campaign
+from defect_mf_flows.campaign import TrainingSettings, load_campaign, load_learning
 from defect_mf_flows.settings import available_cores, get_settings
 
 QUICK = BenchmarkSize(
@@ -80,6 +81,57 @@ def run_benchmark(
     pool = build_pool(chosen.pool, cache / "labels", workers=count)
     command = f"defect-mf benchmark {name}" + (" --quick" if quick else "")
     return RUNNERS[name](Job(chosen, pool, cache, out, command, count))
+
+
+def run_on_frames(
+    name: str,
+    files: list[Path],
+    settings_file: Path,
+    *,
+    quick: bool = False,
+    out: Path,
+    folder: Path | None = None,
+    workers: int | None = None,
+) -> Path:
+    """Run a benchmark on labels that somebody has, or continue it.
+
+    Parameters
+    ----------
+    name
+        ``"fidelity"`` or ``"sampling"``.
+    files
+        Extended XYZ with labels of two fidelities.
+    settings_file
+        As for ``defect-mf train``: ``heads``, ``training`` and what frames count.
+    quick
+        One seed and two shares.
+    out, folder, workers
+        As for :func:`run_benchmark`.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    CampaignError, ChargeError, DatasetError, FidelityError
+        If settings or files cannot be used.
+    """
+    settings = load_learning(settings_file)
+    pool = read_pool(files, settings)
+    size = replace(
+        _quick(name) if quick else _full(name),
+        training=settings.training,
+        subject=files[0].name.partition(".")[0],
+    )
+    if quick:
+        size = replace(size, seeds=(1,))
+    single_threaded()
+    command = f"defect-mf benchmark {name}" + (" --quick" if quick else "")
+    command += "".join(f" --frames {path}" for path in files) + f" --settings {settings_file}"
+    cache = folder or get_settings().scratch / "benchmark"
+    return RUNNERS[name](Job(size, pool, cache, out, command, workers or available_cores()))
 
 
 def run_search(

@@ -7,7 +7,7 @@ from typing import Any
 
 from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours
 from defect_mf_flows.benchmark.fidelity import measure
-from defect_mf_flows.benchmark.pool import cost, describe
+from defect_mf_flows.benchmark.pool import cost
 from defect_mf_flows.benchmark.shares import ShareTables
 
 SAMPLERS = ("even", "stratified", "direct", "farthest", "random")
@@ -26,9 +26,9 @@ def arms(size: BenchmarkSize) -> list[Arm]:
 def run(job: Job) -> Path:
     """Train all arms, measure them and write the page; returns the page."""
     rows = job.run(arms(job.size), measure)
-    tables = ShareTables("sampler", SAMPLERS, job.size.shares, rows)
+    tables = ShareTables("sampler", SAMPLERS, job, rows)
     page = job.page("sampling")
-    page.text("Samplers", _about(job, rows))
+    page.text("Samplers", _about(job, rows), job.pool.disclaimer)
     tables.write_errors(page)
     tables.draw(page)
     return page.write(rows)
@@ -37,7 +37,7 @@ def run(job: Job) -> Path:
 def _about(job: Job, rows: list[dict[str, Any]]) -> str:
     size, pool = job.size, job.pool
     return (
-        f"{describe(size.pool)}. {len(pool.small)} geometries with both labels. Pool "
+        f"{pool.about}. {len(pool.small)} geometries with both labels. Pool "
         f"{pool.content[:12]}; its cost: {cost(pool)}. Strategy joint, charge term "
         f"{size.training.charge_term}, steps of {size.training.max_epochs} epochs over the "
         f"low-fidelity labels, {len(size.seeds)} seeds "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from defect_mf_flows.benchmark.pool import FMAX, HIGH, LOW, METHODS
+from defect_mf_flows.benchmark.pool import DISCLAIMER, FMAX, HIGH, LOW, METHODS
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.search_campaign import account, own_way, run_own, share
 from defect_mf_flows.benchmark.search_ways import (
@@ -109,7 +109,7 @@ def run(size: SearchSize, *, scratch: Path, out: Path, command: str, workers: in
     missed = sum(missed_minima(searches.defects, pair, *ways[:2]) for pair in size.each())
     comparison = Comparison(size, ways, ratio, missed)
     page = Page("search", size.name, out, command)
-    page.text("Searches", _about(size, ratio, account(results)))
+    page.text("Searches", _about(size, ratio, account(results)), DISCLAIMER)
     comparison.write(page)
     return page.write(comparison.rows())
 

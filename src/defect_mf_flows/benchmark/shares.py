@@ -8,22 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from defect_mf_flows.benchmark.arms import Job
 from defect_mf_flows.benchmark.metrics import bootstrap
 from defect_mf_flows.benchmark.writing import Page, curves
 
-#: Title, key of the row, factor.
+#: Title with the method of the high labels, key of the row, factor.
 MEASURES = (
+    ("Near minima: {} energy above the minimum of the charge, RMSE in meV per cell", "near", 1),
     (
-        "Near minima: GFN2-xTB energy above the minimum of the charge, RMSE in meV per cell",
-        "near",
-        1,
-    ),
-    (
-        "All geometries: GFN2-xTB energy above the minimum of the charge, RMSE in meV per cell",
+        "All geometries: {} energy above the minimum of the charge, RMSE in meV per cell",
         "energy",
         1,
     ),
-    ("GFN2-xTB forces near minima, RMSE in meV/A", "force", 1),
+    ("{} forces near minima, RMSE in meV/A", "force", 1),
     ("Pairs of relaxation ends of one charge in the right order, %", "signs", 100),
 )
 
@@ -37,8 +34,8 @@ class ShareTables:
         What an arm is: head of the first column.
     names
         Arms, in the order of the tables.
-    shares
-        Of high-fidelity labels, ascending.
+    job
+        Its shares of high-fidelity labels, ascending, and the method of its labels.
     rows
         One per training, each with ``arm``, ``share``, ``labels`` and the measures.
     """
@@ -47,10 +44,11 @@ class ShareTables:
         self,
         kind: str,
         names: Sequence[str],
-        shares: Sequence[float],
+        job: Job,
         rows: list[dict[str, Any]],
     ) -> None:
-        self.kind, self.names, self.shares = kind, list(names), list(shares)
+        self.kind, self.names, self.shares = kind, list(names), list(job.size.shares)
+        self.method = job.pool.method
         self.groups: dict[tuple[str, float], list[dict[str, Any]]] = defaultdict(list)
         for row in rows:
             self.groups[row["arm"], row["share"]].append(row)
@@ -66,7 +64,11 @@ class ShareTables:
         """One table per measure."""
         header = [self.kind, *(self._column(share) for share in self.shares)]
         for title, key, factor in MEASURES:
-            page.table(title, header, [[n, *self._cells(n, key, factor)] for n in self.names])
+            page.table(
+                title.format(self.method),
+                header,
+                [[n, *self._cells(n, key, factor)] for n in self.names],
+            )
 
     def draw(self, page: Page) -> None:
         """Energy error against the share, one curve per arm."""
@@ -79,7 +81,7 @@ class ShareTables:
                     ]
                     for name in self.names
                 },
-                "GFN2-xTB labels, % of low-fidelity frames",
+                f"{self.method} labels, % of low-fidelity frames",
                 f"energy above the minimum,\n{self.where}: RMSE in meV per cell",
             )
         )

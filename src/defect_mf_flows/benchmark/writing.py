@@ -9,11 +9,6 @@ from typing import Any
 
 from defect_mf_flows.benchmark.metrics import Interval
 
-DISCLAIMER = (
-    "Tight binding stands in for the two levels of DFT: these numbers test the method and say "
-    "nothing about ZnS."
-)
-
 
 class Page:
     """One page under construction.
@@ -36,7 +31,7 @@ class Page:
         self.parts: list[str] = []
         self.drawing: Any = None
 
-    def text(self, title: str, about: str, disclaimer: str = DISCLAIMER) -> None:
+    def text(self, title: str, about: str, disclaimer: str) -> None:
         """Head of the page, with what its numbers must not be taken for."""
         kind = f" ({self.variant}: too small for conclusions)" if self.variant else ""
         self.parts.append(

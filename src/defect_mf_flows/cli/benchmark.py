@@ -42,6 +42,22 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def _given(function: Callable[..., Any]) -> Callable[..., Any]:
+    frames = click.option(
+        "--frames",
+        multiple=True,
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Extended XYZ with your own labels of two fidelities, instead of ZnS; repeatable.",
+    )
+    settings = click.option(
+        "--settings",
+        "settings_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="With --frames: YAML file with heads and training, as for `defect-mf train`.",
+    )
+    return frames(settings(function))
+
+
 @benchmark.command()
 @_options
 @refusing
@@ -52,18 +68,40 @@ def charge(quick: bool, out: Path, pool: Path | None, workers: int | None) -> No
 
 @benchmark.command()
 @_options
+@_given
 @refusing
-def fidelity(quick: bool, out: Path, pool: Path | None, workers: int | None) -> None:
-    """Compare the fidelity strategies against the share of high-fidelity labels."""
-    _run("fidelity", quick, out, pool, workers)
+def fidelity(
+    quick: bool,
+    out: Path,
+    pool: Path | None,
+    workers: int | None,
+    frames: tuple[Path, ...],
+    settings_file: Path | None,
+) -> None:
+    """Compare the fidelity strategies against the share of high-fidelity labels.
+
+    With --frames on labels of your own, of one defect at two fidelities.
+    """
+    _run("fidelity", quick, out, pool, workers, frames=frames, settings_file=settings_file)
 
 
 @benchmark.command()
 @_options
+@_given
 @refusing
-def sampling(quick: bool, out: Path, pool: Path | None, workers: int | None) -> None:
-    """Compare the samplers that choose frames for high fidelity, at equal numbers of labels."""
-    _run("sampling", quick, out, pool, workers)
+def sampling(
+    quick: bool,
+    out: Path,
+    pool: Path | None,
+    workers: int | None,
+    frames: tuple[Path, ...],
+    settings_file: Path | None,
+) -> None:
+    """Compare the samplers that choose frames for high fidelity, at equal numbers of labels.
+
+    With --frames on labels of your own, of one defect at two fidelities.
+    """
+    _run("sampling", quick, out, pool, workers, frames=frames, settings_file=settings_file)
 
 
 @benchmark.command()
@@ -132,12 +170,32 @@ def foundation(
     _show(page)
 
 
-def _run(name: str, quick: bool, out: Path, folder: Path | None, workers: int | None) -> None:
-    from defect_mf_flows.benchmark.running import run_benchmark
+def _run(
+    name: str,
+    quick: bool,
+    out: Path,
+    folder: Path | None,
+    workers: int | None,
+    *,
+    frames: tuple[Path, ...] = (),
+    settings_file: Path | None = None,
+) -> None:
+    from defect_mf_flows.benchmark.running import run_benchmark, run_on_frames
 
     # Hours pass: say how far it is, without -v.
     logging.getLogger("defect_mf_flows.benchmark").setLevel(logging.INFO)
-    _show(run_benchmark(name, quick=quick, out=out, folder=folder, workers=workers))
+    if bool(frames) != (settings_file is not None):
+        raise click.UsageError(
+            "--frames and --settings belong together: labels, and a file that names their two "
+            "fidelities (heads) and the training."
+        )
+    if settings_file is None:
+        page = run_benchmark(name, quick=quick, out=out, folder=folder, workers=workers)
+    else:
+        page = run_on_frames(
+            name, list(frames), settings_file, quick=quick, out=out, folder=folder, workers=workers
+        )
+    _show(page)
 
 
 def _show(page: Path) -> None:
