@@ -90,8 +90,9 @@ def test_what_cannot_be_compared_is_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["fidelity", "sampling"])
 def test_the_command_writes_the_page_of_a_file(
-    frames: list[Frame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    frames: list[Frame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write(Path("mine.extxyz"), frames)
@@ -102,17 +103,17 @@ def test_the_command_writes_the_page_of_a_file(
         "hidden_irreps": "4x0e + 4x1o",
     }
     Path("mine.yaml").write_text(yaml.safe_dump({"heads": [LOW, HIGH], "training": training}))
-    asked = ["benchmark", "fidelity", "--quick", "--workers", "1", "--out", "tables"]
+    asked = ["benchmark", name, "--quick", "--workers", "1", "--out", "tables"]
     result = CliRunner().invoke(
         main, [*asked, "--pool", "cache", "--frames", "mine.extxyz", "--settings", "mine.yaml"]
     )
     assert result.exit_code == 0, result.output
-    text = Path("tables/fidelity-mine-quick.md").read_text()
+    text = Path(f"tables/{name}-mine-quick.md").read_text()
     assert "--frames mine.extxyz --settings mine.yaml" in text
     assert "Labels of mine.extxyz." in text
     assert "Tight binding" not in text
     assert f"{HIGH} forces near minima" in text
-    rows = json.loads(Path("tables/fidelity-mine-quick.json").read_text())["rows"]
+    rows = json.loads(Path(f"tables/{name}-mine-quick.json").read_text())["rows"]
     assert {row["seed"] for row in rows} == {1}
 
 
