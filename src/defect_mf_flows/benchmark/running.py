@@ -35,6 +35,9 @@ QUICK_EPOCHS = {"charge": 30, "fidelity": 12, "sampling": 12, "active": 10}
 
 FULL_EPOCHS = {"charge": 60, "fidelity": 30, "sampling": 30, "active": 20}
 
+#: Of high-fidelity labels in files: one per cent of a few hundred would be a label per charge.
+OWN_SHARES = (0.05, 0.1, 0.2, 0.5)
+
 RUNNERS = {
     "charge": charge.run,
     "fidelity": fidelity.run,
@@ -123,6 +126,7 @@ def run_on_frames(
     size = replace(
         _quick(name) if quick else _full(name),
         training=settings.training,
+        shares=OWN_SHARES[1::2] if quick else OWN_SHARES,
         subject=files[0].name.partition(".")[0],
     )
     if quick:
