@@ -8,6 +8,8 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+from defect_mf_flows.remarks import ignore_remarks
+
 
 def single_threaded() -> None:
     """One thread per process, also in those that are started from here."""
@@ -28,7 +30,12 @@ def executor(workers: int) -> ProcessPoolExecutor:
     ProcessPoolExecutor
         To be used as a context.
     """
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
+
+
+def _begin() -> None:
+    ignore_remarks()
+    _follow_parent()
 
 
 def _follow_parent() -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager, redirect_stdout
 
 from rich.console import Console
 
+from defect_mf_flows.remarks import ignore_remarks
+
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
@@ -39,8 +41,7 @@ def progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
 def results_alone() -> Iterator[None]:
     """Keep what other packages say out of the output: mace prints, pymatgen and torch warn."""
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
-        warnings.filterwarnings("ignore", message="Structure charge .* not equal to the sum")
+        ignore_remarks()
         warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries' libraries
         warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", message="Environment variable TORCH_FORCE_NO_WEIGHTS")
         yield

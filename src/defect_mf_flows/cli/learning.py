@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from defect_mf_flows.cli.app import main, refusing
+from defect_mf_flows.remarks import ignore_remarks
 
 if TYPE_CHECKING:
     from defect_mf_flows.campaign import LearningSettings
@@ -21,12 +21,6 @@ _SETTINGS = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="YAML file: heads, seed, frames, per_relaxation, split, training. See docs/learning.md.",
 )
-
-
-def _quiet() -> None:
-    """Keep other packages' remarks out of tables: pymatgen's, on every charged structure."""
-    warnings.filterwarnings("ignore", message="Structure charge .* not equal to the sum")
-    warnings.filterwarnings("ignore", message="Environment variable TORCH_FORCE_NO_WEIGHTS")
 
 
 def _settings(path: Path | None, **changes: Any) -> LearningSettings:
@@ -60,7 +54,7 @@ def dataset(
 
     Relaxations that are copies of each other end on one side, whatever they are called.
     """
-    _quiet()
+    ignore_remarks()
     from defect_mf_flows.core.assembly import assemble
     from defect_mf_flows.learning.files import read_host, read_labelled, write_dataset
 
@@ -121,7 +115,7 @@ def train(
 
     A `split` in the settings file that differs from the dataset's splits the labels anew.
     """
-    _quiet()
+    ignore_remarks()
     from defect_mf_flows.learning.committee import train_committee
     from defect_mf_flows.learning.export import export_model
     from defect_mf_flows.learning.files import read_dataset
@@ -192,7 +186,7 @@ def _calibration_lines(model: Any) -> list[str]:
 @refusing
 def evaluate(model_folder: Path, target: Path, side: str, as_json: bool) -> None:
     """Print errors per head and charge of a model on TARGET: a dataset, or an extended XYZ file."""
-    _quiet()
+    ignore_remarks()
     from defect_mf_flows.core.groups import geometry_key
     from defect_mf_flows.errors import DatasetError
     from defect_mf_flows.learning.evaluation import evaluate_frames
