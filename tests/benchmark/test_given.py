@@ -117,6 +117,25 @@ def test_the_command_writes_the_page_of_a_file(
     assert {row["seed"] for row in rows} == {1}
 
 
+@pytest.mark.slow
+def test_the_agreement_of_a_file_is_shown_without_training(
+    frames: list[Frame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("mine.extxyz"), frames)
+    Path("mine.yaml").write_text(yaml.safe_dump({"heads": [LOW, HIGH]}))
+    asked = ["benchmark", "agreement", "--out", "tables", "--pool", "cache"]
+    result = CliRunner().invoke(
+        main, [*asked, "--frames", "mine.extxyz", "--settings", "mine.yaml"]
+    )
+    assert result.exit_code == 0, result.output
+    assert f"What {LOW} says of {HIGH}" in Path("tables/agreement-mine.md").read_text()
+    assert Path("tables/agreement-mine.svg").read_text().startswith("<?xml")
+    rows = json.loads(Path("tables/agreement-mine.json").read_text())["rows"]
+    assert [row["charge"] for row in rows] == [-1, 0]
+    assert not Path("cache").exists()
+
+
 @pytest.mark.parametrize("given", [["--frames", __file__], ["--settings", "mine.yaml"]])
 def test_labels_and_settings_belong_together(given: list[str]) -> None:
     result = CliRunner().invoke(main, ["benchmark", "fidelity", *given])

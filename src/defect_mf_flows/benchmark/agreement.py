@@ -5,14 +5,19 @@ A strategy can take from the low fidelity no more than the two have in common.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
+from defect_mf_flows.benchmark.arms import Job
 from defect_mf_flows.benchmark.metrics import TIE, near_minimum
-from defect_mf_flows.benchmark.pool import Pool, PoolPoint
-from defect_mf_flows.benchmark.writing import Page
+from defect_mf_flows.benchmark.pool import Pool, PoolPoint, cost
+from defect_mf_flows.benchmark.writing import Page, cloud
+
+#: Geometries higher than this above the minimum are not drawn, eV per cell.
+DRAWN = 3.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,24 @@ def agreements(pool: Pool) -> list[Agreement]:
     """Compare the labels of a pool, one entry per charge."""
     charges = sorted({p.low.charge for p in pool.small})
     return [_agreement(q, [p for p in pool.small if p.low.charge == q]) for q in charges]
+
+
+def run(job: Job) -> Path:
+    """Compare the labels of a pool and write the page; returns the page."""
+    pool = job.pool
+    low, high = pool.heads
+    page = job.page("agreement")
+    about = (
+        f"{pool.about}. {len(pool.small)} geometries with both labels. Pool {pool.content[:12]}; "
+        f"its cost: {cost(pool)}. Near a minimum: no force of {high} above 1 eV/A. Ends are the "
+        "last geometries of relaxations that have both labels; pairs of them that differ by less "
+        f"than {1000 * TIE:.0f} meV with {high} do not count."
+    )
+    page.text(f"What {low} says of {high}", about, pool.disclaimer)
+    write_agreement(page, pool)
+    above = f"energy above the\nlowest geometry of {high}, eV per cell"
+    page.figure(cloud(_drawn(pool), f"{low}: {above}", f"{high}: {above}"))
+    return page.write([asdict(found) for found in agreements(pool)])
 
 
 def write_agreement(page: Page, pool: Pool) -> None:
@@ -106,6 +129,19 @@ def _agreement(charge: int, points: list[PoolPoint]) -> Agreement:
         right=sum(h * g > 0 for h, g in told),
         pairs=len(told),
     )
+
+
+def _drawn(pool: Pool) -> dict[str, list[tuple[float, float]]]:
+    """Low and high energies of each charge above those of its lowest high label."""
+    drawn = {}
+    for charge in sorted({p.low.charge for p in pool.small}):
+        points = [p for p in pool.small if p.low.charge == charge]
+        bottom = min(points, key=lambda p: p.high.energy)
+        gaps = [
+            (p.low.energy - bottom.low.energy, p.high.energy - bottom.high.energy) for p in points
+        ]
+        drawn[f"q = {charge:+d}" if charge else "q = 0"] = [gap for gap in gaps if max(gap) < DRAWN]
+    return drawn
 
 
 def _deviation(energies: np.ndarray) -> float:

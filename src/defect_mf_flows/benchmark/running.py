@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from defect_mf_flows.benchmark import active, charge, fidelity, foundation, sampling, search
+from defect_mf_flows.benchmark import (
+    active,
+    agreement,
+    charge,
+    fidelity,
+    foundation,
+    sampling,
+    search,
+)
 from defect_mf_flows.benchmark.arms import FULL, NETWORK, BenchmarkSize, Job
 from defect_mf_flows.benchmark.foundation_models import MODELS, find_model
 from defect_mf_flows.benchmark.given import read_pool
@@ -39,6 +47,7 @@ FULL_EPOCHS = {"charge": 60, "fidelity": 30, "sampling": 30, "active": 20}
 OWN_SHARES = (0.05, 0.1, 0.2, 0.5)
 
 RUNNERS = {
+    "agreement": agreement.run,
     "charge": charge.run,
     "fidelity": fidelity.run,
     "sampling": sampling.run,
@@ -60,7 +69,7 @@ def run_benchmark(
     Parameters
     ----------
     name
-        ``"charge"``, ``"fidelity"``, ``"sampling"`` or ``"active"``.
+        ``"agreement"``, ``"charge"``, ``"fidelity"``, ``"sampling"`` or ``"active"``.
     quick
         The small form.
     size
@@ -101,7 +110,7 @@ def run_on_frames(
     Parameters
     ----------
     name
-        ``"fidelity"`` or ``"sampling"``.
+        ``"agreement"``, ``"fidelity"`` or ``"sampling"``.
     files
         Extended XYZ with labels of two fidelities.
     settings_file
@@ -227,15 +236,20 @@ def run_foundation(
 
 def _full(name: str) -> BenchmarkSize:
     """Fewer epochs and shares where trainings are many: all four aim at six hours on two cores."""
-    training = FULL.training.model_copy(update={"max_epochs": FULL_EPOCHS[name]})
+    training = _trained(FULL.training, FULL_EPOCHS.get(name))
     shares = (0.05, 0.1, 0.2) if name == "sampling" else FULL.shares
     return replace(FULL, pool=_pool(FULL.pool, name), training=training, shares=shares)
 
 
 def _quick(name: str) -> BenchmarkSize:
-    training = QUICK.training.model_copy(update={"max_epochs": QUICK_EPOCHS[name]})
+    training = _trained(QUICK.training, QUICK_EPOCHS.get(name))
     size = replace(QUICK, pool=_pool(QUICK.pool, name), training=training)
     return replace(size, seeds=(1,), rounds=2) if name == "active" else size
+
+
+def _trained(training: TrainingSettings, epochs: int | None) -> TrainingSettings:
+    """Settings with the epochs of a benchmark, if it trains at all."""
+    return training if epochs is None else training.model_copy(update={"max_epochs": epochs})
 
 
 def _pool(pool: PoolSize, name: str) -> PoolSize:

@@ -135,6 +135,18 @@ def curves(lines: dict[str, list[tuple[float, Interval]]], x: str, y: str) -> An
     return figure
 
 
+def cloud(groups: dict[str, list[tuple[float, float]]], x: str, y: str) -> Any:
+    """Draw one mark per point, and the line on which both axes agree."""
+    figure, axes = _figure()
+    for name, points in groups.items():
+        axes.scatter([a for a, _ in points], [b for _, b in points], s=14, alpha=0.7, label=name)
+    axes.axline((0, 0), slope=1, color="0.6", linewidth=1)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.legend(fontsize="small")
+    return figure
+
+
 def steps(lines: dict[str, list[tuple[float, float]]], x: str, y: str) -> Any:
     """Draw one rising staircase per arm; an arm of one point is a mark."""
     figure, axes = _figure()

@@ -70,6 +70,25 @@ def charge(quick: bool, out: Path, pool: Path | None, workers: int | None) -> No
 @_options
 @_given
 @refusing
+def agreement(
+    quick: bool,
+    out: Path,
+    pool: Path | None,
+    workers: int | None,
+    frames: tuple[Path, ...],
+    settings_file: Path | None,
+) -> None:
+    """Show how far two fidelities agree, before any model: what a strategy can gain at all.
+
+    With --frames on labels of your own, of one defect at two fidelities; trains nothing.
+    """
+    _run("agreement", quick, out, pool, workers, frames=frames, settings_file=settings_file)
+
+
+@benchmark.command()
+@_options
+@_given
+@refusing
 def fidelity(
     quick: bool,
     out: Path,
