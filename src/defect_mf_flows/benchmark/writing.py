@@ -131,7 +131,7 @@ def curves(lines: dict[str, list[tuple[float, Interval]]], x: str, y: str) -> An
         which("{x:g}")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
