@@ -79,6 +79,11 @@ def test_what_cannot_be_compared_is_refused(
         read_pool([low], SETTINGS)
     with pytest.raises(FidelityError, match="must name the two fidelities"):
         read_pool([low], LearningSettings(heads=[LOW]))
+    nameless = frames[0].model_copy(
+        update={"lineage": frames[0].lineage.model_copy(update={"defect": None})}
+    )
+    with pytest.raises(DatasetError, match="has no lineage_defect, as only the neutral host may"):
+        read_pool([write(tmp_path / "nameless.extxyz", [nameless, *frames[1:]])], SETTINGS)
     larger = [frame for p in pool.large for frame in (p.low, p.high)]
     both = write(tmp_path / "both.extxyz", [*frames, *larger])
     with pytest.raises(DatasetError, match="have 2 compositions"):

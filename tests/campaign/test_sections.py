@@ -22,6 +22,7 @@ from defect_mf_flows.campaign.cp2k import Cp2kSettings
 from defect_mf_flows.campaign.gpaw import GpawMixer, GpawSettings
 from defect_mf_flows.campaign.vasp import Hubbard, VaspSettings
 from defect_mf_flows.engines import reference_maker
+from defect_mf_flows.errors import CampaignError
 from defect_mf_flows.schemas.calculation import CalculationKind
 from tests.campaign.files import ASE, BASE, Load, changed, sections
 
@@ -101,3 +102,12 @@ def test_a_reference_maker_survives_jobflows_serialisation(
     assert back == maker
     assert isinstance(back.settings, FidelitySettings)
     assert CalculationKind(back.kind) is kind
+
+
+def test_a_share_of_high_labels_needs_a_strategy_that_mixes_fidelities(load: Load) -> None:
+    """Any other would leave the setting without effect, and without a word."""
+    content = changed("training.high_share", 0.5)
+    assert load(content)[0].training.high_share == 0.5
+    content["training"]["strategy"] = "transfer"
+    with pytest.raises(CampaignError, match="high_share mixes fidelities in an epoch"):
+        load(content)

@@ -61,6 +61,7 @@ def read_pool(files: list[Path], settings: LearningSettings) -> Pool:
     defects = [p for p in pairs if p[low].frame.lineage.defect is not None]
     if not defects:  # nobody said what is the host: everything is learned
         hosts, defects = [], pairs
+    _check_hosts([pair[low].frame for pair in hosts], defects[0][low].frame, names)
     _check_composition([pair[low].frame for pair in defects], names)
     pool = Pool(None, heads=(low, high), method=high, disclaimer=f"Labels of {names}.")
     pool.small, outside = _points(defects, settings)
@@ -112,6 +113,18 @@ def _points(
             for i in evenly_spaced(len(kept), wanted)
         ]
     return points, outside
+
+
+def _check_hosts(frames: list[Frame], defect: Frame, names: str) -> None:
+    """A frame of the defect that lacks its name must not be left out as one of the host."""
+    cell = composition_key(defect.structure)
+    for frame in frames:
+        if frame.charge != 0 or composition_key(frame.structure) == cell:
+            raise DatasetError(
+                f"{names}: a frame of {composition_key(frame.structure)}, charge "
+                f"{frame.charge:+d}, has no lineage_defect, as only the neutral host may where "
+                "others have one; name the defect on all of its frames, or on none."
+            )
 
 
 def _check_composition(frames: list[Frame], names: str) -> None:

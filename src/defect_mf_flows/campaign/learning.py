@@ -143,8 +143,8 @@ class TrainingSettings(Section):
     high_share: Fraction | None = Field(
         None,
         description="Fill at least this share of an epoch with labels of the highest fidelity, "
-        "which repeat, while others wait for another epoch; the number of steps stays. null: "
-        "every label once per epoch.",
+        "which repeat, while others wait for another epoch; the number of steps stays. For the "
+        "strategy 'joint'. null: every label once per epoch.",
     )
     energy_scale: float | None = Field(
         2.0,
@@ -198,6 +198,15 @@ class TrainingSettings(Section):
                 raise ValueError("replay works with every charge_term but 'per_charge'")
             if self.spin_embedding:
                 raise ValueError("replayed frames have no known spin; remove spin_embedding")
+        return self
+
+    @model_validator(mode="after")
+    def _check_high_share(self) -> Self:
+        if self.high_share is not None and self.strategy != "joint":
+            raise ValueError(
+                "high_share mixes fidelities in an epoch, which only the strategy 'joint' does; "
+                "remove high_share"
+            )
         return self
 
     @model_validator(mode="after")

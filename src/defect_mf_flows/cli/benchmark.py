@@ -61,74 +61,53 @@ def _given(function: Callable[..., Any]) -> Callable[..., Any]:
 @benchmark.command()
 @_options
 @refusing
-def charge(quick: bool, out: Path, pool: Path | None, workers: int | None) -> None:
+def charge(**options: Any) -> None:
     """Compare the charge terms: errors per charge, and in a cell of another size."""
-    _run("charge", quick, out, pool, workers)
+    _run("charge", **options)
 
 
 @benchmark.command()
 @_options
 @_given
 @refusing
-def agreement(
-    quick: bool,
-    out: Path,
-    pool: Path | None,
-    workers: int | None,
-    frames: tuple[Path, ...],
-    settings_file: Path | None,
-) -> None:
+def agreement(**options: Any) -> None:
     """Show how far two fidelities agree, before any model: what a strategy can gain at all.
 
     With --frames on labels of your own, of one defect at two fidelities; trains nothing.
     """
-    _run("agreement", quick, out, pool, workers, frames=frames, settings_file=settings_file)
+    _run("agreement", **options)
 
 
 @benchmark.command()
 @_options
 @_given
 @refusing
-def fidelity(
-    quick: bool,
-    out: Path,
-    pool: Path | None,
-    workers: int | None,
-    frames: tuple[Path, ...],
-    settings_file: Path | None,
-) -> None:
+def fidelity(**options: Any) -> None:
     """Compare the fidelity strategies against the share of high-fidelity labels.
 
     With --frames on labels of your own, of one defect at two fidelities.
     """
-    _run("fidelity", quick, out, pool, workers, frames=frames, settings_file=settings_file)
+    _run("fidelity", **options)
 
 
 @benchmark.command()
 @_options
 @_given
 @refusing
-def sampling(
-    quick: bool,
-    out: Path,
-    pool: Path | None,
-    workers: int | None,
-    frames: tuple[Path, ...],
-    settings_file: Path | None,
-) -> None:
+def sampling(**options: Any) -> None:
     """Compare the samplers that choose frames for high fidelity, at equal numbers of labels.
 
     With --frames on labels of your own, of one defect at two fidelities.
     """
-    _run("sampling", quick, out, pool, workers, frames=frames, settings_file=settings_file)
+    _run("sampling", **options)
 
 
 @benchmark.command()
 @_options
 @refusing
-def active(quick: bool, out: Path, pool: Path | None, workers: int | None) -> None:
+def active(**options: Any) -> None:
     """Count high-fidelity calls until all ground states are verified, per way to buy labels."""
-    _run("active", quick, out, pool, workers)
+    _run("active", **options)
 
 
 @benchmark.command()
@@ -191,11 +170,11 @@ def foundation(
 
 def _run(
     name: str,
+    *,
     quick: bool,
     out: Path,
-    folder: Path | None,
+    pool: Path | None,
     workers: int | None,
-    *,
     frames: tuple[Path, ...] = (),
     settings_file: Path | None = None,
 ) -> None:
@@ -209,10 +188,10 @@ def _run(
             "fidelities (heads) and the training."
         )
     if settings_file is None:
-        page = run_benchmark(name, quick=quick, out=out, folder=folder, workers=workers)
+        page = run_benchmark(name, quick=quick, out=out, folder=pool, workers=workers)
     else:
         page = run_on_frames(
-            name, list(frames), settings_file, quick=quick, out=out, folder=folder, workers=workers
+            name, list(frames), settings_file, quick=quick, out=out, folder=pool, workers=workers
         )
     _show(page)
 
