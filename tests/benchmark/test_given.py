@@ -84,6 +84,11 @@ def test_what_cannot_be_compared_is_refused(
     )
     with pytest.raises(DatasetError, match="has no lineage_defect, as only the neutral host may"):
         read_pool([write(tmp_path / "nameless.extxyz", [nameless, *frames[1:]])], SETTINGS)
+    atoms = frame_to_atoms(frames[0])
+    atoms.info["REF_energy"] += 0.5
+    write_extxyz(tmp_path / "other.extxyz", [atoms])
+    with pytest.raises(DatasetError, match="labels one geometry of charge"):
+        read_pool([write(tmp_path / "all.extxyz", frames), tmp_path / "other.extxyz"], SETTINGS)
     larger = [frame for p in pool.large for frame in (p.low, p.high)]
     both = write(tmp_path / "both.extxyz", [*frames, *larger])
     with pytest.raises(DatasetError, match="have 2 compositions"):

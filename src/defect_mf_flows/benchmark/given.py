@@ -16,6 +16,9 @@ from defect_mf_flows.errors import DatasetError, FidelityError
 from defect_mf_flows.learning.files import read_labelled
 from defect_mf_flows.schemas.frame import Frame
 
+#: Labels of one fidelity on one geometry may differ by what an SCF leaves open, eV per cell.
+REPEATED = 0.01
+
 #: Relaxations of each charge, at least: each side of the split gets one.
 RELAXATIONS = 3
 
@@ -48,7 +51,8 @@ def read_pool(files: list[Path], settings: LearningSettings) -> Pool:
     labels: dict[str, dict[str, Labelled]] = defaultdict(dict)
     for item in items:
         if item.frame.fidelity in (low, high):
-            labels[geometry_key(item.frame)].setdefault(item.frame.fidelity, item)
+            first = labels[geometry_key(item.frame)].setdefault(item.frame.fidelity, item)
+            _check_repeated(first.frame, item.frame)
     pairs = [found for found in labels.values() if len(found) == 2]
     names = ", ".join(path.name for path in files)
     if not pairs:
@@ -113,6 +117,16 @@ def _points(
             for i in evenly_spaced(len(kept), wanted)
         ]
     return points, outside
+
+
+def _check_repeated(first: Frame, again: Frame) -> None:
+    """Which of two labels is meant, nobody could tell."""
+    if abs(first.energy - again.energy) > REPEATED:
+        raise DatasetError(
+            f"{again.fidelity!r} labels one geometry of charge {again.charge:+d} with "
+            f"{first.energy:.3f} ({first.lineage.start}) and {again.energy:.3f} eV "
+            f"({again.lineage.start}); leave out the one of other settings, or rename its fidelity."
+        )
 
 
 def _check_hosts(frames: list[Frame], defect: Frame, names: str) -> None:
