@@ -37,6 +37,25 @@ def test_a_settings_file_is_read_and_what_is_wrong_is_named(tmp_path: Path) -> N
         load_learning(path)
 
 
+# -- a network that could not be trained -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "irreps", ["8x1o", "128x", "", "8x0e + 8x0e", "8x0e, 8x1o", "8x0e + 4x1o", "0x0e + 0x1o"]
+)
+def test_features_that_mace_cannot_use_are_refused_before_labels(
+    irreps: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CampaignError, match=r"hidden_irreps .*'32x0e \+ 32x1o'"):
+        load_learning(settings_file(tmp_path, f"hidden_irreps: '{irreps}'"))
+
+
+@pytest.mark.parametrize("irreps", ["0e", "8x0e", "8x1o+8x0e", "4x0e + 4x1o + 4x2e"])
+def test_features_of_one_width_are_taken(irreps: str, tmp_path: Path) -> None:
+    training = load_learning(settings_file(tmp_path, f"hidden_irreps: {irreps}")).training
+    assert training.hidden_irreps == irreps
+
+
 # -- files that a training starts from ---------------------------------------------------
 
 

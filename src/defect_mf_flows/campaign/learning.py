@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -89,8 +90,12 @@ class TrainingSettings(Section):
         None, description="0 states that replayed frames which carry no charge are neutral."
     )
     r_max: float = Field(4.5, gt=1, description="Cutoff of one message-passing step, A.")
-    hidden_irreps: str = Field("32x0e + 32x1o", description="Features of the network.")
-    max_ell: int = Field(2, ge=1, description="Highest spherical harmonics.")
+    hidden_irreps: str = Field(
+        "32x0e + 32x1o",
+        description="Features of the network: scalars (0e), vectors (1o), ..., equally many of "
+        "each.",
+    )
+    max_ell: int = Field(2, ge=1, le=11, description="Highest spherical harmonics.")
     correlation: int = Field(2, ge=1, description="Body order of one layer minus one.")
     num_interactions: int = Field(2, ge=1, description="Message-passing layers.")
     num_radial_basis: int = Field(8, ge=2, description="Bessel functions.")
@@ -187,6 +192,26 @@ class TrainingSettings(Section):
                 "strategy 'delta' learns differences, which no foundation model has; choose "
                 "another strategy, or remove foundation"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_irreps(self) -> Self:
+        """Refuse what mace builds and then fails on, after the labels were paid for."""
+        if self.foundation is None:
+            parts = [part.strip() for part in self.hidden_irreps.split("+")]
+            found = [re.fullmatch(r"(?:(\d+)x)?(\d+[eo])", part) for part in parts]
+            widths = {int(match[1] or 1) for match in found if match}
+            kinds = [match[2] for match in found if match]
+            if len(kinds) < len(parts) or "0e" not in kinds or len(set(kinds)) < len(kinds):
+                raise ValueError(
+                    f"hidden_irreps {self.hidden_irreps!r} is not a sum like '32x0e + 32x1o' with "
+                    "scalars (0e) and every kind once"
+                )
+            if len(widths) > 1 or 0 in widths:
+                raise ValueError(
+                    f"hidden_irreps {self.hidden_irreps!r} needs equally many of each kind, at "
+                    "least one, as in '32x0e + 32x1o'"
+                )
         return self
 
     @model_validator(mode="after")
