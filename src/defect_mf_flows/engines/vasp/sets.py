@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, cast
 
-from pymatgen.core import Structure
+from pymatgen.core import SETTINGS, Structure
 from pymatgen.io.vasp.inputs import Incar, Kpoints, Potcar
 from pymatgen.io.vasp.sets import MPScanRelaxSet, VaspInputSet
 
@@ -49,6 +50,14 @@ BASE: dict[str, Any] = {
     "NELMIN": 5,
     "PREC": "Accurate",
 }
+
+
+@lru_cache(maxsize=32)
+def _read_potcar(symbols: tuple[str, ...], release: Any, _library: str | None) -> Potcar:
+    """Read potentials once: one input set asks for them some ten times."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Potcar(symbols, functional=release)
 
 
 @dataclass
@@ -175,9 +184,8 @@ class ChargedCellSet(VaspInputSet):
         """
         symbols = self.potcar_symbols
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return Potcar(symbols, functional=self.user_potcar_functional)
+            library = SETTINGS.get("PMG_VASP_PSP_DIR")
+            return _read_potcar(tuple(symbols), self.user_potcar_functional, library)
         except (OSError, ValueError) as error:
             raise EngineError(
                 f"no POTCARs {symbols} of release {self.user_potcar_functional}: "
