@@ -144,6 +144,24 @@ def test_the_agreement_of_a_file_is_shown_without_training(
     rows = json.loads(Path("tables/agreement-mine.json").read_text())["rows"]
     assert [row["charge"] for row in rows] == [-1, 0]
     assert not Path("cache").exists()
+    closer = ["--disagreement", "0.25"]
+    result = CliRunner().invoke(
+        main, [*asked, *closer, "--frames", "mine.extxyz", "--settings", "mine.yaml"]
+    )
+    assert result.exit_code == 0, result.output
+    assert "--disagreement 0.25" in Path("tables/agreement-mine-disagreement-0.25.md").read_text()
+    less = json.loads(Path("tables/agreement-mine-disagreement-0.25.json").read_text())["rows"]
+    for row, other in zip(rows, less, strict=True):
+        # Which geometries are near minima is decided by the high forces, so both may differ.
+        if row["near"] == other["near"]:
+            assert other["difference"] == pytest.approx(0.25 * row["difference"])
+
+
+@pytest.mark.parametrize("share", ["0", "1", "-0.5"])
+def test_labels_outside_the_two_fidelities_are_refused(share: str) -> None:
+    result = CliRunner().invoke(main, ["benchmark", "fidelity", "--disagreement", share])
+    assert result.exit_code == 2
+    assert "--disagreement" in result.output
 
 
 @pytest.mark.parametrize("given", [["--frames", __file__], ["--settings", "mine.yaml"]])

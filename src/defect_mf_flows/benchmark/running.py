@@ -15,6 +15,7 @@ from defect_mf_flows.benchmark import (
     search,
 )
 from defect_mf_flows.benchmark.arms import FULL, NETWORK, BenchmarkSize, Job
+from defect_mf_flows.benchmark.closer import bring_closer
 from defect_mf_flows.benchmark.foundation_models import MODELS, find_model
 from defect_mf_flows.benchmark.given import read_pool
 from defect_mf_flows.benchmark.known import from_campaign, from_pool
@@ -60,6 +61,7 @@ def run_benchmark(
     *,
     quick: bool = False,
     size: BenchmarkSize | None = None,
+    disagreement: float | None = None,
     out: Path,
     folder: Path | None = None,
     workers: int | None = None,
@@ -74,6 +76,8 @@ def run_benchmark(
         The small form.
     size
         Another form, for tests.
+    disagreement
+        As for :func:`~defect_mf_flows.benchmark.closer.bring_closer`; None: labels as they are.
     out
         Folder of page, figure and numbers.
     folder
@@ -92,7 +96,7 @@ def run_benchmark(
     single_threaded()
     pool = build_pool(chosen.pool, cache / "labels", workers=count)
     command = f"defect-mf benchmark {name}" + (" --quick" if quick else "")
-    return RUNNERS[name](Job(chosen, pool, cache, out, command, count))
+    return _run(name, Job(chosen, pool, cache, out, command, count), disagreement)
 
 
 def run_on_frames(
@@ -101,6 +105,7 @@ def run_on_frames(
     settings_file: Path,
     *,
     quick: bool = False,
+    disagreement: float | None = None,
     out: Path,
     folder: Path | None = None,
     workers: int | None = None,
@@ -117,7 +122,7 @@ def run_on_frames(
         As for ``defect-mf train``: ``heads``, ``training`` and what frames count.
     quick
         One seed and two shares.
-    out, folder, workers
+    disagreement, out, folder, workers
         As for :func:`run_benchmark`.
 
     Returns
@@ -144,7 +149,23 @@ def run_on_frames(
     command = f"defect-mf benchmark {name}" + (" --quick" if quick else "")
     command += "".join(f" --frames {path}" for path in files) + f" --settings {settings_file}"
     cache = folder or get_settings().scratch / "benchmark"
-    return RUNNERS[name](Job(size, pool, cache, out, command, workers or available_cores()))
+    job = Job(size, pool, cache, out, command, workers or available_cores())
+    return _run(name, job, disagreement)
+
+
+def _run(name: str, job: Job, disagreement: float | None) -> Path:
+    """Run on the job's labels, or on those between its fidelities under a name of their own."""
+    if disagreement is None:
+        return RUNNERS[name](job)
+    told = f"disagreement-{disagreement:g}"
+    subject = f"{job.size.subject}-{told}" if job.size.subject else told
+    closer = replace(
+        job,
+        size=replace(job.size, subject=subject),
+        pool=bring_closer(job.pool, disagreement),
+        command=f"{job.command} --disagreement {disagreement:g}",
+    )
+    return RUNNERS[name](closer)
 
 
 def run_search(

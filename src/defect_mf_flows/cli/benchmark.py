@@ -58,6 +58,15 @@ def _given(function: Callable[..., Any]) -> Callable[..., Any]:
     return frames(settings(function))
 
 
+def _closer(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--disagreement",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="What if the fidelities agreed better: keep this share of the difference of the "
+        "high labels from the low ones. [default: labels as they are]",
+    )(function)
+
+
 @benchmark.command()
 @_options
 @refusing
@@ -69,6 +78,7 @@ def charge(**options: Any) -> None:
 @benchmark.command()
 @_options
 @_given
+@_closer
 @refusing
 def agreement(**options: Any) -> None:
     """Show how far two fidelities agree, before any model: what a strategy can gain at all.
@@ -81,6 +91,7 @@ def agreement(**options: Any) -> None:
 @benchmark.command()
 @_options
 @_given
+@_closer
 @refusing
 def fidelity(**options: Any) -> None:
     """Compare the fidelity strategies against the share of high-fidelity labels.
@@ -177,6 +188,7 @@ def _run(
     workers: int | None,
     frames: tuple[Path, ...] = (),
     settings_file: Path | None = None,
+    disagreement: float | None = None,
 ) -> None:
     from defect_mf_flows.benchmark.running import run_benchmark, run_on_frames
 
@@ -187,12 +199,17 @@ def _run(
             "--frames and --settings belong together: labels, and a file that names their two "
             "fidelities (heads) and the training."
         )
+    options: dict[str, Any] = {
+        "quick": quick,
+        "disagreement": disagreement,
+        "out": out,
+        "folder": pool,
+        "workers": workers,
+    }
     if settings_file is None:
-        page = run_benchmark(name, quick=quick, out=out, folder=pool, workers=workers)
+        page = run_benchmark(name, **options)
     else:
-        page = run_on_frames(
-            name, list(frames), settings_file, quick=quick, out=out, folder=pool, workers=workers
-        )
+        page = run_on_frames(name, list(frames), settings_file, **options)
     _show(page)
 
 
