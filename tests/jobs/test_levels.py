@@ -38,6 +38,7 @@ def campaign_levels(dielectric=None, edges=EDGES) -> CampaignLevels:
             energy_hf=energy,
             energy_model=energy + 0.01 * q,
             residual_force=None,
+            low_unfinished=[],
             structure=with_charge(cell(), q),
         )
         for q, energy in VERIFIED.items()
@@ -194,6 +195,15 @@ def test_a_level_that_only_the_low_fidelity_has_is_told(defect_set):
     assert found[2, 1].thermodynamic
     assert found[1, 0].thermodynamic
     assert found[2, 1].low == pytest.approx(-7.5 - EDGES.vbm)
+
+
+def test_a_charge_whose_low_fidelity_ground_state_is_open_has_no_low_level():
+    made = campaign_levels()
+    made.grounds[0].low_unfinished = ["Dimer"]
+    charge = made.grounds[0].charge
+    found, before = by_source(made), by_source(campaign_levels())
+    assert set(found["low"]) == set(before["low"]) - {charge}
+    assert found["hf"] == before["hf"]
 
 
 def test_given_band_edges_are_those_of_the_high_fidelity_alone(defect_set):

@@ -7,7 +7,7 @@ from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.matching import deviation
 from defect_mf_flows.core.starts import nearest_neighbours
 from defect_mf_flows.errors import ResultsError
-from defect_mf_flows.jobs.results import Gathering, no_ground_state, pes_points
+from defect_mf_flows.jobs.results import Gathering, no_ground_state, pes_points, unfinished_below
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.dataset import Picks
 from defect_mf_flows.schemas.loop import LoopState
@@ -84,6 +84,24 @@ def test_a_charge_without_a_ground_state_says_why_its_relaxations_failed(make_st
     assert (failure.defect, failure.charge) == ("v_Zn", -1)
     assert "not converged in 1 cycles (2 times)" in failure.message, "the third is another's"
     assert "left none" in no_ground_state(verification, []).message
+
+
+def test_a_relaxation_out_of_steps_below_all_that_ended_leaves_the_ground_state_open(
+    make_start, compute
+):
+    cut = compute(make_start(-1), kind=CalculationKind.RELAX, fmax=0.001, steps=2)
+    assert cut.final_energy is not None
+    above, below = cut.final_energy + 0.1, cut.final_energy - 0.1
+
+    def search(energy: float, charge: int = -1) -> Search:
+        minimum = Minimum(energy=energy, structure=cut.final_structure, starts=["x"])
+        return Search(defect="v_Zn", charge=charge, source="low", minima=[minimum], points=[])
+
+    assert unfinished_below(search(above), [cut]) == [cut.start]
+    assert unfinished_below(search(below), [cut]) == []
+    assert unfinished_below(search(above, charge=0), [cut]) == []
+    ended = cut.model_copy(update={"failure": None})
+    assert unfinished_below(search(above), [ended]) == []
 
 
 def pulled_in(vacancy, neighbour: int):

@@ -29,6 +29,9 @@ def test_excess_bars_tell_upheld_from_refuted(results, make_results, make_ground
     bars = low_excess_figure(results).data[0]
     assert list(bars.x) == [0.0, 0.4256, 0.0]
     assert [t.split(", ")[1] for t in bars.text] == ["upheld", "refuted", "upheld"]
+    unknown = make_ground_state("v_Zn", 0, Verdict.LOWER, low_unfinished=["Dimer"])
+    (text,) = low_excess_figure(make_results(ground_states=[unknown])).data[0].text
+    assert text.endswith(", open")
     failed = make_ground_state("v_Zn", 0, Verdict.WRONG, low_excess=None)
     assert low_excess_figure(make_results(ground_states=[failed])).data[0].text == (
         "no high-fidelity energy",

@@ -64,6 +64,15 @@ def test_markup_in_user_text_is_printed_as_it_is(make_results, make_ground_state
         assert shown in text
 
 
+def test_an_open_low_fidelity_ground_state_is_told(make_results, make_ground_state):
+    unknown = make_ground_state("v_Zn", 0, Verdict.LOWER, low_unfinished=["Bond_Distortion_-20.0%"])
+    shown = printed(make_results(ground_states=[unknown]), 80)
+    text = " ".join(shown.split())
+    assert "v_Zn 0 open: low-fidelity relaxations ran out of steps" in text
+    assert "low-fidelity ground state refuted for 0 of 0" in text
+    assert "\u2212" not in shown
+
+
 def test_missing_values_and_parts(make_results, make_ground_state):
     ground = make_ground_state(
         "v_Zn",

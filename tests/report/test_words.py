@@ -36,6 +36,19 @@ def test_refuted_states_are_named_with_their_amount_the_worst_first(
     assert "has no high-fidelity energy" in text
 
 
+def test_an_unfinished_low_fidelity_search_is_neither_upheld_nor_refuted(
+    make_results, make_ground_state
+):
+    unknown = make_ground_state("v_Zn", 0, Verdict.LOWER, low_unfinished=["Bond_Distortion_20.0%"])
+    alone = said(make_results(ground_states=[unknown]))
+    assert "refuted" not in alone
+    assert "upholds" not in alone
+    assert "ran out of steps below the lowest that ended" in alone
+    both = said(make_results(ground_states=[unknown, make_ground_state("v_Zn", -1, Verdict.LOWER)]))
+    assert "refuted for 1 of 1 charge state<" in both
+    assert "not known; raise its steps" in both
+
+
 def test_long_lists_refer_to_the_table(make_results, make_ground_state):
     grounds = [make_ground_state("v_Zn", q, Verdict.WRONG) for q in range(-5, 5)]
     assert "and 4 more (see the table)" in said(make_results(ground_states=grounds))

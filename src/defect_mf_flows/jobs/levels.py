@@ -258,13 +258,14 @@ class CampaignLevels:
     def _energies(self, defect: Defect) -> dict[str, dict[int, float]]:
         """Energy per source and charge, corrections included, eV per cell."""
         mine = [g for g in self.grounds if g.defect == defect.name]
+        unknown = {g.charge for g in mine if g.low_unfinished}
         found = {
             "hf": {g.charge: g.energy_hf for g in mine},
             "model": {g.charge: g.energy_model for g in mine if g.energy_model is not None},
             "low": {
                 s.charge: s.minima[0].energy
                 for s in self.exploration.searches
-                if s.defect == defect.name and s.minima
+                if s.defect == defect.name and s.minima and s.charge not in unknown
             },
         }
         # That of the verified minimum: model and low fidelity have no potentials of their own.

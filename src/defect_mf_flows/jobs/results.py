@@ -256,6 +256,9 @@ class Gathering:
             low_is_ground_state=bool(low and low.kept and low.basin == best.basin),
             low_excess=None if low_energy is None else low_energy - best.energy_relaxed,
             low_deviation=low.deviation if low else None,
+            low_unfinished=unfinished_below(
+                self.exploration.get(verification.defect, verification.charge), self.low
+            ),
             shortest_bonds=_shortest(defect, {"verified": best, "low": low}),
             structure=best.relaxed,
             fate=fate_of(best.relaxed, defect, self.defects.host.supercell)[0],
@@ -319,6 +322,34 @@ class Gathering:
             )
             for point in pes_points(v, self.defects.get(v.defect), search, source)
         ]
+
+
+def unfinished_below(search: Search, low: list[Calculation]) -> list[str]:
+    """Low-fidelity relaxations that ran out of steps below the lowest minimum of their search.
+
+    Parameters
+    ----------
+    search
+        Minima of one charge state, from the relaxations that ended.
+    low
+        Low-fidelity relaxations, of other charge states as well.
+
+    Returns
+    -------
+    list of str
+        Their starts. The lowest minimum is not the low fidelity's ground state if there are any.
+    """
+    if not search.minima:
+        return []
+    return sorted(
+        c.start
+        for c in low
+        if (c.defect, c.charge) == (search.defect, search.charge)
+        and c.failure is not None
+        and c.failure.reason is FailureReason.STEPS
+        and c.final_energy is not None
+        and c.final_energy < search.minima[0].energy
+    )
 
 
 def pes_points(

@@ -43,6 +43,7 @@ def ground_state_rows(results: Results) -> Rows:
             "low_start": g.low_start,
             "low_is_ground_state": g.low_is_ground_state,
             "low_excess_eV_per_cell": g.low_excess,
+            "low_unfinished_starts": " ".join(g.low_unfinished),
             "shortest_bond_A": g.shortest_bonds.get("verified"),
             "shortest_bond_low_A": g.shortest_bonds.get("low"),
             "next_minimum_eV_per_cell": g.next_energy,

@@ -60,7 +60,7 @@ def low_excess_figure(results: Results) -> go.Figure:
         orientation="h",
         x=[v if v is not None else 0.0 for v in known],
         y=list(range(len(grounds))),
-        marker={"color": [GREEN if g.low_is_ground_state else VERMILION for g in grounds]},
+        marker={"color": [_low_colour(g) for g in grounds]},
         text=[_excess_text(g) for g in grounds],
         textposition="outside",
         cliponaxis=False,
@@ -80,6 +80,12 @@ def low_excess_figure(results: Results) -> go.Figure:
     return figure
 
 
+def _low_colour(ground: GroundState) -> str:
+    if ground.low_unfinished:
+        return GREY
+    return GREEN if ground.low_is_ground_state else VERMILION
+
+
 def _state_rows(results: Results) -> dict[str, Any]:
     return rows_axis([defect_html(g.defect, g.charge) for g in results.ground_states])
 
@@ -90,6 +96,7 @@ def _excess_text(ground: GroundState) -> str:
     if not is_number(ground.low_excess):
         return "no high-fidelity energy"
     word = "upheld" if ground.low_is_ground_state else "refuted"
+    word = "open" if ground.low_unfinished else word
     return f"{number(ground.low_excess)} eV, {word}"
 
 

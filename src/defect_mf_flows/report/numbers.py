@@ -42,8 +42,16 @@ def verdict_counts(results: Results) -> dict[Verdict, int]:
 
 
 def searched_low(results: Results) -> list[GroundState]:
-    """Charge states for which the low-fidelity search has a ground state."""
-    return [g for g in results.ground_states if g.low_start]
+    """Charge states whose low-fidelity ground state is known.
+
+    It is not where a low-fidelity relaxation ran out of steps at a lower energy.
+    """
+    return [g for g in results.ground_states if g.low_start and not g.low_unfinished]
+
+
+def open_low(results: Results) -> list[GroundState]:
+    """Charge states in which a low-fidelity relaxation ran out of steps below all that ended."""
+    return [g for g in results.ground_states if g.low_unfinished]
 
 
 def refuted_low(results: Results) -> list[GroundState]:

@@ -25,7 +25,7 @@ from defect_mf_flows.report.formatting import (
 from defect_mf_flows.report.level_verdicts import level_verdict, verdict_text
 from defect_mf_flows.report.theme import VERDICT_SIGN
 from defect_mf_flows.schemas.model import Calibration, HeadMetrics
-from defect_mf_flows.schemas.results import Results
+from defect_mf_flows.schemas.results import GroundState, Results
 from defect_mf_flows.schemas.search import Verdict
 
 Cell = str | Markup
@@ -109,7 +109,7 @@ def ground_state_table(results: Results) -> Table:
                 number(g.max_displacement),
                 fate_text(g.fate),
                 finder,
-                _low_cell(g.low_start, g.low_is_ground_state),
+                _low_cell(g),
                 milli(g.low_excess, 1),
                 str(g.n_minima),
             ]
@@ -124,12 +124,14 @@ def ground_state_table(results: Results) -> Table:
     return table
 
 
-def _low_cell(start: str, upheld: bool) -> Cell:
-    if not start:
+def _low_cell(ground: GroundState) -> Cell:
+    if not ground.low_start:
         return MISSING
-    word, sign = ("upheld", "✓") if upheld else ("refuted", "✗")
+    word, sign = ("upheld", "✓") if ground.low_is_ground_state else ("refuted", "✗")
+    if ground.low_unfinished:
+        word, sign = "open", "?"
     return Markup('<span class="{1}">{0}&nbsp;{1}</span> <small>({2})</small>').format(
-        sign, word, start_cell(start)
+        sign, word, start_cell(ground.low_start)
     )
 
 

@@ -104,6 +104,8 @@ def _verdict(verdict: Verdict) -> Text:
 def _low(ground: GroundState) -> Text:
     if not ground.low_start:
         return Text("-")
+    if ground.low_unfinished:
+        return Text("open", style="yellow")
     if ground.low_is_ground_state:
         return Text("true", style="green")
     return Text("refuted", style="bold red")
@@ -144,6 +146,11 @@ def _ground_states(results: Results, console: Console) -> None:
         if ground.verdict is Verdict.WRONG:
             where = f"{ground.defect} {_charge(ground.charge)} wrong: "
             console.print(Text(where, style="red") + Text(ground.reason))
+    for ground in numbers.open_low(results):
+        where = f"{ground.defect} {_charge(ground.charge)} open: "
+        console.print(
+            Text(where, style="yellow") + Text(words.unfinished_low(ground).replace(MINUS, "-"))
+        )
 
 
 def _ground_cells(ground: GroundState) -> dict[str, Text | str]:

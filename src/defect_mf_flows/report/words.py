@@ -108,7 +108,38 @@ def _wrong(results: Results) -> Markup:
     ).format(Markup("; ").join(told), _and_more(wrong))
 
 
+def unfinished_low(ground: GroundState) -> str:
+    """Why the low-fidelity ground state of a charge state is not known, and what to do.
+
+    Parameters
+    ----------
+    ground
+        With low-fidelity relaxations that ran out of steps below all that ended.
+
+    Returns
+    -------
+    str
+        A sentence without a full stop.
+    """
+    starts = ", ".join(start_text(start) for start in ground.low_unfinished)
+    return (
+        f"low-fidelity relaxations ran out of steps below the lowest that ended ({starts}), so the "
+        "low fidelity's own ground state is not known; raise its steps and set reuse: true to go "
+        "on from there"
+    )
+
+
 def _low_fidelity(results: Results) -> Markup:
+    unfinished = numbers.open_low(results)
+    told = [_compared_low(results)] if numbers.searched_low(results) or not unfinished else []
+    told += [
+        Markup("Of {}, {}.").format(defect_html(g.defect, g.charge), unfinished_low(g))
+        for g in unfinished[:NAMED]
+    ]
+    return Markup(" ").join(told)
+
+
+def _compared_low(results: Results) -> Markup:
     searched, refuted = numbers.searched_low(results), numbers.refuted_low(results)
     if not searched:
         return Markup("No low-fidelity ground state was available for comparison.")

@@ -59,6 +59,10 @@ class GroundState(Document):
     low_excess
         High-fidelity energy of the low-fidelity ground state's geometry above the verified
         ground state, eV per cell; None if it failed.
+    low_unfinished
+        Starts whose low-fidelity relaxations ran out of steps below ``low_start``'s: whether
+        high fidelity upholds the low-fidelity ground state is then open. Empty in documents
+        older than this.
     low_deviation
         Low-fidelity ground state against its own high-fidelity relaxation.
     next_energy, next_spread
@@ -105,6 +109,7 @@ class GroundState(Document):
     fate: Fate | None = None
     perturbed_host: str | None = None
     residual_force: float | None = None
+    low_unfinished: list[str] = Field(default_factory=list)
     environments: dict[str, Environment] = Field(default_factory=dict)
 
 
