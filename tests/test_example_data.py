@@ -24,7 +24,7 @@ COUNTS = {
         ("pbe", 2): 181, ("pbe", 0): 226, ("hse06", 2): 152, ("hse06", 0): 150,
     },
     "sb2se3_v_se_gpaw": {
-        ("pbe", 2): 130, ("pbe", 0): 131, ("hse06", 2): 27, ("hse06", 0): 28,
+        ("pbe", 2): 264, ("pbe", 0): 318, ("hse06", 2): 9, ("hse06", 0): 16,
     },
 }  # fmt: skip
 
@@ -47,9 +47,10 @@ def test_frames_of_both_functionals_and_every_charge_are_there(
 
 
 def test_every_frame_has_energy_and_forces_that_add_up_to_little(images: list[Atoms]) -> None:
-    for atoms in images:
-        assert np.isfinite(atoms.info["REF_energy"])
-        assert np.abs(atoms.arrays["REF_forces"].sum(axis=0)).max() < 0.3  # plane waves of 200 eV
+    assert all(np.isfinite(atoms.info["REF_energy"]) for atoms in images)
+    net = [np.abs(atoms.arrays["REF_forces"].sum(axis=0)).max() for atoms in images]
+    assert np.percentile(net, 99) < 0.3  # plane waves of 200 eV
+    assert max(net) < 0.5  # and, in Sb2Se3, densities converged to 1e-3 alone
 
 
 def test_the_dataset_commands_take_the_file_as_it_is(file: Path, images: list[Atoms]) -> None:
