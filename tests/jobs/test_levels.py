@@ -197,13 +197,13 @@ def test_a_level_that_only_the_low_fidelity_has_is_told(defect_set):
     assert found[2, 1].low == pytest.approx(-7.5 - EDGES.vbm)
 
 
-def test_a_charge_whose_low_fidelity_ground_state_is_open_has_no_low_level():
-    made = campaign_levels()
+def test_with_one_low_fidelity_ground_state_open_the_low_fidelity_has_no_levels(defect_set):
+    made = of_vacancy(defect_set, {2: -100.0, 1: -107.5, 0: -116.0})
+    assert any(level.low is not None for level in made.levels())
     made.grounds[0].low_unfinished = ["Dimer"]
-    charge = made.grounds[0].charge
-    found, before = by_source(made), by_source(campaign_levels())
-    assert set(found["low"]) == set(before["low"]) - {charge}
-    assert found["hf"] == before["hf"]
+    assert all(level.low is None for level in made.levels())
+    assert any(level.hf is not None for level in made.levels())
+    assert {f.source for f in made.formation()} == {"hf", "model"}
 
 
 def test_given_band_edges_are_those_of_the_high_fidelity_alone(defect_set):

@@ -258,14 +258,15 @@ class CampaignLevels:
     def _energies(self, defect: Defect) -> dict[str, dict[int, float]]:
         """Energy per source and charge, corrections included, eV per cell."""
         mine = [g for g in self.grounds if g.defect == defect.name]
-        unknown = {g.charge for g in mine if g.low_unfinished}
+        # With one charge's ground state open, which charges are stable is not known either.
+        low_known = not any(g.low_unfinished for g in mine)
         found = {
             "hf": {g.charge: g.energy_hf for g in mine},
             "model": {g.charge: g.energy_model for g in mine if g.energy_model is not None},
             "low": {
                 s.charge: s.minima[0].energy
                 for s in self.exploration.searches
-                if s.defect == defect.name and s.minima and s.charge not in unknown
+                if low_known and s.defect == defect.name and s.minima
             },
         }
         # That of the verified minimum: model and low fidelity have no potentials of their own.
