@@ -9,7 +9,7 @@ from defect_mf_flows.core.known_minima import contradicted
 from defect_mf_flows.core.matching import SameMinimum, deviation, soap_vectors
 from defect_mf_flows.core.minima import unique_minima
 from defect_mf_flows.core.verdicts import in_own_basin, judge, lowest, model_error
-from defect_mf_flows.schemas.calculation import Calculation, FailureReason
+from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.defect import Defect
 from defect_mf_flows.schemas.search import Candidate, Verdict, Verification
 
@@ -46,8 +46,8 @@ def finish(
 
 def _usable(calculation: Calculation) -> bool:
     """Whether its last energy says something of the minimum: out of steps it is a bound."""
-    failure = calculation.failure
-    return failure is None or (failure.reason is FailureReason.STEPS and bool(calculation.frames))
+    ended = calculation.failure is None
+    return ended or (calculation.out_of_steps and bool(calculation.frames))
 
 
 def _residual_force(calculation: Calculation) -> float | None:

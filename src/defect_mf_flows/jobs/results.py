@@ -345,8 +345,7 @@ def unfinished_below(search: Search, low: list[Calculation]) -> list[str]:
         c.start
         for c in low
         if (c.defect, c.charge) == (search.defect, search.charge)
-        and c.failure is not None
-        and c.failure.reason is FailureReason.STEPS
+        and c.out_of_steps
         and c.final_energy is not None
         and c.final_energy < search.minima[0].energy
     )

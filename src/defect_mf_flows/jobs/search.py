@@ -182,10 +182,7 @@ def _unfinished(defect: Defect, exploration: Exploration) -> list[tuple[str, Str
     return [
         (f"Unfinished_{c.charge:+d}_{c.start}", c.final_structure)
         for c in calculations(exploration.calculations, frames=False)
-        if c.defect == defect.name
-        and c.failure is not None
-        and c.failure.reason is FailureReason.STEPS
-        and c.final_structure is not None
+        if c.defect == defect.name and c.out_of_steps and c.final_structure is not None
     ]
 
 

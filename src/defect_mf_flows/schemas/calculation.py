@@ -231,6 +231,11 @@ class Calculation(StoredDocument):
     notes: list[str] = Field(default_factory=list)
     frames: list[Frame] = Field(default_factory=list)
 
+    @property
+    def out_of_steps(self) -> bool:
+        """True if it stopped at its limit of steps."""
+        return self.failure is not None and self.failure.reason is FailureReason.STEPS
+
     @model_validator(mode="after")
     def _check(self) -> Calculation:
         where = f"calculation {self.start} {self.job_uuid}"
