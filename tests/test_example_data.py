@@ -28,6 +28,9 @@ COUNTS = {
     },
 }  # fmt: skip
 
+#: Frames whose forces add up to more, from densities that are converged to 1e-3 alone.
+NOISY = {"sb2se3_v_se_gpaw": 3}
+
 
 @pytest.fixture(scope="module", params=COUNTS)
 def file(request: pytest.FixtureRequest) -> Path:
@@ -46,11 +49,15 @@ def test_frames_of_both_functionals_and_every_charge_are_there(
     assert counts == COUNTS[file.name.removesuffix(".extxyz.gz")]
 
 
-def test_every_frame_has_energy_and_forces_that_add_up_to_little(images: list[Atoms]) -> None:
+def test_every_frame_has_energy_and_forces_that_add_up_to_little(
+    file: Path, images: list[Atoms]
+) -> None:
     assert all(np.isfinite(atoms.info["REF_energy"]) for atoms in images)
     net = [np.abs(atoms.arrays["REF_forces"].sum(axis=0)).max() for atoms in images]
-    assert np.percentile(net, 99) < 0.3  # plane waves of 200 eV
-    assert max(net) < 0.5  # and, in Sb2Se3, densities converged to 1e-3 alone
+    limit = 0.3  # plane waves of 200 eV
+    noisy = [value for value in net if value >= limit]
+    assert len(noisy) == NOISY.get(file.name.removesuffix(".extxyz.gz"), 0)
+    assert max(net) < 0.5
 
 
 def test_the_dataset_commands_take_the_file_as_it_is(file: Path, images: list[Atoms]) -> None:
