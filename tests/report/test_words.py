@@ -46,7 +46,7 @@ def test_an_unfinished_low_fidelity_search_is_neither_upheld_nor_refuted(
     assert "ran out of steps below the lowest that ended" in alone
     both = said(make_results(ground_states=[unknown, make_ground_state("v_Zn", -1, Verdict.LOWER)]))
     assert "refuted for 1 of 1 charge state<" in both
-    assert "not known; raise its steps" in both
+    assert "not known, nor are its levels; raise its steps" in both
 
 
 def test_long_lists_refer_to_the_table(make_results, make_ground_state):

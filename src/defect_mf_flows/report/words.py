@@ -124,8 +124,8 @@ def unfinished_low(ground: GroundState) -> str:
     starts = ", ".join(start_text(start) for start in ground.low_unfinished)
     return (
         f"low-fidelity relaxations ran out of steps below the lowest that ended ({starts}), so the "
-        "low fidelity's own ground state is not known; raise its steps and set reuse: true to go "
-        "on from there"
+        "low fidelity's own ground state is not known, nor are its levels; raise its steps and set "
+        "reuse: true to go on from there"
     )
 
 
