@@ -248,4 +248,4 @@ def test_nothing_is_lower_than_a_low_ground_state_that_could_still_fall(vacancy)
     falling = candidate(vacancy, "low", -4.0, residual_force=0.4)
     found = judged(vacancy, [ground, falling])
     assert found.verdict is Verdict.CONFIRMED
-    assert "ran out of steps 1.000 eV above it" in found.reason
+    assert "ran out of steps at high fidelity, 1.000 eV above it" in found.reason

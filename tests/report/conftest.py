@@ -72,8 +72,8 @@ def ground_state(defect: str, charge: int, verdict: Verdict, **changes: Any) -> 
     shortest = min(float(matrix[i, j]) for i in sulphur for j in sulphur if i < j)
     lower = verdict is Verdict.LOWER
     reasons = {
-        Verdict.CONFIRMED: "stays in place and is the low-fidelity ground state, or equals it",
-        Verdict.LOWER: "0.426 eV below the low-fidelity ground state (Dimer), which stays",
+        Verdict.CONFIRMED: "stays in place and is the lowest low-fidelity minimum, or equals it",
+        Verdict.LOWER: "0.426 eV below the lowest low-fidelity minimum (Dimer), which stays",
         Verdict.WRONG: "Unperturbed (low) lies 0.074 eV lower at high fidelity",
     }
     values: dict[str, Any] = {

@@ -80,15 +80,15 @@ def _against_low(
     gain = energy - ground.energy_relaxed
     if gain > settings.energy_tolerance and low.residual_force is not None:
         return Verdict.CONFIRMED, (
-            f"stays in place; the low-fidelity ground state ({low.start}) ran out of steps "
-            f"{gain:.3f} eV above it"
+            f"stays in place; the lowest low-fidelity minimum ({low.start}) ran out of steps "
+            f"at high fidelity, {gain:.3f} eV above it"
         )
     if gain > settings.energy_tolerance:
         fate = "stays" if in_own_basin(low, settings) else "does not survive relaxation"
         return Verdict.LOWER, (
-            f"{gain:.3f} eV below the low-fidelity ground state ({low.start}), which {fate}"
+            f"{gain:.3f} eV below the lowest low-fidelity minimum ({low.start}), which {fate}"
         )
-    return Verdict.CONFIRMED, "stays in place and is the low-fidelity ground state, or equals it"
+    return Verdict.CONFIRMED, "stays in place and is the lowest low-fidelity minimum, or equals it"
 
 
 def in_own_basin(candidate: Candidate, settings: VerifySettings) -> bool:
