@@ -90,6 +90,7 @@ CAME_LATER = [
     ("training.replay_weight", 1.0, 2.0),
     ("training.replay_charge", None, 0),
     ("training.high_share", None, 0.5),
+    ("training.loss", "squared", "absolute"),
 ]
 
 #: Those that cannot be changed alone.

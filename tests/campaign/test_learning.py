@@ -56,6 +56,24 @@ def test_features_of_one_width_are_taken(irreps: str, tmp_path: Path) -> None:
     assert training.hidden_irreps == irreps
 
 
+# -- the loss ------------------------------------------------------------------------------
+
+
+def test_weights_that_are_not_given_are_those_of_the_loss(tmp_path: Path) -> None:
+    def weights(training: str) -> tuple[float, float, float]:
+        found = load_learning(settings_file(tmp_path, training)).training
+        return found.energy_weight, found.energy_weight_late, found.forces_weight
+
+    assert weights("r_max: 4.0") == weights("loss: squared") == (100.0, 5000.0, 100.0)
+    assert weights("loss: absolute") == (10.0, 300.0, 10.0)
+    assert weights("loss: absolute, energy_weight_late: 100.0") == (10.0, 100.0, 10.0)
+    # A document says all three, and is read back as it was written.
+    written = load_learning(
+        settings_file(tmp_path, "loss: absolute, forces_weight: 100.0")
+    ).training
+    assert type(written).model_validate_json(written.model_dump_json()) == written
+
+
 # -- files that a training starts from ---------------------------------------------------
 
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from mace.modules import WeightedEnergyForcesLoss
 
 from defect_mf_flows.cli import main
 from defect_mf_flows.core.charge import FORCES, NO_FORCES, atoms_to_frame, frame_to_atoms
@@ -20,6 +19,7 @@ from defect_mf_flows.errors import DatasetError
 from defect_mf_flows.learning.batches import collate, to_atomic_data
 from defect_mf_flows.learning.evaluation import evaluate_frames
 from defect_mf_flows.learning.files import read_labelled
+from defect_mf_flows.learning.losses import LOSSES
 from defect_mf_flows.schemas.frame import Frame
 from defect_mf_flows.schemas.model import Model
 
@@ -78,9 +78,10 @@ def test_forces_that_are_absent_by_accident_are_refused(labelled: conftest.Label
         atoms_to_frame(atoms)
 
 
-def test_their_term_of_the_loss_is_exactly_zero(labelled: conftest.Labelled) -> None:
+@pytest.mark.parametrize("kind", LOSSES.values(), ids=LOSSES)
+def test_their_term_of_the_loss_is_exactly_zero(labelled: conftest.Labelled, kind: Any) -> None:
     frame = next(f for f in labelled.frames if np.abs(f.forces).max() > 0.1)
-    loss = WeightedEnergyForcesLoss(energy_weight=0.0, forces_weight=1.0)
+    loss = kind(energy_weight=0.0, forces_weight=1.0)
     for label, expected in ((frame, True), (without(frame), False)):
         batch = collate([graph(label)])
         force = torch.full_like(batch.forces, 7.0, requires_grad=True)

@@ -60,6 +60,7 @@ NETWORK: dict[str, Any] = {
     "charge_embedding_width": 16,
     "dtype": "float32",
     "energy_scale": 2.0,
+    "loss": "absolute",
 }
 
 FULL = BenchmarkSize("", PoolSize(), (1, 2, 3), TrainingSettings(**NETWORK, compile=True))

@@ -109,8 +109,8 @@ def _about(job: Job, rows: list[dict[str, Any]]) -> str:
     return (
         f"{pool.about}. {len(pool.small)} geometries with both labels, {pool.failed} "
         f"dropped. Pool {pool.content[:12]}; its cost: {cost(pool)}. Charge term: "
-        f"{size.training.charge_term}. {len(size.seeds)} seeds (split, subset, weights, batches), "
-        f"steps of {size.training.max_epochs} epochs over the low-fidelity labels for every "
+        f"{size.training.charge_term}, loss {size.training.loss}. "
+        f"{len(size.seeds)} seeds (split, subset, weights, batches), steps of {size.training.max_epochs} epochs over the low-fidelity labels for every "
         f"strategy and share, {hours(rows)}, where a first stage that trainings share counts in "
         "each. Subsets of high-fidelity labels are nested "
         "and hold at least one label of every charge on the training and validation side, so "

@@ -39,8 +39,8 @@ def _about(job: Job, rows: list[dict[str, Any]]) -> str:
     return (
         f"{pool.about}. {len(pool.small)} geometries with both labels. Pool "
         f"{pool.content[:12]}; its cost: {cost(pool)}. Strategy joint, charge term "
-        f"{size.training.charge_term}, steps of {size.training.max_epochs} epochs over the "
-        f"low-fidelity labels, {len(size.seeds)} seeds "
+        f"{size.training.charge_term}, loss {size.training.loss}, steps of "
+        f"{size.training.max_epochs} epochs over the low-fidelity labels, {len(size.seeds)} seeds "
         f"(split, picks, weights, batches), {hours(rows)}. Samplers choose "
         "training frames; within a seed and share all choose as many as 'stratified', which "
         "takes the lowest end of every basin even beyond the share. Validation labels are the "

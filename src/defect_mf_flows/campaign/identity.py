@@ -35,6 +35,7 @@ ADDED = {
         "replay_charge",
         "enable_cueq",
         "high_share",
+        "loss",
     ),
     "verification": ("uncertain",),
 }

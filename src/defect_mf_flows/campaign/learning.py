@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from defect_mf_flows.campaign.foundations import ARCHITECTURE
 from defect_mf_flows.campaign.section import Fraction, Section
+
+#: Of absolute errors, where nothing else is given.
+ABSOLUTE_WEIGHTS = {"energy_weight": 10.0, "energy_weight_late": 300.0, "forces_weight": 10.0}
 
 
 class FilterSettings(Section):
@@ -138,10 +141,19 @@ class TrainingSettings(Section):
     max_epochs: int = Field(200, ge=1, description="Passes over the training set.")
     learning_rate: float = Field(0.01, gt=0, description="Initial rate; cosine decay.")
     ema_decay: float = Field(0.99, gt=0, lt=1, description="Average of the weights.")
-    energy_weight: float = Field(100.0, gt=0, description="Weight of energies, first stage.")
-    energy_weight_late: float = Field(5000.0, gt=0, description="Weight of energies later.")
+    loss: Literal["squared", "absolute"] = Field(
+        "squared",
+        description="What training makes small: the 'squared' errors of energies per atom and of "
+        "forces, or the 'absolute' ones, which frames that are far off do not rule.",
+    )
+    energy_weight: float = Field(
+        100.0, gt=0, description="Weight of energies, first stage. 'absolute': 10."
+    )
+    energy_weight_late: float = Field(
+        5000.0, gt=0, description="Weight of energies later. 'absolute': 300."
+    )
     energy_stage: float = Field(0.5, ge=0, le=1, description="Epoch fraction of the change.")
-    forces_weight: float = Field(100.0, gt=0, description="Weight of forces.")
+    forces_weight: float = Field(100.0, gt=0, description="Weight of forces. 'absolute': 10.")
     high_weight: float = Field(
         3.0, gt=0, description="Weight of one high-fidelity frame against a low-fidelity one."
     )
@@ -171,6 +183,14 @@ class TrainingSettings(Section):
         "seed and learns relaxations drawn with replacement. From 2 on, energies of minima "
         "relative to the lowest carry the members' spread; 3 to 5 are sensible.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weigh(cls, data: Any) -> Any:
+        """Weights that are not given are those of the loss."""
+        if isinstance(data, dict) and data.get("loss") == "absolute":
+            return {**ABSOLUTE_WEIGHTS, **data}
+        return data
 
     @model_validator(mode="after")
     def _check_foundation(self) -> Self:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from mace.modules import WeightedEnergyForcesLoss, compute_avg_num_neighbors
+from mace.modules import compute_avg_num_neighbors
 from mace.tools.train import take_step
 from pymatgen.core import Structure
 from torch_ema import ExponentialMovingAverage
@@ -36,6 +36,7 @@ from defect_mf_flows.learning.acceleration import accelerated, plain
 from defect_mf_flows.learning.batches import collate, epoch_order, to_atomic_data
 from defect_mf_flows.learning.compiling import Batches, compile_step, undo_compile
 from defect_mf_flows.learning.foundation import begin, file_hash, read_foundation
+from defect_mf_flows.learning.losses import LOSSES
 from defect_mf_flows.learning.network import build_network
 from defect_mf_flows.learning.replay import REPLAY, without_replay
 from defect_mf_flows.learning.training_files import finished_network, save, write_done
@@ -182,11 +183,13 @@ class Trainer:
         progress = (self.epoch - warm) / max(1, total - warm)
         return start * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * progress)))
 
-    def _loss(self) -> WeightedEnergyForcesLoss:
+    def _loss(self) -> torch.nn.Module:
         """Forces first, then energies: the weights change over at ``energy_stage``."""
         late = self.epoch >= self.settings["energy_stage"] * self.settings["max_epochs"]
         energy = self.settings["energy_weight_late" if late else "energy_weight"]
-        return WeightedEnergyForcesLoss(energy, self.settings["forces_weight"]).to(self.device)
+        kind = LOSSES[self.settings.get("loss", "squared")]  # the only one of earlier versions
+        loss: torch.nn.Module = kind(energy, self.settings["forces_weight"])
+        return loss.to(self.device)
 
     def _train_epoch(self) -> float:
         # Seeded by epoch, so that a resumed run sees the same batches.

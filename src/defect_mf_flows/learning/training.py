@@ -42,6 +42,7 @@ ADDED = (
     "replay_charge",
     "enable_cueq",
     "high_share",
+    "loss",
 )
 
 _REMEDY = (
