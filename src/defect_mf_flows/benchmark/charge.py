@@ -255,7 +255,8 @@ def _about(job: Job, rows: list[dict[str, Any]]) -> str:
         f"{len(pool.large)} of the large one, {pool.failed} dropped. Pool {pool.content[:12]}; its "
         f"cost: {cost(pool)}. Models learn GFN1-xTB alone, so that the charge term is the only "
         f"difference; {len(size.seeds)} seeds (split, weights, batches), "
-        f"loss {size.training.loss}, {size.training.max_epochs} epochs each ({_unseen_epochs(size)} where a charge is left "
-        f"out), {hours(rows)}. Every arm has a fitted constant per charge. "
+        f"loss {size.training.loss}, {size.training.max_epochs} epochs each "
+        f"({_unseen_epochs(size)} where a charge is left out), {hours(rows)}. "
+        "Every arm has a fitted constant per charge. "
         "Brackets: 95 % bootstrap interval over seeds. Near a minimum: no force above 1 eV/A."
     )
