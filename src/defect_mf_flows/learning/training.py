@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from defect_mf_flows.campaign import TrainingSettings
+from defect_mf_flows.campaign.identity import ADDED
 from defect_mf_flows.core.charge import ENERGY, WEIGHT, frame_to_atoms, whole_spin
 from defect_mf_flows.core.filters import shortest_distances
 from defect_mf_flows.core.references import Label, composition_key, fit_references
@@ -31,19 +32,8 @@ logger = logging.getLogger(__name__)
 DISK_FULL = 74  # of train_worker, which imports torch
 
 #: Settings that came later. At their defaults they do not enter, so that what an earlier
-#: version trained is found.
-ADDED = (
-    "foundation",
-    "foundation_hash",
-    "foundation_head",
-    "replay",
-    "replay_hash",
-    "replay_weight",
-    "replay_charge",
-    "enable_cueq",
-    "high_share",
-    "loss",
-)
+#: version trained is found. Those left out here have entered since there were models.
+LATER = set(ADDED["training"]) - {"charge_term", "spin_embedding", "strategy", "committee"}
 
 _REMEDY = (
     "free space there, or name another folder in `scratch` of the machine's settings, and run the "
@@ -170,7 +160,7 @@ def _decisive(task: dict[str, Any]) -> dict[str, Any]:
     """What of a task decides on the weights, in the words of earlier versions."""
     content = {k: v for k, v in task.items() if k != "foundation"}
     settings = {k: v for k, v in task["settings"].items() if k not in UNDECISIVE}
-    for name in ADDED:
+    for name in LATER:
         if settings[name] == TrainingSettings.model_fields[name].default:
             settings.pop(name)
     if settings["strategy"] == "high_only":  # earlier versions passed over its own labels alone
