@@ -43,7 +43,7 @@ QUICK = BenchmarkSize(
 QUICK_EPOCHS = {"charge": 30, "fidelity": 12, "sampling": 12, "active": 10}
 
 #: Of 30 epochs joint training gained least: it has the most to fit with the same steps.
-FULL_EPOCHS = {"charge": 60, "fidelity": 120, "sampling": 30, "active": 20}
+FULL_EPOCHS = {"charge": 60, "fidelity": 120, "sampling": 60, "active": 20}
 
 #: Of high-fidelity labels in files: one per cent of a few hundred would be a label per charge.
 OWN_SHARES = (0.05, 0.1, 0.2, 0.5)
@@ -259,7 +259,7 @@ def run_foundation(
 def _full(name: str) -> BenchmarkSize:
     """Fewer epochs and shares where trainings are many."""
     training = _trained(FULL.training, FULL_EPOCHS.get(name))
-    shares = (0.05, 0.1, 0.2) if name == "sampling" else FULL.shares
+    shares = (0.1, 0.2) if name == "sampling" else FULL.shares
     return replace(FULL, pool=_pool(FULL.pool, name), training=training, shares=shares)
 
 
