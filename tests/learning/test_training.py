@@ -206,6 +206,36 @@ def test_training_brings_the_loss_down(model: Model) -> None:
     assert min(losses) < losses[0]
 
 
+def test_a_training_makes_small_the_loss_that_was_asked_for(
+    labelled: Labelled, tiny: TrainingSettings, tmp_path: Path
+) -> None:
+    """Same weights, first batches and weights of both terms; the loss is another number."""
+    short = tiny.model_copy(update={"max_epochs": 2})
+    squared = again(labelled, short, tmp_path)
+    absolute = again(labelled, short.model_copy(update={"loss": "absolute"}), tmp_path)
+    # On errors of about 1 eV/A and less, squares at equal weights are the smaller.
+    assert absolute.history[0].train_loss > squared.history[0].train_loss > 0
+    assert absolute.model_hash != squared.model_hash
+    (first, second) = (json.loads((f / "training.json").read_text()) for f in folders(tmp_path))
+    assert {first["settings"]["loss"], second["settings"]["loss"]} == {"squared", "absolute"}
+
+
+def test_a_training_that_an_earlier_version_began_goes_on_with_squares(
+    labelled: Labelled, tiny: TrainingSettings, tmp_path: Path
+) -> None:
+    short = tiny.model_copy(update={"max_epochs": 2})
+    expected = again(labelled, short, tmp_path)
+    (folder,) = folders(tmp_path)
+    task = json.loads((folder / "training.json").read_text())
+    task["settings"].pop("loss")  # which that version did not know
+    (folder / "training.json").write_text(json.dumps(task))
+    for name in ("done.json", "model.pt", "checkpoint.pt", "history.jsonl"):
+        (folder / name).unlink()
+    found = again(labelled, short, tmp_path)
+    for before, after in zip(expected.history, found.history, strict=True):
+        assert after.train_loss == pytest.approx(before.train_loss, rel=1e-6)
+
+
 def test_a_share_of_high_labels_counts_only_above_what_the_dataset_has(
     labelled: Labelled, tiny: TrainingSettings, tmp_path: Path
 ) -> None:
