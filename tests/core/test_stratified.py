@@ -115,5 +115,29 @@ def test_a_large_basin_does_not_crowd_out_a_small_one(candidates_of: MakeCandida
     assert basins[0] > basins[1]
 
 
+@pytest.mark.parametrize("rich", [-1, 0, 1])
+def test_a_charge_of_many_basins_leaves_the_others_their_share(
+    candidates_of: MakeCandidates, rich: int
+) -> None:
+    """More strata than labels: none may go to the charge whose name comes first."""
+    poor = [charge for charge in (-1, 0, 1) if charge != rich]
+    sizes = {(rich, basin): 30 for basin in range(8)} | {(charge, 0): 240 for charge in poor}
+    candidates = candidates_of(sizes)
+    for seed in range(3):
+        chosen, _ = pick_stratified(candidates, settings=PickSettings(fraction=0.05), seed=seed)
+        counts = Counter(candidates[i].frame.charge for i in chosen)
+        assert counts == {rich: 12, **dict.fromkeys(poor, 12)}
+
+
+def test_ends_beyond_a_charges_share_come_off_the_others_alike(
+    candidates_of: MakeCandidates,
+) -> None:
+    sizes = {(0, basin): 8 for basin in range(10)} | {(-1, 0): 80, (1, 0): 80}
+    candidates = candidates_of(sizes)
+    chosen, _ = pick_stratified(candidates, settings=PickSettings(fraction=0.1), seed=1)
+    counts = Counter(candidates[i].frame.charge for i in chosen)
+    assert counts == {0: 10, -1: 7, 1: 7}
+
+
 def test_no_candidates_give_no_picks() -> None:
     assert pick_stratified([], settings=PickSettings(), seed=1) == ([], {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,8 +78,10 @@ def pick_stratified(
     Notes
     -----
     The lowest end point of every basin of every charge is always in, even beyond the share:
-    without it no model can place the basin. The rest of the budget is spread over the
-    strata in proportion to their size, each stratum first getting one.
+    without it no model can place the basin. The rest of the budget goes, frame by frame, to
+    the defect and charge that is furthest behind its share of the frames, and there to the
+    stratum that is. Strata are often more than labels: chance decides between those that
+    have none, so that no charge goes without because of its name.
     """
     if not candidates:
         return [], {}
@@ -91,18 +93,34 @@ def pick_stratified(
         key: [int(i) for i in rng.permutation([m for m in members if m not in chosen])]
         for key, members in sorted(strata.items())
     }
-    taken: Counter[str] = Counter(
-        key for key, members in strata.items() for m in members if m in chosen
-    )
+    taken = {key: sum(m in chosen for m in members) for key, members in strata.items()}
+    sizes = {key: len(members) for key, members in strata.items()}
+    order = [str(key) for key in rng.permutation(sorted(strata))]
     while len(chosen) < budget:
-        open_strata = [key for key, queue in queues.items() if queue]
+        open_strata = [key for key in order if queues[key]]
         if not open_strata:
             break
-        # The stratum that is furthest behind its share comes next.
-        key = min(open_strata, key=lambda k: (taken[k] / len(strata[k]), k))
+        key = _furthest_behind(open_strata, taken, sizes)
         chosen.add(queues[key].pop())
         taken[key] += 1
     return sorted(chosen), {key: taken[key] for key in sorted(taken) if taken[key]}
+
+
+def _furthest_behind(open_strata: list[str], taken: dict[str, int], sizes: dict[str, int]) -> str:
+    """The first of the strata with the smallest share taken, in the state with the smallest."""
+    states: dict[str, list[str]] = defaultdict(list)
+    for key in sizes:
+        states[_state(key)].append(key)
+    shares = {
+        state: sum(taken[k] for k in keys) / sum(sizes[k] for k in keys)
+        for state, keys in states.items()
+    }
+    return min(open_strata, key=lambda k: (shares[_state(k)], taken[k] / sizes[k]))
+
+
+def _state(stratum: str) -> str:
+    """Defect and charge of a stratum."""
+    return stratum.rsplit("|", 3)[0]
 
 
 def _strata(candidates: list[Candidate], settings: PickSettings) -> dict[str, list[int]]:
