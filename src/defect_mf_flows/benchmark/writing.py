@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +115,19 @@ def bars(values: dict[str, Interval], label: str) -> Any:
 
 
 def curves(lines: dict[str, list[tuple[float, Interval]]], x: str, y: str) -> Any:
-    """Draw one curve per arm, with intervals."""
+    """Draw one curve per arm, with intervals, side by side where they share a place."""
     figure, axes = _figure()
-    for name, points in lines.items():
-        places = [place for place, _ in points]
+    shares = sorted({place for points in lines.values() for place, _ in points})
+    apart = 0.06 * min((math.log(b / a) for a, b in pairwise(shares)), default=1.0)
+    for number, (name, points) in enumerate(lines.items()):
+        beside = math.exp(apart * (number - (len(lines) - 1) / 2))
+        places = [place * beside for place, _ in points]
         means = [v.mean for _, v in points]
         below = [max(0.0, v.mean - v.low) for _, v in points]
         above = [max(0.0, v.high - v.mean) for _, v in points]
         axes.errorbar(places, means, yerr=[below, above], marker="o", capsize=3, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    shares = sorted({place for points in lines.values() for place, _ in points})
     axes.set_xticks(shares, [f"{share:g}" for share in shares])
     axes.set_xticks([], minor=True)
     for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
