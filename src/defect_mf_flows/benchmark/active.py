@@ -76,7 +76,7 @@ def arms(size: BenchmarkSize) -> list[Arm]:
 
 
 def ground_energies(pool: Pool, labels: Path, *, workers: int) -> dict[int, float]:
-    """Lowest high-fidelity energy of each charge, from every end of the low-fidelity search.
+    """Lowest high-fidelity energy of each charge, from every basin of the low-fidelity search.
 
     Parameters
     ----------
@@ -88,7 +88,8 @@ def ground_energies(pool: Pool, labels: Path, *, workers: int) -> dict[int, floa
     dict
         Charge -> eV per cell. What a policy finds below it is the ground state as well.
     """
-    ends = [p.low for p in pool.small if p.is_end]
+    points = pool_candidates(pool, list(range(len(pool.small))))
+    ends = [point.frame for point in points if point.is_end]
     tasks = [_relaxation(frame, f"truth|{frame.lineage.start}") for frame in ends]
     with executor(workers) as processes:
         done = list(processes.map(partial(compute, folder=labels), tasks))
@@ -290,9 +291,9 @@ def _about(job: Job, rows: list[dict[str, Any]]) -> str:
         f"search, relaxes the lowest minimum of every open charge with {HIGH} (whose frames then "
         f"train), and buys {BATCH} labels per open charge: 'committee' geometries that {MEMBERS} "
         "models disagree on, the others frames of the pool. A ground state is found within "
-        f"{1000 * FOUND:.0f} meV of the lowest energy to which {HIGH} relaxes any end of the "
-        f"{LOW} search. At most {size.rounds} rounds, {size.training.max_epochs} epochs with the "
-        f"{size.training.loss} loss, "
+        f"{1000 * FOUND:.0f} meV of the lowest energy to which {HIGH} relaxes the lowest "
+        f"end of any basin of the {LOW} search. At most {size.rounds} rounds, "
+        f"{size.training.max_epochs} epochs with the {size.training.loss} loss, "
         f"{len(size.seeds)} seeds, {hours(rows)}. A run that ends without all "
         "ground states counts with the calls it spent, which is too few. Brackets: 95 % bootstrap "
         "interval over seeds."
