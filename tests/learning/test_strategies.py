@@ -89,12 +89,11 @@ ARMS = [
 def steps_of(strategy: str, scratch: Path) -> int:
     """Optimiser steps of all stages of the training with a strategy."""
     for folder in (scratch / "strategies/training").iterdir():
+        if folder.name.startswith("stage-"):  # a first stage alone, shared by trainings
+            continue
         plan = folder / "stages.json"
         names = json.loads(plan.read_text())["stages"] if plan.is_file() else ["."]
         tasks = [folder / name / "training.json" for name in names]
-        # The first stage may be shared with other strategies.
-        if not all(task.is_file() for task in tasks):
-            continue
         if json.loads(tasks[-1].read_text())["settings"]["strategy"] == strategy:
             return sum(steps_of_stage(task) for task in tasks)
     raise AssertionError(f"no training with {strategy}")
