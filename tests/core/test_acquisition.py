@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from pymatgen.core import Structure
 
-from defect_mf_flows.core.acquisition import PLACES, Query, between, choose
+from defect_mf_flows.core.acquisition import PLACES, Query, between, choose, unlabelled
 from defect_mf_flows.core.charge import charge_of, with_charge
 from defect_mf_flows.schemas.defect import Defect
+from defect_mf_flows.schemas.frame import Frame
 
 
 @pytest.fixture
@@ -45,6 +47,19 @@ def test_what_is_alike_is_asked_once_per_charge(shifted: Any) -> None:
         query(shifted(0.0, charge=0), 0.3, label="other charge"),
     ]
     assert [q.label for q in choose(queries, 3, width=0.5)] == ["a", "other charge"]
+
+
+def test_what_has_a_label_of_its_charge_is_not_asked_again(
+    shifted: Any, make_frame: Callable[..., Frame]
+) -> None:
+    labels = [make_frame(charge=-1, structure=shifted(0.0))]
+    queries = [
+        query(shifted(0.001), 0.5, label="labelled"),
+        query(shifted(0.0, charge=0), 0.4, label="other charge"),
+        query(shifted(0.2), 0.3, label="new"),
+    ]
+    assert [q.label for q in unlabelled(queries, labels)] == ["other charge", "new"]
+    assert unlabelled(queries, []) == queries
 
 
 def test_nothing_is_asked_where_nobody_disagrees_or_nothing_can_be_paid(shifted: Any) -> None:

@@ -21,7 +21,12 @@ def hurried(run_campaign_here, tmp_path_factory):
 @pytest.fixture(scope="module")
 def astray(run_campaign_here, tmp_path_factory):
     """A search that stays at its starts, and high-fidelity relaxations of a single step."""
-    changes = {"search.steps": 1, "search.from_low": False, "fidelities.gfn2.steps": 1}
+    changes = {
+        "search.steps": 1,
+        "search.from_low": False,
+        "fidelities.gfn2.steps": 1,
+        "picks.fraction": 0.6,  # of many labels one lies lower than what is relaxed
+    }
     return run_campaign_here(tmp_path_factory.mktemp("astray"), changes)
 
 

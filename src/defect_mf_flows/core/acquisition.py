@@ -10,6 +10,7 @@ from pymatgen.util.coord import pbc_shortest_vectors
 
 from defect_mf_flows.core.charge import charge_of, with_charge
 from defect_mf_flows.core.groups import fingerprint
+from defect_mf_flows.schemas.frame import Frame
 from defect_mf_flows.schemas.structures import symbols_of
 
 #: Where between two minima geometries are taken.
@@ -117,3 +118,32 @@ def choose(queries: list[Query], count: int, *, width: float) -> list[Query]:
             chosen.append(query)
             vectors.append(own)
     return chosen
+
+
+def unlabelled(queries: list[Query], labels: list[Frame]) -> list[Query]:
+    """Leave out queries whose geometry has a label of its charge already.
+
+    Parameters
+    ----------
+    queries
+        All that could be labelled.
+    labels
+        High-fidelity frames that are known.
+
+    Returns
+    -------
+    list of Query
+        The others, in their order.
+    """
+    known = [(frame.charge, fingerprint(frame.structure)) for frame in labels]
+
+    def has_label(query: Query) -> bool:
+        own = fingerprint(query.structure)
+        return any(
+            charge == query.charge
+            and len(own) == len(vector)
+            and float(np.abs(own - vector).max(initial=0.0)) <= ALIKE
+            for charge, vector in known
+        )
+
+    return [query for query in queries if not has_label(query)]

@@ -9,7 +9,7 @@ from jobflow import Maker, Response, job
 from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import DefectSettings, FrameSettings, LoopSettings
-from defect_mf_flows.core.acquisition import PLACES, Query, between, choose
+from defect_mf_flows.core.acquisition import PLACES, Query, between, choose, unlabelled
 from defect_mf_flows.core.charge import with_spin
 from defect_mf_flows.core.filters import closest_approach
 from defect_mf_flows.core.ranking import worth_verifying
@@ -81,6 +81,8 @@ class AcquireMaker(Maker):
         model = read_output(job_store(), model_uuid, Model, load=True)
         searches = read_output(job_store(), searches_uuid, SearchSet, load=True)
         queries = [query for search in searches.searches for query in self._queries(search, model)]
+        labels = [frame for done in calculations(state.labels) for frame in done.frames]
+        queries = unlabelled(queries, labels)
         chosen = choose(queries, affordable(self.loop, state), width=self.loop.acquire_energy)
         jobs, records = [], []
         number = len(state.rounds)
