@@ -160,7 +160,11 @@ def test_a_wrong_verdict_starts_another_round_with_the_labels_it_gained(
 
 def test_what_a_round_verified_the_next_does_not_relax_again(run_campaign_here, tmp_path):
     """Every model is off by more than a millionth of an eV, so no verdict holds."""
-    changes = {"loop.max_rounds": 2, "verification.max_energy_error": 1e-6}
+    changes = {
+        "loop.max_rounds": 2,
+        "verification.max_energy_error": 1e-6,
+        "verification.minima": 4,
+    }
     run = run_campaign_here(tmp_path, changes)
     verified = list(run.api.documents(VerificationSet, load=True))[-1]
     known = [c for v in verified.verifications for c in v.candidates if c.known_from]
