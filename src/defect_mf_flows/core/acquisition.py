@@ -109,15 +109,18 @@ def choose(queries: list[Query], count: int, *, width: float) -> list[Query]:
             break
         own = fingerprint(query.structure)
         known = any(
-            (other.defect, other.charge) == (query.defect, query.charge)
-            and len(own) == len(vector)
-            and float(np.abs(own - vector).max(initial=0.0)) <= ALIKE
+            (other.defect, other.charge) == (query.defect, query.charge) and _alike(own, vector)
             for other, vector in zip(chosen, vectors, strict=True)
         )
         if not known:
             chosen.append(query)
             vectors.append(own)
     return chosen
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two fingerprints are those of one geometry, as far as a label is concerned."""
+    return len(one) == len(other) and float(np.abs(one - other).max(initial=0.0)) <= ALIKE
 
 
 def unlabelled(queries: list[Query], labels: list[Frame]) -> list[Query]:
@@ -139,11 +142,6 @@ def unlabelled(queries: list[Query], labels: list[Frame]) -> list[Query]:
 
     def has_label(query: Query) -> bool:
         own = fingerprint(query.structure)
-        return any(
-            charge == query.charge
-            and len(own) == len(vector)
-            and float(np.abs(own - vector).max(initial=0.0)) <= ALIKE
-            for charge, vector in known
-        )
+        return any(charge == query.charge and _alike(own, vector) for charge, vector in known)
 
     return [query for query in queries if not has_label(query)]
