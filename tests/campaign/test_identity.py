@@ -91,6 +91,7 @@ CAME_LATER = [
     ("training.replay_charge", None, 0),
     ("training.high_share", None, 0.5),
     ("training.loss", "squared", "absolute"),
+    ("training.polish", 0, 50),
 ]
 
 #: Those that cannot be changed alone.

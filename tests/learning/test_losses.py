@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from defect_mf_flows.learning.losses import LOSSES, AbsoluteErrorLoss
+from defect_mf_flows.learning.losses import LOSSES, AbsoluteErrorLoss, CellErrorLoss
 
 
 class Batch(SimpleNamespace):
@@ -27,6 +27,7 @@ def batch(sizes: list[int], weights: list[float]) -> Batch:
         forces_weight=torch.ones(len(sizes)),
         energy=torch.zeros(len(sizes)),
         forces=torch.zeros(sum(sizes), 3),
+        num_graphs=len(sizes),
     )
 
 
@@ -90,3 +91,29 @@ def test_a_perfect_force_has_a_gradient_of_zero_and_not_of_nan() -> None:
     found["forces"].requires_grad_()
     AbsoluteErrorLoss(1.0, 1.0)(labels, found).backward()
     assert not found["forces"].grad.any()
+
+
+def test_crystal_around_a_defect_changes_nothing_in_the_loss_of_polishing() -> None:
+    losses = []
+    for size in (8, 32):
+        labels = batch([size], [1.0])
+        found = prediction(labels, [0.3])
+        found["forces"][0] = torch.tensor([0.3, 0.0, 0.4])
+        losses.append(float(CellErrorLoss()(labels, found)))
+    assert losses == pytest.approx([0.3**2 / 0.2**2 + 0.5**2] * 2)
+
+
+def test_polishing_takes_the_mean_over_frames_with_their_weights() -> None:
+    labels = batch([2, 3], [2.0, 0.5])
+    found = prediction(labels, [0.2, 0.4])
+    found["forces"][2:, 0] = 1.0
+    expected = (2.0 * 0.2**2 / 0.2**2 + 0.5 * (0.4**2 / 0.2**2 + 3.0)) / 2
+    assert float(CellErrorLoss()(labels, found)) == pytest.approx(expected)
+
+
+def test_polishing_leaves_out_forces_that_a_method_does_not_have() -> None:
+    labels = batch([2], [1.0])
+    labels.forces_weight = torch.zeros(1)
+    found = prediction(labels, [0.0])
+    found["forces"][:] = 9.0
+    assert float(CellErrorLoss()(labels, found)) == 0.0

@@ -36,6 +36,7 @@ ADDED = {
         "enable_cueq",
         "high_share",
         "loss",
+        "polish",
     ),
     "verification": ("uncertain",),
 }

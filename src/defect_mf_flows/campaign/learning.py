@@ -169,6 +169,12 @@ class TrainingSettings(Section):
         description="A frame this far above the lowest of its charge counts half, eV per cell; "
         "minima matter more than the rattled starts. null: all count the same.",
     )
+    polish: int = Field(
+        0,
+        ge=0,
+        description="Iterations of L-BFGS over all labels at once, after the epochs. Each costs "
+        "about an epoch. Pays where labels are few and minima must be told apart.",
+    )
     max_grad_norm: float = Field(10.0, gt=0, description="Gradient clipping.")
     validate_every: int = Field(5, ge=1, description="Epochs between validations.")
     checkpoint_every: int = Field(5, ge=1, description="Epochs between checkpoints.")

@@ -52,5 +52,35 @@ class AbsoluteErrorLoss(torch.nn.Module):
         return self.energy_weight * energies + self.forces_weight * forces
 
 
+class CellErrorLoss(torch.nn.Module):
+    """Squared errors of energies per CELL and of forces, summed over the atoms of a frame.
+
+    Both stay the same when perfect crystal is added around a defect. The weight between them is
+    a length: an energy that is wrong by what a force error does over ``LENGTH`` counts the same.
+    """
+
+    #: Angstrom, about the displacement between a minimum and its neighbourhood.
+    LENGTH = 0.2
+
+    def forward(self, ref: Any, pred: Any, ddp: bool | None = None) -> torch.Tensor:
+        """Loss of a batch, a scalar in eV^2/Angstrom^2: the mean over its frames.
+
+        Parameters
+        ----------
+        ref
+            Batch with labels and weights.
+        pred
+            ``energy`` of shape (graphs,) and ``forces`` of shape (atoms, 3).
+        ddp
+            As mace's losses take it.
+        """
+        energies = ref.weight * ref.energy_weight * (ref["energy"] - pred["energy"]).square()
+        sizes = ref.ptr[1:] - ref.ptr[:-1]
+        weights = torch.repeat_interleave(ref.weight * ref.forces_weight, sizes)
+        forces = weights * (ref["forces"] - pred["forces"]).square().sum(dim=-1)
+        mean: torch.Tensor = energies.sum() / self.LENGTH**2 + forces.sum()
+        return mean / ref.num_graphs
+
+
 #: Name in ``training.loss`` -> class; both take the weight of energies and that of forces.
 LOSSES = {"squared": WeightedEnergyForcesLoss, "absolute": AbsoluteErrorLoss}

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,10 @@ def curve_figure(history: list[EpochRecord], best_epoch: int) -> Any:
                 continue
             axes.plot(*zip(*points, strict=True), marker=".", label=head)
         axes.set_ylabel(label)
-    panels[2].plot([r.epoch for r in history], [r.train_loss for r in history], color="grey")
+    for polished, label in ((False, "batches"), (True, "polishing")):
+        losses = [r.train_loss if r.polished is polished else math.nan for r in history]
+        if not all(map(math.isnan, losses)):  # two losses are no one curve
+            panels[2].plot([r.epoch for r in history], losses, marker=".", label=label)
     panels[2].set_ylabel("training loss")
     for axes in panels:
         axes.set_yscale("log")

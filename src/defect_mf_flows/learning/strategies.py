@@ -295,4 +295,5 @@ def _settings(settings: dict[str, Any], stage: Stage, steps: int) -> dict[str, A
         for name in ("max_epochs", "validate_every", "checkpoint_every")
     }
     scaled["patience"] = math.ceil(settings["patience"] * ratio)
+    scaled["polish"] = math.ceil(settings["polish"] * stage.share)  # each sees all its labels
     return {**settings, **scaled}

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,11 @@ from defect_mf_flows.learning.compiling import Batches, compile_step, undo_compi
 from defect_mf_flows.learning.foundation import begin, file_hash, read_foundation
 from defect_mf_flows.learning.losses import LOSSES
 from defect_mf_flows.learning.network import build_network
+from defect_mf_flows.learning.polishing import OUTPUTS, ROUND, Polisher
 from defect_mf_flows.learning.replay import REPLAY, without_replay
 from defect_mf_flows.learning.training_files import finished_network, save, write_done
 
 logger = logging.getLogger(__name__)
-
-OUTPUTS = {"forces": True, "virials": False, "stress": False}
 
 
 class Trainer:
@@ -110,6 +110,7 @@ class Trainer:
         self.epoch, self.seconds = 0, 0.0
         self.best: dict[str, Any] = {"loss": math.inf, "epoch": -1, "state": None}
         self.history: list[dict[str, Any]] = []
+        self.polisher: Polisher | None = None
 
     def _network(self) -> torch.nn.Module:
         """An untrained network, or that of the stage before under the heads of this one."""
@@ -215,9 +216,9 @@ class Trainer:
         return float(np.mean(losses))
 
     def _validate(self) -> dict[str, dict[str, float]]:
-        """Per head: RMSE of energies (meV/atom) and forces (meV/Angstrom), average weights."""
+        """Per head: RMSE of energies (meV/atom) and forces (meV/Angstrom)."""
         errors: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {h: [] for h in self.heads}
-        with self.ema.average_parameters():
+        with self._judged():
             for start in range(0, len(self.valid), self.settings["batch_size"]):
                 batch = collate(self.valid[start : start + self.settings["batch_size"]])
                 batch = batch.to(self.device)
@@ -231,6 +232,13 @@ class Trainer:
                         high = low
                     errors[self.heads[head]].append((energy[k : k + 1], force[low:high].ravel()))
         return {head: _summary(items) for head, items in errors.items() if items}
+
+    def _judged(self) -> AbstractContextManager[Any]:
+        """Within it the network has the weights that count: averages, unless it is polished."""
+        if self.polisher is not None:
+            return nullcontext()
+        averages: AbstractContextManager[Any] = self.ema.average_parameters()
+        return averages
 
     def _score(self, valid: dict[str, dict[str, float]]) -> float:
         """Figure by which the best epoch is chosen, over all heads together.
@@ -256,6 +264,12 @@ class Trainer:
     def run(self) -> None:
         """Train to the end, or to early stopping, from wherever the last run got."""
         self._resume()
+        if self.polisher is None:
+            self._train_epochs()
+        self._polish()
+        self._finish()
+
+    def _train_epochs(self) -> None:
         last = self.settings["max_epochs"]
         while self.epoch < last and not self._exhausted():
             started = time.monotonic()
@@ -269,7 +283,28 @@ class Trainer:
             self.seconds += time.monotonic() - started
             if self.epoch % self.settings["checkpoint_every"] == 0 or self.epoch == last:
                 self._checkpoint()
-        self._finish()
+
+    def _polish(self) -> None:
+        """From the best averages on; an iteration, a pass over all labels, counts as an epoch."""
+        wanted = self.settings.get("polish", 0)
+        if wanted and self.polisher is None:
+            self.model.load_state_dict(self.best["state"])
+            self.polisher = self._polisher()
+        while self.polisher and self.polisher.iterations < wanted and not self.polisher.ended:
+            started = time.monotonic()
+            number = min(ROUND, wanted - self.polisher.iterations)
+            loss = self.polisher.round(number)
+            self.epoch += number
+            if not all(bool(item.isfinite().all()) for item in self.polisher.trained):
+                logger.warning("polishing ends: the line search left the numbers behind")
+                break
+            self._record(loss, 1.0)
+            self.seconds += time.monotonic() - started
+            self._checkpoint()
+
+    def _polisher(self) -> Polisher:
+        size = self.settings["batch_size"]
+        return Polisher(self.model, self.train, batch_size=size, device=self.device)
 
     def _exhausted(self) -> bool:
         patience = self.settings["patience"]
@@ -285,6 +320,7 @@ class Trainer:
             "train_loss": train_loss,
             "valid": valid,
             "learning_rate": rate,
+            "polished": self.polisher is not None,
         }
         self.history.append(record)
         with (self.folder / "history.jsonl").open("a") as stream:
@@ -293,7 +329,7 @@ class Trainer:
         if not math.isfinite(score):
             raise FloatingPointError(f"loss is not finite in epoch {self.epoch - 1}")
         if score < self.best["loss"]:
-            with self.ema.average_parameters():
+            with self._judged():
                 state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
             self.best = {"loss": score, "epoch": self.epoch - 1, "state": state}
         logger.info("epoch %d %s", self.epoch - 1, json.dumps(valid))
@@ -307,6 +343,7 @@ class Trainer:
             "ema": self.ema.state_dict(),
             "best": self.best,
             "history": self.history,
+            "polish": None if self.polisher is None else self.polisher.state(),
         }
         save(state, self.folder / "checkpoint.pt")
 
@@ -320,6 +357,9 @@ class Trainer:
             self.ema.load_state_dict(state["ema"])
             self.epoch, self.seconds = state["epoch"], state["seconds"]
             self.best, self.history = state["best"], state["history"]
+            if state.get("polish") is not None:  # checkpoints of earlier versions have none
+                self.polisher = self._polisher()
+                self.polisher.resume(state["polish"])
             logger.info("resumed after epoch %d", self.epoch - 1)
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         (self.folder / "history.jsonl").write_text(lines)
@@ -334,6 +374,8 @@ class Trainer:
             seconds=self.seconds,
             history=self.history,
         )
+        if self.polisher is not None:  # L-BFGS remembers many times the network
+            (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
 def _summary(items: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:

@@ -79,17 +79,21 @@ class EpochRecord(Document):
     epoch
         From 0.
     train_loss
-        Mean training loss over the epoch's batches.
+        Mean training loss over the epoch's batches; polished: over all labels, of the loss that
+        polishing makes small, which is another.
     valid
         Per head: loss, energy RMSE (meV/atom), force RMSE (meV/Angstrom).
     learning_rate
-        Learning rate used.
+        Learning rate used; that of L-BFGS is 1.
+    polished
+        Whether the epoch was an iteration of L-BFGS over all labels.
     """
 
     epoch: int
     train_loss: float
     valid: dict[str, dict[str, float]]
     learning_rate: float
+    polished: bool = False
 
 
 class Calibration(Document):
