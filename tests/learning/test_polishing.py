@@ -71,6 +71,17 @@ def test_iterations_follow_the_epochs_and_are_told_apart(
     assert losses == sorted(losses, reverse=True), "a line search does not climb"
 
 
+def test_what_is_kept_makes_small_on_validation_labels_what_polishing_makes_small(
+    polished: tuple[Model, Path],
+) -> None:
+    model = polished[0]
+    errors = {
+        r.epoch: sum(head["n"] * head["cell_error"] for head in r.valid.values())
+        for r in model.history
+    }
+    assert model.best_epoch == min(errors, key=errors.__getitem__)
+
+
 def test_the_learning_curve_draws_the_two_losses_apart(polished: tuple[Model, Path]) -> None:
     axes = curve_figure(polished[0].history, polished[0].best_epoch).axes[2]
     drawn = {line.get_label(): np.isfinite(line.get_ydata()).sum() for line in axes.lines}

@@ -52,34 +52,43 @@ class AbsoluteErrorLoss(torch.nn.Module):
         return self.energy_weight * energies + self.forces_weight * forces
 
 
-class CellErrorLoss(torch.nn.Module):
-    """Squared errors of energies per CELL and of forces, summed over the atoms of a frame.
+#: Angstrom: an energy counts as much as a force error over this displacement, about that of a
+#: minimum's neighbourhood.
+LENGTH = 0.2
 
-    Both stay the same when perfect crystal is added around a defect. The weight between them is
-    a length: an energy that is wrong by what a force error does over ``LENGTH`` counts the same.
+
+def cell_errors(ref: Any, pred: Any) -> torch.Tensor:
+    """Squared error of each frame's energy per CELL and of its forces, summed over its atoms.
+
+    Both stay the same when perfect crystal is added around a defect.
+
+    Parameters
+    ----------
+    ref
+        Batch with labels and weights.
+    pred
+        ``energy`` of shape (graphs,) and ``forces`` of shape (atoms, 3).
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (graphs,), eV^2/Angstrom^2, times the weight of the frame.
     """
+    energies = ref.energy_weight * (ref["energy"] - pred["energy"]).square() / LENGTH**2
+    sizes = ref.ptr[1:] - ref.ptr[:-1]
+    graph = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+    squares = (ref["forces"] - pred["forces"]).square().sum(dim=-1)
+    forces = torch.zeros_like(energies).index_add(0, graph, squares)
+    errors: torch.Tensor = ref.weight * (energies + ref.forces_weight * forces)
+    return errors
 
-    #: Angstrom, about the displacement between a minimum and its neighbourhood.
-    LENGTH = 0.2
+
+class CellErrorLoss(torch.nn.Module):
+    """Mean of ``cell_errors`` over a batch, in the form of mace's losses."""
 
     def forward(self, ref: Any, pred: Any, ddp: bool | None = None) -> torch.Tensor:
-        """Loss of a batch, a scalar in eV^2/Angstrom^2: the mean over its frames.
-
-        Parameters
-        ----------
-        ref
-            Batch with labels and weights.
-        pred
-            ``energy`` of shape (graphs,) and ``forces`` of shape (atoms, 3).
-        ddp
-            As mace's losses take it.
-        """
-        energies = ref.weight * ref.energy_weight * (ref["energy"] - pred["energy"]).square()
-        sizes = ref.ptr[1:] - ref.ptr[:-1]
-        weights = torch.repeat_interleave(ref.weight * ref.forces_weight, sizes)
-        forces = weights * (ref["forces"] - pred["forces"]).square().sum(dim=-1)
-        mean: torch.Tensor = energies.sum() / self.LENGTH**2 + forces.sum()
-        return mean / ref.num_graphs
+        """Loss of a batch, a scalar; parameters as of ``cell_errors``."""
+        return cell_errors(ref, pred).mean()
 
 
 #: Name in ``training.loss`` -> class; both take the weight of energies and that of forces.

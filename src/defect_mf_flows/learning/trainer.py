@@ -37,7 +37,7 @@ from defect_mf_flows.learning.acceleration import accelerated, plain
 from defect_mf_flows.learning.batches import collate, epoch_order, to_atomic_data
 from defect_mf_flows.learning.compiling import Batches, compile_step, undo_compile
 from defect_mf_flows.learning.foundation import begin, file_hash, read_foundation
-from defect_mf_flows.learning.losses import LOSSES
+from defect_mf_flows.learning.losses import LOSSES, cell_errors
 from defect_mf_flows.learning.network import build_network
 from defect_mf_flows.learning.polishing import OUTPUTS, ROUND, Polisher
 from defect_mf_flows.learning.replay import REPLAY, without_replay
@@ -216,8 +216,8 @@ class Trainer:
         return float(np.mean(losses))
 
     def _validate(self) -> dict[str, dict[str, float]]:
-        """Per head: RMSE of energies (meV/atom) and forces (meV/Angstrom)."""
-        errors: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {h: [] for h in self.heads}
+        """Per head: RMSE of energies (meV/atom) and forces (meV/Angstrom), and cell error."""
+        errors: dict[str, list[tuple[np.ndarray, ...]]] = {h: [] for h in self.heads}
         with self._judged():
             for start in range(0, len(self.valid), self.settings["batch_size"]):
                 batch = collate(self.valid[start : start + self.settings["batch_size"]])
@@ -226,11 +226,13 @@ class Trainer:
                 sizes = (batch.ptr[1:] - batch.ptr[:-1]).cpu().numpy()
                 energy = (output["energy"].detach() - batch.energy).cpu().numpy() / sizes
                 force = (output["forces"].detach() - batch.forces).cpu().numpy()
+                cell = cell_errors(batch, output).detach().cpu().numpy()
                 for k, head in enumerate(batch.head.tolist()):
                     low, high = int(batch.ptr[k]), int(batch.ptr[k + 1])
                     if not float(batch.forces_weight[k]):  # the method has none
                         high = low
-                    errors[self.heads[head]].append((energy[k : k + 1], force[low:high].ravel()))
+                    own = (energy[k : k + 1], force[low:high].ravel(), cell[k : k + 1])
+                    errors[self.heads[head]].append(own)
         return {head: _summary(items) for head, items in errors.items() if items}
 
     def _judged(self) -> AbstractContextManager[Any]:
@@ -245,8 +247,12 @@ class Trainer:
 
         Heads count by their number of frames and weight in the loss: a handful of
         high-fidelity frames alone would choose an epoch by chance. Replayed frames do not
-        count.
+        count. A training that is polished is judged by what polishing makes small.
         """
+        if self.settings.get("polish", 0):
+            counts = {head: item["n"] for head, item in valid.items() if head != REPLAY}
+            total = sum(counts[head] * valid[head]["cell_error"] for head in counts)
+            return total / sum(counts.values())
         weights = {
             head: item["n"] * self.task["head_weights"][head]
             for head, item in valid.items()
@@ -378,12 +384,12 @@ class Trainer:
             (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _summary(items: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    energies = np.concatenate([energy for energy, _ in items])
-    forces = np.concatenate([force for _, force in items])
+def _summary(items: list[tuple[np.ndarray, ...]]) -> dict[str, float]:
+    energies, forces, cells = (np.concatenate(column) for column in zip(*items, strict=True))
     found = {
         "n": float(len(energies)),
         "energy_rmse": float(1000 * np.sqrt(np.mean(energies**2))),
+        "cell_error": float(np.mean(cells)),
     }
     if forces.size:
         found["force_rmse"] = float(1000 * np.sqrt(np.mean(forces**2)))

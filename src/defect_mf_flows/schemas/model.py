@@ -82,7 +82,8 @@ class EpochRecord(Document):
         Mean training loss over the epoch's batches; polished: over all labels, of the loss that
         polishing makes small, which is another.
     valid
-        Per head: loss, energy RMSE (meV/atom), force RMSE (meV/Angstrom).
+        Per head: frames, energy RMSE (meV/atom), force RMSE (meV/Angstrom) and, as of
+        ``learning.losses.cell_errors``, weighted squared error per cell (eV^2/Angstrom^2).
     learning_rate
         Learning rate used; that of L-BFGS is 1.
     polished
