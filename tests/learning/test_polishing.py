@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,11 @@ from defect_mf_flows.errors import TrainingError
 from defect_mf_flows.learning.models import curve_figure
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.training import train
+from defect_mf_flows.schemas.dataset import HostLabels
 from defect_mf_flows.schemas.model import Model
 
 if TYPE_CHECKING:
+    from defect_mf_flows.schemas.defect import DefectSet
     from tests.conftest import Labelled
 
 ITERATIONS = 40
@@ -108,6 +111,22 @@ def test_stages_of_a_strategy_share_the_iterations(
     ]  # fmt: skip
     iterations = [b.epoch - a.epoch for a, b in pairwise(history) if b.polished]
     assert iterations == [5, 5]
+
+
+@pytest.mark.parametrize("term", ["intensive", "per_charge"])
+def test_networks_of_our_own_are_polished_too(
+    labelled: Labelled, defect_set: DefectSet, tiny: TrainingSettings, tmp_path: Path, term: str
+) -> None:
+    host = HostLabels(structure=defect_set.host.primitive, energies={"low": -100.0, "high": -110.0})
+    with_host = replace(labelled, dataset=labelled.dataset.model_copy(update={"host": host}))
+    changes = {"charge_term": term, "max_epochs": 2, "polish": 20}
+    model = trained(with_host, tiny.model_copy(update=changes), tmp_path)
+    first, second = (r.train_loss for r in model.history if r.polished)
+    assert second < first
+    start = next(r for r in model.history if not r.polished)
+    end = model.history[-1]
+    for head in model.heads:
+        assert end.valid[head]["cell_error"] < start.valid[head]["cell_error"]
 
 
 def kill_while_polishing(scratch: Path, killed: list[int]) -> None:
