@@ -20,7 +20,7 @@ from defect_mf_flows.errors import TrainingError
 from defect_mf_flows.learning.models import curve_figure
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.training import train
-from defect_mf_flows.schemas.dataset import HostLabels
+from defect_mf_flows.schemas.dataset import HostLabels, Split
 from defect_mf_flows.schemas.model import Model
 
 if TYPE_CHECKING:
@@ -127,6 +127,31 @@ def test_networks_of_our_own_are_polished_too(
     end = model.history[-1]
     for head in model.heads:
         assert end.valid[head]["cell_error"] < start.valid[head]["cell_error"]
+
+
+def test_patience_ends_polishing_that_gains_nothing(
+    labelled: Labelled, settings: TrainingSettings, tmp_path: Path
+) -> None:
+    """The labels of one relaxation are learned by heart, to the harm of all others."""
+    dataset = labelled.dataset
+    one = next(e.relaxation for e in dataset.entries if e.split is Split.TRAIN)
+    few = [
+        i
+        for i, e in enumerate(dataset.entries)
+        if e.split is not Split.TRAIN or e.relaxation == one
+    ]
+    part = replace(
+        labelled,
+        frames=[labelled.frames[i] for i in few],
+        dataset=dataset.model_copy(update={"entries": [dataset.entries[i] for i in few]}),
+    )
+    patient = settings.model_copy(update={"polish": 400, "patience": 20})
+    model = trained(part, patient, tmp_path)
+    last = model.history[-1]
+    assert last.polished
+    iterations = last.epoch - max(r.epoch for r in model.history if not r.polished)
+    assert iterations < 400
+    assert last.epoch - model.best_epoch >= 20
 
 
 def kill_while_polishing(scratch: Path, killed: list[int]) -> None:

@@ -296,7 +296,7 @@ class Trainer:
         if wanted and self.polisher is None:
             self.model.load_state_dict(self.best["state"])
             self.polisher = self._polisher()
-        while self.polisher and self.polisher.iterations < wanted and not self.polisher.ended:
+        while self.polisher and self.polisher.iterations < wanted and not self._exhausted():
             started = time.monotonic()
             number = min(ROUND, wanted - self.polisher.iterations)
             loss = self.polisher.round(number)
@@ -314,8 +314,12 @@ class Trainer:
 
     def _exhausted(self) -> bool:
         patience = self.settings["patience"]
+        if self.polisher is not None and self.polisher.ended:
+            return True
         # Counted only once energies carry their full weight: the first stage may look flat.
         stage = self.settings["energy_stage"] * self.settings["max_epochs"]
+        if self.polisher is not None:
+            stage = self.epoch - self.polisher.iterations
         since = self.epoch - max(self.best["epoch"], int(stage))
         return bool(patience) and since > patience
 
