@@ -129,6 +129,22 @@ def test_networks_of_our_own_are_polished_too(
         assert end.valid[head]["cell_error"] < start.valid[head]["cell_error"]
 
 
+def test_without_validation_labels_the_end_of_polishing_is_kept(
+    labelled: Labelled, tiny: TrainingSettings, tmp_path: Path
+) -> None:
+    """The loss of the epochs is another and, with these weights, the smaller number."""
+    dataset = labelled.dataset
+    entries = [e.model_copy(update={"split": Split.TRAIN}) for e in dataset.entries]
+    all_train = replace(labelled, dataset=dataset.model_copy(update={"entries": entries}))
+    weights = dict.fromkeys(("energy_weight", "energy_weight_late", "forces_weight"), 1e-4)
+    settings = tiny.model_copy(update={**weights, "max_epochs": 4, "polish": 20})
+    model = trained(all_train, settings, tmp_path)
+    epochs = [r.train_loss for r in model.history if not r.polished]
+    iterations = [r.train_loss for r in model.history if r.polished]
+    assert max(epochs) < min(iterations)
+    assert model.best_epoch == model.history[-1].epoch
+
+
 def test_patience_ends_polishing_that_gains_nothing(
     labelled: Labelled, settings: TrainingSettings, tmp_path: Path
 ) -> None:

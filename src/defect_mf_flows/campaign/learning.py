@@ -173,7 +173,7 @@ class TrainingSettings(Section):
         0,
         ge=0,
         description="Iterations of L-BFGS over all labels at once, after the epochs. Each costs "
-        "about an epoch. Pays where labels are few and minima must be told apart.",
+        "about an epoch. For energies whose errors stay large on the training labels, too.",
     )
     max_grad_norm: float = Field(10.0, gt=0, description="Gradient clipping.")
     validate_every: int = Field(5, ge=1, description="Epochs between validations.")

@@ -296,6 +296,8 @@ class Trainer:
         if wanted and self.polisher is None:
             self.model.load_state_dict(self.best["state"])
             self.polisher = self._polisher()
+            if not self.valid:  # judged by the training loss, which is another from here on
+                self.best["loss"] = math.inf
         while self.polisher and self.polisher.iterations < wanted and not self._exhausted():
             started = time.monotonic()
             number = min(ROUND, wanted - self.polisher.iterations)
