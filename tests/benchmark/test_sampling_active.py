@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from defect_mf_flows.benchmark import active, sampling
-from defect_mf_flows.benchmark.data import assemble, pool_candidates
+from defect_mf_flows.benchmark.data import assemble, pool_candidates, sides
 from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool
 from defect_mf_flows.benchmark.running import run_benchmark
 from defect_mf_flows.schemas.dataset import Split
@@ -38,6 +38,17 @@ def test_each_basin_of_the_pool_has_one_end(pool: Pool) -> None:  # noqa: F811
     ends = Counter(item.basin for item in found if item.is_end)
     assert set(ends.values()) == {1}
     assert set(ends) == {item.basin for item in found}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_the_first_labels_of_a_policy_teach_every_charge(pool: Pool, seed: int) -> None:  # noqa: F811
+    side = sides(pool, seed)
+    chosen = [pool.small[i] for i in active.first_labels(pool, side, seed)]
+    charges = {point.low.charge for point in pool.small}
+    assert Counter(p.low.charge for p in chosen) == dict.fromkeys(charges, active.FIRST)
+    assert Split.TEST not in {side[p.relaxation] for p in chosen}
+    assert {p.low.charge for p in chosen if side[p.relaxation] is Split.TRAIN} == charges
 
 
 @pytest.mark.long

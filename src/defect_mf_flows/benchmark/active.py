@@ -107,9 +107,8 @@ def measure(arm: Arm, job: Job, truth: dict[int, float]) -> dict[str, Any]:
     labels = job.scratch / "labels"
     side = sides(pool, arm.seed)
     points = [i for i, p in enumerate(pool.small) if side[p.relaxation] is not Split.TEST]
-    order = nested_order([pool.small[i] for i in points], arm.seed)
     charges = sorted(truth)
-    run.labelled = {points[k] for k in order[: FIRST * len(charges)]}
+    run.labelled = first_labels(pool, side, arm.seed)
     run.calls = len(run.labelled)
     seconds, number = 0.0, 0
     for number in range(1, rounds + 1):
@@ -133,6 +132,37 @@ def measure(arm: Arm, job: Job, truth: dict[int, float]) -> dict[str, Any]:
         "found": {str(q): run.found.get(q) for q in charges},
         "seconds": seconds,
     }
+
+
+def first_labels(pool: Pool, side: dict[str, Split], seed: int) -> set[int]:
+    """Labels that every policy begins with.
+
+    Parameters
+    ----------
+    pool
+        Labels.
+    side
+        Of every relaxation.
+    seed
+        Another seed, other labels.
+
+    Returns
+    -------
+    set of int
+        Indices of points, ``FIRST`` per charge, none of them held out for the test and at least
+        one of each charge on the training side: a head predicts no charge that it never saw.
+    """
+    points = [i for i, p in enumerate(pool.small) if side[p.relaxation] is not Split.TEST]
+    queues: dict[int, list[int]] = defaultdict(list)
+    for k in nested_order([pool.small[i] for i in points], seed):
+        queues[pool.small[points[k]].low.charge].append(points[k])
+    chosen: set[int] = set()
+    for queue in queues.values():
+        place = next(
+            k for k, i in enumerate(queue) if side[pool.small[i].relaxation] is Split.TRAIN
+        )
+        chosen |= {*queue[: FIRST - 1], queue[max(FIRST - 1, place)]}
+    return chosen
 
 
 def _train(arm: Arm, run: Run, job: Job) -> Model:
