@@ -62,3 +62,15 @@ def test_active_learning_from_labels_to_page(pool: Pool, cache: Path, tmp_path: 
     again = run_benchmark("active", size=size, out=tmp_path, folder=cache, workers=1)
     assert again.read_text() == text
     assert len(list((cache / "labels").iterdir())) == files
+
+
+def test_the_figure_counts_verified_ground_states_of_all_seeds() -> None:
+    rows = [
+        {"arm": "random", "found": {"0": 15, "-1": None}},
+        {"arm": "random", "found": {"0": 9, "-1": 30}},
+    ]
+    axes = active.stairs(rows).axes[0]
+    (line,) = axes.lines
+    assert line.get_xdata().tolist() == [0, 9, 15, 30]
+    assert list(line.get_ydata()) == [0, 1, 2, 3]
+    assert axes.get_ylabel() == "ground states verified, of 4"

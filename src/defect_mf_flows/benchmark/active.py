@@ -25,7 +25,7 @@ from defect_mf_flows.benchmark.pool import (
     cost,
 )
 from defect_mf_flows.benchmark.processes import executor
-from defect_mf_flows.benchmark.writing import bars
+from defect_mf_flows.benchmark.writing import staircases
 from defect_mf_flows.campaign import PickSettings
 from defect_mf_flows.core.acquisition import PLACES, Query, between, choose
 from defect_mf_flows.core.filters import closest_approach
@@ -308,8 +308,17 @@ def run(job: Job) -> Path:
             for name, own in by_arm.items()
         ],
     )
-    page.figure(bars(calls, "GFN2-xTB calls"))
+    page.figure(stairs(rows))
     return page.write(rows)
+
+
+def stairs(rows: list[dict[str, Any]]) -> Any:
+    """Ground states verified against the calls that each run had spent by then, all seeds."""
+    events: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        events[row["arm"]] += [float(calls) for calls in row["found"].values() if calls is not None]
+    every = sum(len(row["found"]) for row in rows) // max(1, len(events))
+    return staircases(events, "GFN2-xTB calls of a run", f"ground states verified, of {every}")
 
 
 def _about(job: Job, rows: list[dict[str, Any]]) -> str:

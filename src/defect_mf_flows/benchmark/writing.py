@@ -114,6 +114,19 @@ def bars(values: dict[str, Interval], label: str) -> Any:
     return figure
 
 
+def staircases(events: dict[str, list[float]], x: str, y: str) -> Any:
+    """Draw one stair per arm, which rises by one at each of its events."""
+    figure, axes = _figure()
+    for name, places in events.items():
+        axes.step([0.0, *sorted(places)], range(len(places) + 1), where="post", label=name)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
 def curves(lines: dict[str, list[tuple[float, Interval]]], x: str, y: str) -> Any:
     """Draw one curve per arm, with intervals, side by side where they share a place."""
     figure, axes = _figure()
