@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from defect_mf_flows.campaign import TrainingSettings
 from defect_mf_flows.core.charge import to_atoms, with_charge, with_spin
 from defect_mf_flows.errors import ChargeError, DatasetError
 from defect_mf_flows.learning.batches import collate, to_atomic_data
+from defect_mf_flows.learning.compiling import COMPARED, Batches, compile_step
 from defect_mf_flows.learning.network import build_network
 from defect_mf_flows.learning.training import train
 from defect_mf_flows.schemas.defect import DefectSet
@@ -35,20 +37,22 @@ def double() -> Any:
     torch.set_default_dtype(before)
 
 
-def batch_of(structures: list[Structure], *, spin: bool = False, head: str = "high") -> Any:
-    return collate(
-        [
-            to_atomic_data(
-                to_atoms(item),
-                head=head,
-                heads=HEADS,
-                atomic_numbers=[16, 30],
-                cutoff=3.5,
-                spin=spin,
-            )
-            for item in structures
-        ]
-    )
+def graphs_of(structures: list[Structure], *, spin: bool = False, head: str = "high") -> list[Any]:
+    return [
+        to_atomic_data(
+            to_atoms(item),
+            head=head,
+            heads=HEADS,
+            atomic_numbers=[16, 30],
+            cutoff=3.5,
+            spin=spin,
+        )
+        for item in structures
+    ]
+
+
+def batch_of(structures: list[Structure], **options: Any) -> Any:
+    return collate(graphs_of(structures, **options))
 
 
 def untrained(
@@ -155,6 +159,55 @@ def test_the_pristine_host_has_no_energy_of_its_own_in_any_charge_head_or_size(
     structures = [with_charge(cell, q) for cell in cells for q in CHARGES]
     for head in HEADS:
         assert np.abs(energies(network, structures, head=head)).max() < 1e-9
+
+
+def test_the_host_is_taken_away_in_training_as_it_is_afterwards(
+    tiny: TrainingSettings, defect_set: DefectSet, make_start: Any
+) -> None:
+    """There each graph has a host of its own, here each charge."""
+    network = untrained(tiny, defect_set.host.primitive, "intensive")
+    structures = [with_charge(make_start(0, s).structure, q) for s, q in ((1, 1), (2, -1), (3, 1))]
+    data = batch_of(structures)
+    later = network(data.to_dict(), compute_force=True)
+    training = network(data.to_dict(), training=True, compute_force=True)
+    for key in ("energy", "forces"):
+        assert torch.allclose(training[key], later[key], atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="SKIPPED: no C++ compiler (g++) for inductor"
+)
+def test_a_compiled_step_counts_from_the_host_of_every_charge_and_head(
+    defect_set: DefectSet, make_start: Any
+) -> None:
+    small = TrainingSettings(
+        r_max=3.5,
+        hidden_irreps="4x0e",
+        max_ell=1,
+        correlation=1,
+        num_interactions=1,
+        charge_embedding_width=2,
+        dtype="float64",
+    )
+    network = untrained(small, defect_set.host.primitive, "intensive")
+    cells = [make_start(0, seed).structure for seed in (1, 2)]
+    graphs = [
+        graphs_of([with_charge(cell, q) for cell, q in zip(cells, charges, strict=True)], head=head)
+        for charges, head in (((1, 1), "low"), ((0, -1), "low"), ((-1, 1), "high"))
+    ]
+    compile_step(network, Batches([item for pair in graphs for item in pair], 2))
+    first, *others = [collate(pair) for pair in graphs]
+    compiled = network.__dict__["forward"]
+    for _ in range(COMPARED):
+        network(first.to_dict(), training=True)
+    assert compiled.step is not None
+    for data in others:
+        found = network(data.to_dict(), training=True)
+        assert set(found) == {"energy", "forces"}, "not the network's own forward"
+        own = compiled._own(data.to_dict(), True, {})
+        assert torch.allclose(found["energy"], own["energy"], atol=1e-8)
+        assert torch.allclose(found["forces"], own["forces"], atol=1e-8)
 
 
 @pytest.mark.parametrize("term", ["intensive", "per_charge"])

@@ -72,7 +72,10 @@ class HostAnchoredMACE(ScaleShiftMACE):
         names = [name for name in LABELS if data.get(name) is not None]
         dtype = data["positions"].dtype
         labels = torch.stack([data[name].to(dtype) for name in names], dim=1)
-        kinds, kind_of_graph = torch.unique(labels, dim=0, return_inverse=True)
+        if training:  # one host per graph: a compiled step has fixed shapes
+            kinds, kind_of_graph = labels, torch.arange(len(labels), device=labels.device)
+        else:
+            kinds, kind_of_graph = torch.unique(labels, dim=0, return_inverse=True)
         graph = self._host_batch(len(kinds))
         for column, name in enumerate(names):
             graph[name] = kinds[:, column].to(data[name].dtype)

@@ -1,4 +1,4 @@
-"""The training step of mace's own network, compiled for batches of the commonest shape.
+"""The training step of a single network, compiled for batches of the commonest shape.
 
 A step of a small cell spends its time in thousands of small operations. Energies and forces are
 traced once, forces as operations of their own, and PyTorch's inductor fuses what it can, for the
@@ -18,8 +18,12 @@ import mace  # noqa: F401  (before e3nn)
 import torch
 from mace.modules import ScaleShiftMACE
 
+from defect_mf_flows.learning.charge_terms import HostAnchoredMACE
+
 logger = logging.getLogger(__name__)
 
+#: Classes whose forward is the same operations for every batch of a shape.
+COMPILED = (ScaleShiftMACE, HostAnchoredMACE)
 #: Edges kept room for: the mean of a batch and this many standard deviations.
 ROOM = 2.0
 #: Edges that fill up are this many cutoffs long.
@@ -42,7 +46,7 @@ def compile_step(network: torch.nn.Module, batches: Batches) -> torch.nn.Module:
     Parameters
     ----------
     network
-        mace's own, on its device; another class stays as it is.
+        Of a class in ``COMPILED``, on its device; another stays as it is.
     batches
         Shape of the batches to come.
 
@@ -51,8 +55,8 @@ def compile_step(network: torch.nn.Module, batches: Batches) -> torch.nn.Module:
     torch.nn.Module
         The same object: parameters and state are untouched.
     """
-    if type(network) is not ScaleShiftMACE:
-        logger.warning("%s is not compiled: not mace's own class", type(network).__name__)
+    if type(network) not in COMPILED:
+        logger.warning("%s is not compiled: not a single network", type(network).__name__)
         return network
     network.__dict__["forward"] = CompiledForward(network, batches)  # before that of the class
     return network
@@ -246,7 +250,9 @@ class CompiledForward:
 
         config.donated_buffer = False  # the loss is a second derivative of the energy
         constants = [*self.buffers, *self.numbers]
-        traced = make_fx(step)(self.parameters, constants, [filled[n] for n in self.names])
+        # e3nn's scripts, run again and again, would be replaced by guarded ones amid the tracing.
+        with torch.jit.optimized_execution(False):
+            traced = make_fx(step)(self.parameters, constants, [filled[n] for n in self.names])
         compiled: Step = torch.compile(traced, dynamic=False)
         return compiled
 
