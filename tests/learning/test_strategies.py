@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -301,6 +302,26 @@ def test_a_model_that_learns_the_spin_refuses_a_missing_and_an_untrained_one(
     atoms.info["spin"] = 0
     with pytest.raises(ChargeError, match="calculator is for 1 unpaired"):
         atoms.get_potential_energy()
+
+
+def test_labels_that_do_not_train_are_told_once_per_charge(
+    labelled: Labelled, tiny: TrainingSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = tiny.model_copy(update={"max_epochs": 1, "strategy": "high_only"})
+    with caplog.at_level("WARNING", logger="defect_mf_flows.learning.training"):
+        train(
+            labelled.frames,
+            labelled.dataset,
+            settings=settings,
+            seed=3,
+            scratch=tmp_path,
+            threads=1,
+        )
+    low = Counter(f.charge for f in labelled.frames if f.fidelity == "low")
+    told = [text for text in caplog.messages if "count as unseen" in text]
+    assert len(told) == len(low)
+    for charge, count in low.items():
+        assert any(f"('low', {charge}," in text and f"its {count} frames" in text for text in told)
 
 
 def test_a_first_stage_is_shared_by_content_and_an_old_link_is_replaced(tmp_path: Path) -> None:

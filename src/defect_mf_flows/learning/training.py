@@ -229,10 +229,11 @@ def _labels(
     energies = {(r.head, r.charge, r.composition): r.energy for r in references}
     floors = _lowest_energies(frames, dataset)
     labels = []
+    unseen: Counter[tuple[str, int, str]] = Counter()
     for frame, entry in zip(frames, dataset.entries, strict=True):
         group = (frame.fidelity, frame.charge, composition_key(frame.structure))
         if group not in energies:
-            logger.warning("no training label for %s: its frames only count as unseen", group)
+            unseen[group] += 1
             continue
         if settings.spin_embedding:
             whole_spin(frame.spin, where=f"frame {frame.lineage.start} step {frame.lineage.step}")
@@ -243,6 +244,8 @@ def _labels(
         excess = max(0.0, frame.energy - floors[group])
         atoms.info[WEIGHT] = 1.0 if scale is None else 1.0 / (1.0 + excess / scale)
         labels.append(TrainingLabel(frame=frame, atoms=atoms))
+    for group, count in unseen.items():
+        logger.warning("no training label for %s: its %d frames count as unseen", group, count)
     return labels
 
 
