@@ -12,7 +12,9 @@ from defect_mf_flows.benchmark import active, sampling
 from defect_mf_flows.benchmark.data import assemble, pool_candidates, sides
 from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool
 from defect_mf_flows.benchmark.running import run_benchmark
+from defect_mf_flows.core.acquisition import has_label
 from defect_mf_flows.schemas.dataset import Split
+from defect_mf_flows.schemas.search import Minimum
 from tests.benchmark.test_benchmarks import cache, pool, tiny  # noqa: F401
 
 
@@ -49,6 +51,25 @@ def test_the_first_labels_of_a_policy_teach_every_charge(pool: Pool, seed: int) 
     assert Counter(p.low.charge for p in chosen) == dict.fromkeys(charges, active.FIRST)
     assert Split.TEST not in {side[p.relaxation] for p in chosen}
     assert {p.low.charge for p in chosen if side[p.relaxation] is Split.TRAIN} == charges
+
+
+@pytest.mark.slow
+def test_a_minimum_is_relaxed_at_high_fidelity_once(pool: Pool, cache: Path) -> None:  # noqa: F811
+    charge = pool.small[0].low.charge
+    own = [p.low for p in pool.small if p.low.charge == charge]
+    lowest, other = own[0].structure, own[-1].structure
+    minima = [
+        Minimum(structure=structure, energy=energy, starts=["start"])
+        for energy, structure in enumerate((lowest, other))
+    ]
+    run, truth = active.Run(), {charge: -1e9}
+    spent = []
+    for number in (1, 2, 3):
+        active._verify(run, minima, charge, truth, cache / "labels", number)
+        spent.append(run.calls)
+    assert has_label(charge, lowest, run.relaxed)
+    assert has_label(charge, other, run.relaxed)
+    assert 0 < spent[0] < spent[1] == spent[2], "nothing was left to relax"
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours
+from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, steps, told
 from defect_mf_flows.benchmark.data import dataset_of, nested_order, pool_candidates, sides
 from defect_mf_flows.benchmark.metrics import bootstrap
 from defect_mf_flows.benchmark.minima import MIN_DISTANCE, model_minima
@@ -27,7 +27,7 @@ from defect_mf_flows.benchmark.pool import (
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.writing import staircases
 from defect_mf_flows.campaign import PickSettings
-from defect_mf_flows.core.acquisition import PLACES, Query, between, choose
+from defect_mf_flows.core.acquisition import PLACES, Query, between, choose, has_label, unlabelled
 from defect_mf_flows.core.filters import closest_approach
 from defect_mf_flows.core.samplers import pick
 from defect_mf_flows.core.stratified import evenly_spaced
@@ -58,6 +58,8 @@ class Run:
         Indices of pool points with a high-fidelity label.
     extra
         Frames computed on the way, with a key of the relaxation each stems from.
+    relaxed
+        First and last frames of the verifications so far.
     calls
         High-fidelity calls so far.
     found
@@ -66,6 +68,7 @@ class Run:
 
     labelled: set[int] = field(default_factory=set)
     extra: list[tuple[str, Frame]] = field(default_factory=list)
+    relaxed: list[Frame] = field(default_factory=list)
     calls: int = 0
     found: dict[int, int] = field(default_factory=dict)
 
@@ -192,16 +195,16 @@ def _verify(
     labels: Path,
     number: int,
 ) -> None:
-    """Relax the predicted ground state at high fidelity; its frames become labels."""
-    if not minima:
+    """Relax the lowest minimum that was not yet at high fidelity; its frames become labels."""
+    new = [m.structure for m in minima if not has_label(charge, m.structure, run.relaxed)]
+    if not new:
         return
-    start = StartStructure(
-        defect=DEFECT, charge=charge, label="predicted", structure=minima[0].structure
-    )
+    start = StartStructure(defect=DEFECT, charge=charge, label="predicted", structure=new[0])
     done = compute(Task(HIGH, CalculationKind.RELAX, start, VERIFY_STEPS), labels)
     run.calls += done.n_calls
     key = f"verified|{charge:+d}|{number}"
     run.extra += [(key, done.frames[k]) for k in evenly_spaced(len(done.frames), 6)]
+    run.relaxed += [*done.frames[:1], *done.frames[-1:]]
     if done.frames and min(f.energy for f in done.frames) <= truth[charge] + FOUND:
         run.found[charge] = run.calls
 
@@ -224,6 +227,8 @@ def _label(
             if charge not in run.found
             for query in _queries(charge, minima, model)
         ]
+        known = [pool.small[i].high for i in sorted(run.labelled)]
+        queries = unlabelled(queries, [*known, *(frame for _, frame in run.extra)])
         for query in choose(queries, wanted, width=0.5):
             start = StartStructure(
                 defect=DEFECT, charge=query.charge, label="acquired", structure=query.structure
@@ -327,13 +332,14 @@ def _about(job: Job, rows: list[dict[str, Any]]) -> str:
         f"{pool.about}. Pool {pool.content[:12]}; its cost: {cost(pool)}. All policies "
         f"know every {LOW} label and begin with the same {FIRST} labels of {HIGH} per charge. "
         f"Each round trains, relaxes on the high head from all starts and ends of the {LOW} "
-        f"search, relaxes the lowest minimum of every open charge with {HIGH} (whose frames then "
-        f"train), and buys {BATCH} labels per open charge: 'committee' geometries that {MEMBERS} "
-        "models disagree on, the others frames of the pool. A ground state is found within "
+        f"search, relaxes of every open charge the lowest minimum that was not relaxed before with "
+        f"{HIGH} (frames of which then train), and buys {BATCH} labels per open charge: "
+        f"'committee' geometries that {MEMBERS} models disagree on and that have no label, the "
+        "others frames of the pool. A ground state is found within "
         f"{1000 * FOUND:.0f} meV of the lowest energy to which {HIGH} relaxes the lowest "
         f"end of any basin of the {LOW} search. At most {size.rounds} rounds, "
-        f"{size.training.max_epochs} epochs with the {size.training.loss} loss, "
-        f"{len(size.seeds)} seeds, {hours(rows)}. A run that ends without all "
-        "ground states counts with the calls it spent, which is too few. Brackets: 95 % bootstrap "
-        "interval over seeds."
+        f"charge term {size.training.charge_term}, {told(**steps(size.training))} with the "
+        f"{size.training.loss} loss, {len(size.seeds)} seeds, {hours(rows)}. A run that ends "
+        "without all ground states counts with the calls it spent, which is too few. Brackets: "
+        "95 % bootstrap interval over seeds."
     )

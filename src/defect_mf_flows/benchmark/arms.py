@@ -63,7 +63,13 @@ NETWORK: dict[str, Any] = {
     "loss": "absolute",
 }
 
-FULL = BenchmarkSize("", PoolSize(), (1, 2, 3), TrainingSettings(**NETWORK, compile=True))
+#: The charge term that the benchmark ``charge`` found best.
+FULL = BenchmarkSize(
+    "",
+    PoolSize(),
+    (1, 2, 3),
+    TrainingSettings(**NETWORK, charge_term="intensive", compile=True),
+)
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,32 @@ Measure = Callable[..., dict[str, Any]]
 def hours(rows: list[dict[str, Any]]) -> str:
     """What the trainings took in all, in words."""
     return f"{sum(row['seconds'] for row in rows) / 3600:.2f} h of training in all"
+
+
+def steps(training: TrainingSettings, *, part: float = 1.0) -> dict[str, int]:
+    """Epochs and iterations of polishing, or a part of them.
+
+    Parameters
+    ----------
+    training
+        Settings.
+    part
+        Of both, at most 1.
+
+    Returns
+    -------
+    dict
+        Settings that a training takes: at least one epoch.
+    """
+    return {
+        "max_epochs": max(1, round(part * training.max_epochs)),
+        "polish": round(part * training.polish),
+    }
+
+
+def told(max_epochs: int, polish: int) -> str:
+    """Epochs and iterations of polishing in words."""
+    return f"{max_epochs} epochs" + (f" and {polish} iterations of polishing" if polish else "")
 
 
 def train_arm(arm: Arm, job: Job) -> Model:

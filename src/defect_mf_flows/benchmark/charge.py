@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, train_arm
+from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, steps, told, train_arm
 from defect_mf_flows.benchmark.data import test_points
 from defect_mf_flows.benchmark.metrics import (
     bootstrap,
@@ -29,8 +29,8 @@ FIFTH = "categorical, 1/5 of the data"
 #: Terms that say something of a charge that never trained; a category has no vector for it.
 UNSEEN_TERMS = ("none", "continuous")
 
-#: Of the epochs of the other arms, to keep the many trainings of this table within hours.
-UNSEEN_EPOCHS = 1 / 3
+#: Of the steps of the other arms, to keep the many trainings of this table within hours.
+UNSEEN_PART = 1 / 3
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -48,12 +48,12 @@ def arms(size: BenchmarkSize) -> list[Arm]:
 
 def unseen_arms(size: BenchmarkSize) -> list[Arm]:
     """Leave one charge out: every charge, for every seed."""
-    epochs = _unseen_epochs(size)
+    fewer = steps(size.training, part=UNSEEN_PART)
     return [
         Arm(
             term,
             seed,
-            (("charge_term", term), ("max_epochs", epochs)),
+            (("charge_term", term), *fewer.items()),
             heads=(LOW,),
             without=charge,
         )
@@ -61,10 +61,6 @@ def unseen_arms(size: BenchmarkSize) -> list[Arm]:
         for charge in size.pool.charges
         for term in UNSEEN_TERMS
     ]
-
-
-def _unseen_epochs(size: BenchmarkSize) -> int:
-    return max(1, round(UNSEEN_EPOCHS * size.training.max_epochs))
 
 
 def measure(arm: Arm, job: Job) -> dict[str, Any]:
@@ -255,8 +251,9 @@ def _about(job: Job, rows: list[dict[str, Any]]) -> str:
         f"{len(pool.large)} of the large one, {pool.failed} dropped. Pool {pool.content[:12]}; its "
         f"cost: {cost(pool)}. Models learn GFN1-xTB alone, so that the charge term is the only "
         f"difference; {len(size.seeds)} seeds (split, weights, batches), "
-        f"loss {size.training.loss}, {size.training.max_epochs} epochs each "
-        f"({_unseen_epochs(size)} where a charge is left out), {hours(rows)}. "
+        f"loss {size.training.loss}, {told(**steps(size.training))} each "
+        f"({told(**steps(size.training, part=UNSEEN_PART))} where a charge is left out), "
+        f"{hours(rows)}. "
         "Every arm has a fitted constant per charge. "
         "Brackets: 95 % bootstrap interval over seeds. Near a minimum: no force above 1 eV/A."
     )

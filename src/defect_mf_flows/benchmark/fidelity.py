@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from defect_mf_flows.benchmark.agreement import write_agreement
-from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, train_arm
+from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, steps, told, train_arm
 from defect_mf_flows.benchmark.data import test_points
 from defect_mf_flows.benchmark.metrics import (
     basin_signs,
@@ -111,8 +111,9 @@ def _about(job: Job, rows: list[dict[str, Any]]) -> str:
         f"dropped. Pool {pool.content[:12]}; its cost: {cost(pool)}. Charge term: "
         f"{size.training.charge_term}, loss {size.training.loss}. "
         f"{len(size.seeds)} seeds (split, subset, weights, batches), steps of "
-        f"{size.training.max_epochs} epochs over the low-fidelity labels for every "
-        f"strategy and share, {hours(rows)}, where a first stage that trainings share counts in "
+        f"{told(**steps(size.training))} over the low-fidelity labels for every "
+        f"strategy and share (an iteration is a pass over all labels that train), {hours(rows)}, "
+        "where a first stage that trainings share counts in "
         "each. Subsets of high-fidelity labels are nested "
         "and hold at least one label of every charge on the training and validation side, so "
         "that the smallest shares of a small pool are the same. joint_half is joint with "

@@ -42,8 +42,8 @@ QUICK = BenchmarkSize(
 #: Twice the trainings, so fewer epochs, to stay within ten minutes on two cores.
 QUICK_EPOCHS = {"charge": 30, "fidelity": 12, "sampling": 12, "active": 10}
 
-#: Of 30 epochs joint training gained least: it has the most to fit with the same steps.
-FULL_EPOCHS = {"charge": 60, "fidelity": 120, "sampling": 60, "active": 20}
+#: Epochs and iterations of polishing, so that all four stay within hours on two cores.
+FULL_STEPS = {"charge": (60, 60), "fidelity": (30, 30), "sampling": (30, 30), "active": (20, 20)}
 
 #: Of high-fidelity labels in files: one per cent of a few hundred would be a label per charge.
 OWN_SHARES = (0.05, 0.1, 0.2, 0.5)
@@ -257,8 +257,8 @@ def run_foundation(
 
 
 def _full(name: str) -> BenchmarkSize:
-    """Fewer epochs and shares where trainings are many."""
-    training = _trained(FULL.training, FULL_EPOCHS.get(name))
+    """Fewer steps and shares where trainings are many."""
+    training = _trained(FULL.training, *FULL_STEPS.get(name, (None,)))
     shares = (0.1, 0.2) if name == "sampling" else FULL.shares
     return replace(FULL, pool=_pool(FULL.pool, name), training=training, shares=shares)
 
@@ -269,9 +269,11 @@ def _quick(name: str) -> BenchmarkSize:
     return replace(size, seeds=(1,), rounds=2) if name == "active" else size
 
 
-def _trained(training: TrainingSettings, epochs: int | None) -> TrainingSettings:
-    """Settings with the epochs of a benchmark, if it trains at all."""
-    return training if epochs is None else training.model_copy(update={"max_epochs": epochs})
+def _trained(training: TrainingSettings, epochs: int | None, polish: int = 0) -> TrainingSettings:
+    """Settings with the steps of a benchmark, if it trains at all."""
+    if epochs is None:
+        return training
+    return training.model_copy(update={"max_epochs": epochs, "polish": polish})
 
 
 def _pool(pool: PoolSize, name: str) -> PoolSize:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours
+from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, steps, told
 from defect_mf_flows.benchmark.fidelity import measure
 from defect_mf_flows.benchmark.pool import cost
 from defect_mf_flows.benchmark.shares import ShareTables
@@ -40,7 +40,7 @@ def _about(job: Job, rows: list[dict[str, Any]]) -> str:
         f"{pool.about}. {len(pool.small)} geometries with both labels. Pool "
         f"{pool.content[:12]}; its cost: {cost(pool)}. Strategy joint, charge term "
         f"{size.training.charge_term}, loss {size.training.loss}, steps of "
-        f"{size.training.max_epochs} epochs over the low-fidelity labels, {len(size.seeds)} seeds "
+        f"{told(**steps(size.training))} over the low-fidelity labels, {len(size.seeds)} seeds "
         f"(split, picks, weights, batches), {hours(rows)}. Samplers choose "
         "training frames; within a seed and share all choose as many as 'stratified', which "
         "takes the lowest end of every basin even beyond the share. Validation labels are the "

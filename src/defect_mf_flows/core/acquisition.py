@@ -138,10 +138,32 @@ def unlabelled(queries: list[Query], labels: list[Frame]) -> list[Query]:
     list of Query
         The others, in their order.
     """
-    known = [(frame.charge, fingerprint(frame.structure)) for frame in labels]
+    known = _fingerprints(labels)
+    return [query for query in queries if not _among(query.charge, query.structure, known)]
 
-    def has_label(query: Query) -> bool:
-        own = fingerprint(query.structure)
-        return any(charge == query.charge and _alike(own, vector) for charge, vector in known)
 
-    return [query for query in queries if not has_label(query)]
+def has_label(charge: int, structure: Structure, labels: list[Frame]) -> bool:
+    """Whether one of the frames is this geometry with this charge.
+
+    Parameters
+    ----------
+    charge, structure
+        Geometry; where its atoms stand in the list does not matter.
+    labels
+        Frames.
+
+    Returns
+    -------
+    bool
+        True if all interatomic distances agree to ``ALIKE``.
+    """
+    return _among(charge, structure, _fingerprints(labels))
+
+
+def _fingerprints(labels: list[Frame]) -> list[tuple[int, np.ndarray]]:
+    return [(frame.charge, fingerprint(frame.structure)) for frame in labels]
+
+
+def _among(charge: int, structure: Structure, known: list[tuple[int, np.ndarray]]) -> bool:
+    own = fingerprint(structure)
+    return any(other == charge and _alike(own, vector) for other, vector in known)
