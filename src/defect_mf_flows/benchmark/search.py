@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from defect_mf_flows.benchmark.arms import NETWORK
 from defect_mf_flows.benchmark.pool import DISCLAIMER, FMAX, HIGH, LOW, METHODS
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.search_campaign import account, own_way, run_own, share
@@ -45,10 +46,11 @@ FULL = SearchSize(
         "frames": {"per_relaxation": 5},
         "picks": {"fraction": 0.1},
         "training": {
-            "r_max": 3.4,
-            "hidden_irreps": "16x0e + 16x1o",
+            **NETWORK,
+            "charge_term": "intensive",
             "batch_size": 8,
             "max_epochs": 30,
+            "polish": 20,
             "compile": True,
         },
         "search": {"pair_distortions": [-0.4], "steps": 150},

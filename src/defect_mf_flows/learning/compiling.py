@@ -203,10 +203,10 @@ class CompiledForward:
         found, wanted = (
             [energy, forces, *self._gradients(energy, forces)] for energy, forces in (one, other)
         )
-        scale = max(float(item.abs().max()) for item in wanted[2:])
-        scales = [float(item.abs().max()) for item in wanted[:2]] + [scale] * len(wanted[2:])
+        scale = max(_largest(item) for item in wanted[2:])
+        scales = [_largest(item) for item in wanted[:2]] + [scale] * len(wanted[2:])
         return max(
-            float((a - b).detach().abs().max()) / max(size, 1e-6)
+            _largest(a - b) / max(size, 1e-6)
             for a, b, size in zip(found, wanted, scales, strict=True)
         )
 
@@ -255,6 +255,10 @@ class CompiledForward:
             traced = make_fx(step)(self.parameters, constants, [filled[n] for n in self.names])
         compiled: Step = torch.compile(traced, dynamic=False)
         return compiled
+
+
+def _largest(item: torch.Tensor) -> float:
+    return float(item.detach().abs().max())
 
 
 @contextmanager
