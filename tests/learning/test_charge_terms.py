@@ -18,6 +18,7 @@ from defect_mf_flows.learning.compiling import COMPARED, Batches, compile_step
 from defect_mf_flows.learning.network import build_network
 from defect_mf_flows.learning.training import train
 from defect_mf_flows.schemas.defect import DefectSet
+from tests.learning.test_compiling import SMALL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,15 +182,7 @@ def test_the_host_is_taken_away_in_training_as_it_is_afterwards(
 def test_a_compiled_step_counts_from_the_host_of_every_charge_and_head(
     defect_set: DefectSet, make_start: Any
 ) -> None:
-    small = TrainingSettings(
-        r_max=3.5,
-        hidden_irreps="4x0e",
-        max_ell=1,
-        correlation=1,
-        num_interactions=1,
-        charge_embedding_width=2,
-        dtype="float64",
-    )
+    small = SMALL.model_copy(update={"r_max": 3.5})
     network = untrained(small, defect_set.host.primitive, "intensive")
     cells = [make_start(0, seed).structure for seed in (1, 2)]
     graphs = [
