@@ -1,4 +1,4 @@
-"""Both benchmarks from labels to page, at the smallest size; and what they count."""
+"""The quick forms of charge and fidelity from labels to page; and what benchmarks count."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from pymatgen.core import Structure
 
 from defect_mf_flows.benchmark import charge, fidelity, running
-from defect_mf_flows.benchmark.arms import BenchmarkSize, with_steps_of
+from defect_mf_flows.benchmark.arms import with_steps_of
 from defect_mf_flows.benchmark.data import assemble, nested_order, sides
 from defect_mf_flows.benchmark.metrics import (
     NEAR_MINIMUM,
@@ -24,38 +24,12 @@ from defect_mf_flows.benchmark.metrics import (
     relative_errors,
 )
 from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool, PoolSize, build_pool, describe
+from defect_mf_flows.benchmark.pool import QUICK as QUICK_POOL
 from defect_mf_flows.benchmark.running import QUICK, RUNNERS, run_benchmark
 from defect_mf_flows.cli import main
 from defect_mf_flows.core.splits import check_no_leak
 from defect_mf_flows.schemas.dataset import Split
 from defect_mf_flows.schemas.frame import Frame
-
-SIZE = PoolSize(
-    small=(1, 1, 1),
-    large=(2, 1, 1),
-    charges=(-1, 0),
-    distortions=(-0.3, 0.2),
-    steps=4,
-    frames=3,
-    large_steps=2,
-    large_frames=2,
-    large_distortions=(),
-)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("benchmark")
-
-
-@pytest.fixture(scope="module")
-def pool(cache: Path) -> Pool:
-    return build_pool(SIZE, cache / "labels", workers=1)
-
-
-def tiny(seeds: tuple[int, ...]) -> BenchmarkSize:
-    training = QUICK.training.model_copy(update={"max_epochs": 1, "num_interactions": 1})
-    return replace(QUICK, name="tiny", pool=SIZE, seeds=seeds, training=training, shares=(0.5, 1.0))
 
 
 @pytest.mark.slow
@@ -77,7 +51,7 @@ def test_an_error_far_from_minima_does_not_count_near_them(pool: Pool) -> None:
     frames = [p.low for p in pool.small]
     largest = sorted(float(np.linalg.norm(f.forces, axis=1).max()) for f in frames)
     known = {id(frame.structure): frame for frame in frames}
-    lowest = {q: min(f.energy for f in frames if f.charge == q) for q in SIZE.charges}
+    lowest = {q: min(f.energy for f in frames if f.charge == q) for q in QUICK_POOL.charges}
 
     def spoiled(frame: Frame) -> bool:
         return not near_minimum(frame) and frame.energy > lowest[frame.charge]
@@ -107,7 +81,7 @@ def test_a_pool_is_labelled_at_both_fidelities_and_not_computed_twice(
     pool: Pool, cache: Path
 ) -> None:
     files = {path: path.stat().st_mtime_ns for path in (cache / "labels").iterdir()}
-    again = build_pool(SIZE, cache / "labels", workers=1)
+    again = build_pool(QUICK_POOL, cache / "labels", workers=1)
     assert again.content == pool.content
     assert {path: path.stat().st_mtime_ns for path in (cache / "labels").iterdir()} == files
     assert {len(p.low.structure) for p in pool.small} == {7}
@@ -121,20 +95,20 @@ def test_a_pool_is_labelled_at_both_fidelities_and_not_computed_twice(
         assert abs(point.low.energy - point.high.energy) > 0.1
     # A lost file is computed again, to the same labels.
     next(iter(files)).unlink()
-    assert build_pool(SIZE, cache / "labels", workers=1).content == pool.content
+    assert build_pool(QUICK_POOL, cache / "labels", workers=1).content == pool.content
 
 
 @pytest.mark.slow
 def test_a_pool_without_another_size_is_the_small_cell_and_no_more(pool: Pool, cache: Path) -> None:
     files = sorted(path.name for path in (cache / "labels").iterdir())
-    alone = build_pool(replace(SIZE, large=None), cache / "labels", workers=1)
+    alone = build_pool(replace(QUICK_POOL, large=None), cache / "labels", workers=1)
     assert sorted(path.name for path in (cache / "labels").iterdir()) == files
     assert alone.small == pool.small
     assert not alone.large
     assert {cell for cell, _ in alone.hosts} == {"small"}
     assert sum(alone.calls.values()) < sum(pool.calls.values())
     assert alone.content != pool.content
-    assert "size test" in describe(SIZE)
+    assert "size test" in describe(QUICK_POOL)
     assert "size test" not in describe(alone.size)
 
 
@@ -166,7 +140,7 @@ def test_subsets_are_nested_and_no_relaxation_is_on_two_sides(pool: Pool) -> Non
             for f, e in zip(frames, dataset.entries, strict=True)
             if f.fidelity == HIGH and e.split is Split.TRAIN
         }
-        assert {f.charge for f in frames if f.fidelity == HIGH} == set(SIZE.charges), (
+        assert {f.charge for f in frames if f.fidelity == HIGH} == set(QUICK_POOL.charges), (
             "a charge is without high-fidelity label"
         )
         assert all(before <= labels for before in taken)
@@ -178,37 +152,37 @@ def test_subsets_are_nested_and_no_relaxation_is_on_two_sides(pool: Pool) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["charge", "fidelity"])
-def test_a_benchmark_writes_a_page_with_every_arm(
+def test_the_quick_form_writes_a_page_with_every_arm(
     pool: Pool, cache: Path, tmp_path: Path, name: str
 ) -> None:
-    page = run_benchmark(name, size=tiny((1,)), out=tmp_path, folder=cache, workers=1)
+    page = run_benchmark(name, quick=True, out=tmp_path, folder=cache, workers=1)
     text = page.read_text()
     arms = {"charge": (*charge.TERMS, charge.FIFTH), "fidelity": fidelity.STRATEGIES}[name]
     for arm in arms:
         assert f"| {arm} |" in text
-    assert f"Made by `defect-mf benchmark {name}`" in text
+    assert f"Made by `defect-mf benchmark {name} --quick`" in text
     assert "force calls" in text, "the cost of the pool is stated"
-    assert (tmp_path / f"{name}-tiny.svg").read_text().startswith("<?xml")
-    rows = json.loads((tmp_path / f"{name}-tiny.json").read_text())["rows"]
+    assert (tmp_path / f"{name}-quick.svg").read_text().startswith("<?xml")
+    rows = json.loads((tmp_path / f"{name}-quick.json").read_text())["rows"]
     assert {row["arm"] for row in rows} == set(arms)
     if name == "charge":
         _check_charge_rows(rows)
     assert all(np.isfinite(row["seconds"]) for row in rows)
     # Again, from the cache, to the same page.
     trainings = set((cache / "training").iterdir())
-    run_benchmark(name, size=tiny((1,)), out=tmp_path, folder=cache, workers=1)
+    run_benchmark(name, quick=True, out=tmp_path, folder=cache, workers=1)
     assert set((cache / "training").iterdir()) == trainings
     assert page.read_text() == text
 
 
 def _check_charge_rows(rows: list[dict[str, Any]]) -> None:
     unseen = [row for row in rows if "without" in row]
-    wanted = {(term, charge) for term in charge.UNSEEN_TERMS for charge in SIZE.charges}
+    wanted = {(term, charge) for term in charge.UNSEEN_TERMS for charge in QUICK_POOL.charges}
     assert {(row["arm"], row["without"]) for row in unseen} == wanted
     for row in (row for row in rows if "without" not in row):
         assert 0 <= row["minima_found"] <= row["minima_known"]
-        assert row["minima_known"] >= len(SIZE.charges), "every charge has a ground state"
-        assert set(row["ground_displacement"]) == {str(q) for q in SIZE.charges}
+        assert row["minima_known"] >= len(QUICK_POOL.charges), "every charge has a ground state"
+        assert set(row["ground_displacement"]) == {str(q) for q in QUICK_POOL.charges}
 
 
 @pytest.mark.slow

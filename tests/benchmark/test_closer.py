@@ -14,17 +14,16 @@ from defect_mf_flows.benchmark.agreement import agreements
 from defect_mf_flows.benchmark.closer import bring_closer
 from defect_mf_flows.benchmark.fidelity import STRATEGIES
 from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool
-from defect_mf_flows.benchmark.running import run_benchmark
+from defect_mf_flows.benchmark.running import QUICK, run_benchmark
 from defect_mf_flows.errors import DatasetError
 from defect_mf_flows.schemas.frame import Frame
 
 from .test_agreement import pool_of
-from .test_benchmarks import cache, pool, tiny  # noqa: F401
 
 
 @pytest.mark.slow
 def test_high_labels_move_towards_the_low_ones_and_keep_charge_and_geometry(
-    pool: Pool,  # noqa: F811
+    pool: Pool,
 ) -> None:
     closer = bring_closer(pool, 0.25)
     assert closer.heads == (LOW, f"{HIGH}_at_0.25")
@@ -45,15 +44,15 @@ def test_high_labels_move_towards_the_low_ones_and_keep_charge_and_geometry(
 
 @pytest.mark.slow
 def test_every_strategy_learns_from_labels_between_the_fidelities(
-    cache: Path,  # noqa: F811
-    pool: Pool,  # noqa: F811
+    cache: Path,
+    pool: Pool,
     tmp_path: Path,
 ) -> None:
-    size = replace(tiny((1,)), shares=(0.5,))
+    size = replace(QUICK, shares=(0.5,))
     page = run_benchmark(
         "fidelity", size=size, disagreement=0.5, out=tmp_path, folder=cache, workers=1
     )
-    assert page.name == "fidelity-disagreement-0.5-tiny.md"
+    assert page.name == "fidelity-disagreement-0.5-quick.md"
     text = page.read_text()
     assert "defect-mf benchmark fidelity --disagreement 0.5" in text
     assert bring_closer(pool, 0.5).content[:12] in text
@@ -63,7 +62,7 @@ def test_every_strategy_learns_from_labels_between_the_fidelities(
 
 
 def test_the_disagreement_shrinks_by_the_share(make_frame: Callable[..., Frame]) -> None:
-    pool = pool_of(make_frame, [-5.0, -4.0, -3.0], [-5.0, -4.2, -3.7])  # noqa: F811
+    pool = pool_of(make_frame, [-5.0, -4.0, -3.0], [-5.0, -4.2, -3.7])
     (before,), (now,) = agreements(pool), agreements(bring_closer(pool, 0.5))
     assert now.difference == pytest.approx(0.5 * before.difference)
     assert now.force == pytest.approx(0.5 * before.force)
@@ -76,7 +75,7 @@ def test_shares_that_are_none_are_refused(share: float, make_frame: Callable[...
 
 
 def test_forces_of_one_fidelity_alone_are_refused(make_frame: Callable[..., Frame]) -> None:
-    pool = pool_of(make_frame, [-5.0], [-5.0])  # noqa: F811
+    pool = pool_of(make_frame, [-5.0], [-5.0])
     (point,) = pool.small
     bare = Frame.model_validate({**dict(point.high), "forces": None, "content_hash": ""})
     pool.small = [replace(point, high=bare)]

@@ -18,7 +18,6 @@ from defect_mf_flows.cli import main
 from defect_mf_flows.core.charge import frame_to_atoms, write_extxyz
 from defect_mf_flows.errors import DatasetError, FidelityError
 from defect_mf_flows.schemas.frame import Frame
-from tests.benchmark.test_benchmarks import cache, pool  # noqa: F401
 
 SETTINGS = LearningSettings(heads=[LOW, HIGH])
 
@@ -28,7 +27,7 @@ def write(path: Path, frames: list[Frame]) -> Path:
     return path
 
 
-def labels(pool: Pool) -> list[tuple[int, float, float, bool]]:  # noqa: F811
+def labels(pool: Pool) -> list[tuple[int, float, float, bool]]:
     """Charge, energies and place of every point; text files round them."""
     return sorted(
         (p.low.charge, round(p.low.energy, 5), round(p.high.energy, 5), p.is_end)
@@ -37,14 +36,14 @@ def labels(pool: Pool) -> list[tuple[int, float, float, bool]]:  # noqa: F811
 
 
 @pytest.fixture
-def frames(pool: Pool) -> list[Frame]:  # noqa: F811
+def frames(pool: Pool) -> list[Frame]:
     points = [frame for p in pool.small for frame in (p.low, p.high)]
     return [*points, *(pool.hosts["small", head] for head in (LOW, HIGH))]
 
 
 @pytest.mark.slow
 def test_a_file_holds_the_pool_that_was_written_into_it(
-    pool: Pool,  # noqa: F811
+    pool: Pool,
     frames: list[Frame],
     tmp_path: Path,
 ) -> None:
@@ -61,7 +60,7 @@ def test_a_file_holds_the_pool_that_was_written_into_it(
 
 @pytest.mark.slow
 def test_a_geometry_with_one_label_is_counted_and_left_out(
-    pool: Pool,  # noqa: F811
+    pool: Pool,
     frames: list[Frame],
     tmp_path: Path,
 ) -> None:
@@ -72,7 +71,7 @@ def test_a_geometry_with_one_label_is_counted_and_left_out(
 
 @pytest.mark.slow
 def test_what_cannot_be_compared_is_refused(
-    pool: Pool,  # noqa: F811
+    pool: Pool,
     frames: list[Frame],
     tmp_path: Path,
 ) -> None:

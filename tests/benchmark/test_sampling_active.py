@@ -1,9 +1,8 @@
-"""The benchmarks of samplers and of active learning, at the smallest size."""
+"""The benchmarks of samplers and of active learning, in their quick form."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,12 @@ from defect_mf_flows.benchmark.running import run_benchmark
 from defect_mf_flows.core.acquisition import has_label
 from defect_mf_flows.schemas.dataset import Split
 from defect_mf_flows.schemas.search import Minimum
-from tests.benchmark.test_benchmarks import cache, pool, tiny  # noqa: F401
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0.2, 0.5])
 def test_samplers_choose_equally_many_and_validate_on_the_same_labels(
-    pool: Pool,  # noqa: F811
+    pool: Pool,
     share: float,
 ) -> None:
     counts, valid = [], []
@@ -35,7 +33,7 @@ def test_samplers_choose_equally_many_and_validate_on_the_same_labels(
 
 
 @pytest.mark.slow
-def test_each_basin_of_the_pool_has_one_end(pool: Pool) -> None:  # noqa: F811
+def test_each_basin_of_the_pool_has_one_end(pool: Pool) -> None:
     found = pool_candidates(pool, list(range(len(pool.small))))
     ends = Counter(item.basin for item in found if item.is_end)
     assert set(ends.values()) == {1}
@@ -44,7 +42,7 @@ def test_each_basin_of_the_pool_has_one_end(pool: Pool) -> None:  # noqa: F811
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 9))
-def test_the_first_labels_of_a_policy_teach_every_charge(pool: Pool, seed: int) -> None:  # noqa: F811
+def test_the_first_labels_of_a_policy_teach_every_charge(pool: Pool, seed: int) -> None:
     side = sides(pool, seed)
     chosen = [pool.small[i] for i in active.first_labels(pool, side, seed)]
     charges = {point.low.charge for point in pool.small}
@@ -54,7 +52,7 @@ def test_the_first_labels_of_a_policy_teach_every_charge(pool: Pool, seed: int) 
 
 
 @pytest.mark.slow
-def test_a_minimum_is_relaxed_at_high_fidelity_once(pool: Pool, cache: Path) -> None:  # noqa: F811
+def test_a_minimum_is_relaxed_at_high_fidelity_once(pool: Pool, cache: Path) -> None:
     charge = pool.small[0].low.charge
     own = [p.low for p in pool.small if p.low.charge == charge]
     lowest, other = own[0].structure, own[-1].structure
@@ -69,20 +67,25 @@ def test_a_minimum_is_relaxed_at_high_fidelity_once(pool: Pool, cache: Path) -> 
         spent.append(run.calls)
     assert has_label(charge, lowest, run.relaxed)
     assert has_label(charge, other, run.relaxed)
+    assert run.verifying == run.calls
     assert 0 < spent[0] < spent[1] == spent[2], "nothing was left to relax"
 
 
-@pytest.mark.long
-def test_active_learning_from_labels_to_page(pool: Pool, cache: Path, tmp_path: Path) -> None:  # noqa: F811
-    size = replace(tiny((1,)), rounds=2)
-    page = run_benchmark("active", size=size, out=tmp_path, folder=cache, workers=1)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sampling", "active"])
+def test_the_quick_form_writes_a_page_with_every_arm(
+    cache: Path, tmp_path: Path, name: str
+) -> None:
+    page = run_benchmark(name, quick=True, out=tmp_path, folder=cache, workers=1)
     text = page.read_text()
-    for policy in active.POLICIES:
-        assert f"| {policy} |" in text
-    files = len(list((cache / "labels").iterdir()))
-    again = run_benchmark("active", size=size, out=tmp_path, folder=cache, workers=1)
+    assert f"Made by `defect-mf benchmark {name} --quick`" in text
+    for arm in {"sampling": sampling.SAMPLERS, "active": active.POLICIES}[name]:
+        assert f"| {arm} |" in text
+    files = {kind: len(list((cache / kind).iterdir())) for kind in ("labels", "training")}
+    again = run_benchmark(name, quick=True, out=tmp_path, folder=cache, workers=1)
     assert again.read_text() == text
-    assert len(list((cache / "labels").iterdir())) == files
+    for kind, count in files.items():
+        assert len(list((cache / kind).iterdir())) == count, "computed twice"
 
 
 def test_the_figure_counts_verified_ground_states_of_all_seeds() -> None:

@@ -62,6 +62,8 @@ class Run:
         First and last frames of the verifications so far.
     calls
         High-fidelity calls so far.
+    verifying
+        Those of them that relaxed predicted minima.
     found
         Charge -> calls after which its ground state was verified.
     """
@@ -70,6 +72,7 @@ class Run:
     extra: list[tuple[str, Frame]] = field(default_factory=list)
     relaxed: list[Frame] = field(default_factory=list)
     calls: int = 0
+    verifying: int = 0
     found: dict[int, int] = field(default_factory=dict)
 
 
@@ -130,6 +133,7 @@ def measure(arm: Arm, job: Job, truth: dict[int, float]) -> dict[str, Any]:
         "arm": arm.name,
         "seed": arm.seed,
         "calls": run.calls,
+        "verifying": run.verifying,
         "done": done,
         "rounds": number,
         "found": {str(q): run.found.get(q) for q in charges},
@@ -202,6 +206,7 @@ def _verify(
     start = StartStructure(defect=DEFECT, charge=charge, label="predicted", structure=new[0])
     done = compute(Task(HIGH, CalculationKind.RELAX, start, VERIFY_STEPS), labels)
     run.calls += done.n_calls
+    run.verifying += done.n_calls
     key = f"verified|{charge:+d}|{number}"
     run.extra += [(key, done.frames[k]) for k in evenly_spaced(len(done.frames), 6)]
     run.relaxed += [*done.frames[:1], *done.frames[-1:]]
@@ -290,11 +295,12 @@ def run(job: Job) -> Path:
     calls = {name: bootstrap([float(r["calls"]) for r in own]) for name, own in by_arm.items()}
     page.table(
         "GFN2-xTB calls until the ground states of all charges are verified",
-        ["policy", "calls", "finished", "calls per seed (> : not all found)"],
+        ["policy", "calls", "of them labels", "finished", "calls per seed (> : not all found)"],
         [
             [
                 name,
                 str(calls[name]),
+                str(bootstrap([float(r["calls"] - r["verifying"]) for r in own])),
                 f"{sum(r['done'] for r in own)} of {len(own)}",
                 ", ".join(f"{'' if r['done'] else '> '}{r['calls']}" for r in own),
             ]
@@ -340,6 +346,7 @@ def _about(job: Job, rows: list[dict[str, Any]]) -> str:
         f"end of any basin of the {LOW} search. At most {size.rounds} rounds, "
         f"charge term {size.training.charge_term}, {told(**steps(size.training))} with the "
         f"{size.training.loss} loss, {len(size.seeds)} seeds, {hours(rows)}. A run that ends "
-        "without all ground states counts with the calls it spent, which is too few. Brackets: "
+        "without all ground states counts with the calls it spent, which is too few. Labels are "
+        "what the policies differ by; the other calls relax what they predict. Brackets: "
         "95 % bootstrap interval over seeds."
     )

@@ -85,13 +85,13 @@ class PoolSize:
 QUICK = PoolSize(
     small=(1, 1, 1),
     large=(2, 1, 1),
-    charges=(-1, 0, 1),
-    distortions=(-0.4, -0.2, 0.0, 0.2, 0.4),
-    steps=15,
-    frames=6,
-    large_steps=8,
-    large_frames=3,
-    large_distortions=(0.0,),
+    charges=(-1, 0),
+    distortions=(-0.3, 0.2),
+    steps=4,
+    frames=3,
+    large_steps=2,
+    large_frames=2,
+    large_distortions=(),
 )
 
 

@@ -25,25 +25,25 @@ from defect_mf_flows.benchmark.processes import single_threaded
 from defect_mf_flows.campaign import TrainingSettings, load_campaign, load_learning
 from defect_mf_flows.settings import available_cores, get_settings
 
+#: Minutes each: every part runs, the numbers mean nothing.
 QUICK = BenchmarkSize(
     "quick",
     QUICK_POOL,
-    (1, 2, 3),
+    (1,),
     TrainingSettings(
         **{**NETWORK, "hidden_irreps": "8x0e + 8x1o"},
-        max_epochs=30,
+        num_interactions=1,
+        max_epochs=4,
+        polish=2,
         batch_size=4,
         validate_every=2,
-        checkpoint_every=10,
     ),
-    shares=(0.1, 0.5),
+    shares=(0.2, 0.5),
+    rounds=2,
 )
 
-#: Twice the trainings, so fewer epochs, to stay within ten minutes on two cores.
-QUICK_EPOCHS = {"charge": 30, "fidelity": 12, "sampling": 12, "active": 10}
-
-#: Epochs and iterations of polishing, so that all four stay within hours on two cores.
-FULL_STEPS = {"charge": (60, 60), "fidelity": (30, 30), "sampling": (30, 30), "active": (20, 20)}
+#: Epochs and iterations of polishing, chosen so that all four end within six hours on two cores.
+FULL_STEPS = {"charge": (40, 40), "fidelity": (24, 24), "sampling": (24, 24), "active": (16, 16)}
 
 #: Of high-fidelity labels in files: one per cent of a few hundred would be a label per charge.
 OWN_SHARES = (0.05, 0.1, 0.2, 0.5)
@@ -144,8 +144,6 @@ def run_on_frames(
         shares=OWN_SHARES[1::2] if quick else OWN_SHARES,
         subject=files[0].name.partition(".")[0],
     )
-    if quick:
-        size = replace(size, seeds=(1,))
     single_threaded()
     command = f"defect-mf benchmark {name}" + (" --quick" if quick else "")
     command += "".join(f" --frames {path}" for path in files) + f" --settings {settings_file}"
@@ -258,22 +256,16 @@ def run_foundation(
 
 def _full(name: str) -> BenchmarkSize:
     """Fewer steps and shares where trainings are many."""
-    training = _trained(FULL.training, *FULL_STEPS.get(name, (None,)))
+    training = FULL.training
+    if name in FULL_STEPS:
+        epochs, polish = FULL_STEPS[name]
+        training = training.model_copy(update={"max_epochs": epochs, "polish": polish})
     shares = (0.1, 0.2) if name == "sampling" else FULL.shares
     return replace(FULL, pool=_pool(FULL.pool, name), training=training, shares=shares)
 
 
 def _quick(name: str) -> BenchmarkSize:
-    training = _trained(QUICK.training, QUICK_EPOCHS.get(name))
-    size = replace(QUICK, pool=_pool(QUICK.pool, name), training=training)
-    return replace(size, seeds=(1,), rounds=2) if name == "active" else size
-
-
-def _trained(training: TrainingSettings, epochs: int | None, polish: int = 0) -> TrainingSettings:
-    """Settings with the steps of a benchmark, if it trains at all."""
-    if epochs is None:
-        return training
-    return training.model_copy(update={"max_epochs": epochs, "polish": polish})
+    return replace(QUICK, pool=_pool(QUICK.pool, name))
 
 
 def _pool(pool: PoolSize, name: str) -> PoolSize:
