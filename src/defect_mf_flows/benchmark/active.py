@@ -329,7 +329,11 @@ def stairs(rows: list[dict[str, Any]]) -> Any:
     for row in rows:
         events[row["arm"]] += [float(calls) for calls in row["found"].values() if calls is not None]
     every = sum(len(row["found"]) for row in rows) // max(1, len(events))
-    return staircases(events, "GFN2-xTB calls of a run", f"ground states verified, of {every}")
+    lines = {
+        name: [(place, float(k)) for k, place in enumerate([0.0, *sorted(places)])]
+        for name, places in events.items()
+    }
+    return staircases(lines, "GFN2-xTB calls of a run", f"ground states verified, of {every}")
 
 
 def _about(job: Job, rows: list[dict[str, Any]]) -> str:

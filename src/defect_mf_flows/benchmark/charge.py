@@ -19,7 +19,7 @@ from defect_mf_flows.benchmark.metrics import (
 )
 from defect_mf_flows.benchmark.minima import BASIN, WINDOW, minima_found
 from defect_mf_flows.benchmark.pool import LOW, cost
-from defect_mf_flows.benchmark.writing import Page, bars
+from defect_mf_flows.benchmark.writing import Page, intervals
 
 TERMS = ("none", "categorical", "continuous", "per_charge", "intensive")
 
@@ -146,9 +146,9 @@ def run(job: Job) -> Path:
     _size_tables(page, by_arm)
     growth = {name: [r["offset_growth_rms"] for r in own] for name, own in by_arm.items()}
     page.figure(
-        bars(
+        intervals(
             {name: bootstrap(values) for name, values in growth.items()},
-            "error of the offset between charges\nin the larger cell, meV per cell",
+            "error of the offset between charges in the larger cell, meV per cell",
         )
     )
     return page.write([*rows, *unseen])

@@ -25,7 +25,7 @@ from defect_mf_flows.benchmark.search_ways import (
     Way,
     missed_minima,
 )
-from defect_mf_flows.benchmark.writing import Page, steps
+from defect_mf_flows.benchmark.writing import Page, staircases
 from defect_mf_flows.campaign import StartSettings
 
 #: A search has found the ground state if it comes this close to it, eV per cell.
@@ -163,10 +163,11 @@ class Comparison:
             ],
         )
         page.figure(
-            steps(
+            staircases(
                 {way.name: self.curve(way) for way in self.ways},
                 "high-fidelity equivalent calls per defect and charge",
                 "share of ground states reached",
+                scale="log",
             )
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -99,31 +100,78 @@ def _figure() -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def bars(values: dict[str, Interval], label: str) -> Any:
-    """Draw one bar per arm on a logarithmic axis, with its interval."""
+def _around(values: Iterable[Interval]) -> list[list[float]]:
+    """How far intervals reach below and above their means."""
+    found = list(values)
+    return [
+        [max(0.0, v.mean - v.low) for v in found],
+        [max(0.0, v.high - v.mean) for v in found],
+    ]
+
+
+def _plain_numbers(axis: Any) -> None:
+    """400 and not 4 x 10^2 on a logarithmic axis."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("{x:g}")
+
+
+def _legend(axes: Any) -> None:
+    """Names beside the axes, where they hide nothing."""
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def intervals(values: dict[str, Interval], label: str) -> Any:
+    """Draw one mark per arm on a logarithmic axis, with its interval, the first arm on top."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     figure, axes = _figure()
     known = {name: v for name, v in values.items() if math.isfinite(v.mean)}
     means = [v.mean for v in known.values()]
-    below = [max(0.0, v.mean - v.low) for v in known.values()]
-    above = [max(0.0, v.high - v.mean) for v in known.values()]
-    axes.bar(list(known), means, yerr=[below, above], capsize=4, color="#4477aa")
-    if means and min(means) > 0:
-        axes.set_yscale("log")
-    axes.set_ylabel(label)
-    axes.tick_params(axis="x", rotation=20)
+    axes.errorbar(means, list(known), xerr=_around(known.values()), fmt="o", capsize=4)
+    if means and min(v.low for v in known.values()) > 0:
+        axes.set_xscale("log")
+        # An interval seldom spans a decade: ticks between its ends, too.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 6)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_axisbelow(True)
+    axes.grid(axis="x", color="0.9")
+    _plain_numbers(axes.xaxis)
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
     return figure
 
 
-def staircases(events: dict[str, list[float]], x: str, y: str) -> Any:
-    """Draw one stair per arm, which rises by one at each of its events."""
+def staircases(
+    lines: dict[str, list[tuple[float, float]]], x: str, y: str, *, scale: str = "linear"
+) -> Any:
+    """Draw one rising stair per arm; an arm of one point is a mark.
+
+    Parameters
+    ----------
+    lines
+        Arm -> places, ascending, and the height from each of them on.
+    x, y
+        Labels of the axes.
+    scale
+        Of the places: ``linear`` begins at zero, ``log`` cannot.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
     figure, axes = _figure()
-    for name, places in events.items():
-        axes.step([0.0, *sorted(places)], range(len(places) + 1), where="post", label=name)
-    axes.set_xlim(left=0)
+    for name, points in lines.items():
+        places, heights = [p for p, _ in points], [h for _, h in points]
+        marked = "o" if len(set(places)) == 1 else None
+        axes.step(places, heights, where="post", marker=marked, markevery=[-1], label=name)
+    axes.set_xscale(scale)
+    if scale == "linear":
+        axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    _legend(axes)
     return figure
 
 
@@ -136,18 +184,16 @@ def curves(lines: dict[str, list[tuple[float, Interval]]], x: str, y: str) -> An
         beside = math.exp(apart * (number - (len(lines) - 1) / 2))
         places = [place * beside for place, _ in points]
         means = [v.mean for _, v in points]
-        below = [max(0.0, v.mean - v.low) for _, v in points]
-        above = [max(0.0, v.high - v.mean) for _, v in points]
-        axes.errorbar(places, means, yerr=[below, above], marker="o", capsize=3, label=name)
+        around = _around(v for _, v in points)
+        axes.errorbar(places, means, yerr=around, marker="o", capsize=3, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(shares, [f"{share:g}" for share in shares])
     axes.set_xticks([], minor=True)
-    for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        which("{x:g}")
+    _plain_numbers(axes.yaxis)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    _legend(axes)
     return figure
 
 
@@ -157,21 +203,6 @@ def cloud(groups: dict[str, list[tuple[float, float]]], x: str, y: str) -> Any:
     for name, points in groups.items():
         axes.scatter([a for a, _ in points], [b for _, b in points], s=14, alpha=0.7, label=name)
     axes.axline((0, 0), slope=1, color="0.6", linewidth=1)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.legend(fontsize="small")
-    return figure
-
-
-def steps(lines: dict[str, list[tuple[float, float]]], x: str, y: str) -> Any:
-    """Draw one rising staircase per arm; an arm of one point is a mark."""
-    figure, axes = _figure()
-    for name, points in lines.items():
-        places, heights = [p for p, _ in points], [h for _, h in points]
-        marked = "o" if len(set(places)) == 1 else None
-        axes.step(places, heights, where="post", marker=marked, markevery=[-1], label=name)
-    axes.set_xscale("log")
-    axes.set_ylim(0, 1.05)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.legend(fontsize="small")
