@@ -11,7 +11,7 @@ from defect_mf_flows.benchmark import active, sampling
 from defect_mf_flows.benchmark.data import assemble, pool_candidates, sides
 from defect_mf_flows.benchmark.pool import HIGH, LOW, Pool
 from defect_mf_flows.benchmark.running import run_benchmark
-from defect_mf_flows.core.acquisition import has_label
+from defect_mf_flows.core.acquisition import is_known
 from defect_mf_flows.schemas.dataset import Split
 from defect_mf_flows.schemas.search import Minimum
 
@@ -65,10 +65,26 @@ def test_a_minimum_is_relaxed_at_high_fidelity_once(pool: Pool, cache: Path) -> 
     for number in (1, 2, 3):
         active._verify(run, minima, charge, truth, cache / "labels", number)
         spent.append(run.calls)
-    assert has_label(charge, lowest, run.relaxed)
-    assert has_label(charge, other, run.relaxed)
+    assert is_known(lowest, run.relaxed)
+    assert is_known(other, run.relaxed)
     assert run.verifying == run.calls
     assert 0 < spent[0] < spent[1] == spent[2], "nothing was left to relax"
+
+
+@pytest.mark.slow
+def test_a_minimum_whose_relaxation_fails_is_not_tried_again(pool: Pool, cache: Path) -> None:
+    charge = pool.small[0].low.charge
+    clash = pool.small[0].low.structure.copy()
+    clash.translate_sites([1], clash[0].coords - clash[1].coords, frac_coords=False)
+    run = active.Run()
+    minima = [Minimum(structure=clash, energy=0.0, starts=["start"])]
+    spent = []
+    for number in (1, 2):
+        active._verify(run, minima, charge, {charge: -1e9}, cache / "labels", number)
+        spent.append(run.calls)
+    assert not run.extra, "the relaxation was meant to fail without a frame"
+    assert spent[0] == spent[1]
+    assert is_known(clash, run.relaxed)
 
 
 @pytest.mark.slow

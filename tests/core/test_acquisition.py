@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Structure
 
-from defect_mf_flows.core.acquisition import PLACES, Query, between, choose, has_label, unlabelled
+from defect_mf_flows.core.acquisition import PLACES, Query, between, choose, is_known, unlabelled
 from defect_mf_flows.core.charge import charge_of, with_charge
 from defect_mf_flows.schemas.defect import Defect
 from defect_mf_flows.schemas.frame import Frame
@@ -60,7 +60,8 @@ def test_what_has_a_label_of_its_charge_is_not_asked_again(
     ]
     assert [q.label for q in unlabelled(queries, labels)] == ["other charge", "new"]
     assert unlabelled(queries, []) == queries
-    assert [has_label(q.charge, q.structure, labels) for q in queries] == [True, False, False]
+    structures = [label.structure for label in labels]
+    assert [is_known(q.structure, structures) for q in queries] == [True, False, False]
 
 
 def test_nothing_is_asked_where_nobody_disagrees_or_nothing_can_be_paid(shifted: Any) -> None:

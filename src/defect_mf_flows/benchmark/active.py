@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pymatgen.core import Structure
 
 from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, steps, told
 from defect_mf_flows.benchmark.data import dataset_of, nested_order, pool_candidates, sides
@@ -27,7 +28,7 @@ from defect_mf_flows.benchmark.pool import (
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.writing import staircases
 from defect_mf_flows.campaign import PickSettings
-from defect_mf_flows.core.acquisition import PLACES, Query, between, choose, has_label, unlabelled
+from defect_mf_flows.core.acquisition import PLACES, Query, between, choose, is_known, unlabelled
 from defect_mf_flows.core.filters import closest_approach
 from defect_mf_flows.core.samplers import pick
 from defect_mf_flows.core.stratified import evenly_spaced
@@ -59,7 +60,7 @@ class Run:
     extra
         Frames computed on the way, with a key of the relaxation each stems from.
     relaxed
-        First and last frames of the verifications so far.
+        Where the verifications so far began and ended, with charge.
     calls
         High-fidelity calls so far.
     verifying
@@ -70,7 +71,7 @@ class Run:
 
     labelled: set[int] = field(default_factory=set)
     extra: list[tuple[str, Frame]] = field(default_factory=list)
-    relaxed: list[Frame] = field(default_factory=list)
+    relaxed: list[Structure] = field(default_factory=list)
     calls: int = 0
     verifying: int = 0
     found: dict[int, int] = field(default_factory=dict)
@@ -200,7 +201,7 @@ def _verify(
     number: int,
 ) -> None:
     """Relax the lowest minimum that was not yet at high fidelity; its frames become labels."""
-    new = [m.structure for m in minima if not has_label(charge, m.structure, run.relaxed)]
+    new = [m.structure for m in minima if not is_known(m.structure, run.relaxed)]
     if not new:
         return
     start = StartStructure(defect=DEFECT, charge=charge, label="predicted", structure=new[0])
@@ -209,7 +210,7 @@ def _verify(
     run.verifying += done.n_calls
     key = f"verified|{charge:+d}|{number}"
     run.extra += [(key, done.frames[k]) for k in evenly_spaced(len(done.frames), 6)]
-    run.relaxed += [*done.frames[:1], *done.frames[-1:]]
+    run.relaxed += [new[0], *(frame.structure for frame in done.frames[-1:])]
     if done.frames and min(f.energy for f in done.frames) <= truth[charge] + FOUND:
         run.found[charge] = run.calls
 

@@ -19,6 +19,9 @@ PLACES = (0.25, 0.5, 0.75)
 #: Geometries whose distances all agree to this teach the same, Angstrom.
 ALIKE = 0.1
 
+#: Charge, and interatomic distances as ``fingerprint`` sorts them.
+Geometry = tuple[int, np.ndarray]
+
 
 @dataclass(frozen=True)
 class Query:
@@ -138,32 +141,32 @@ def unlabelled(queries: list[Query], labels: list[Frame]) -> list[Query]:
     list of Query
         The others, in their order.
     """
-    known = _fingerprints(labels)
-    return [query for query in queries if not _among(query.charge, query.structure, known)]
+    known = [_geometry(frame.structure) for frame in labels]
+    return [query for query in queries if not _among(query.structure, known)]
 
 
-def has_label(charge: int, structure: Structure, labels: list[Frame]) -> bool:
-    """Whether one of the frames is this geometry with this charge.
+def is_known(structure: Structure, known: list[Structure]) -> bool:
+    """Whether a geometry is among others, with its charge.
 
     Parameters
     ----------
-    charge, structure
-        Geometry; where its atoms stand in the list does not matter.
-    labels
-        Frames.
+    structure
+        With its charge; where its atoms stand in the list does not matter.
+    known
+        With their charges.
 
     Returns
     -------
     bool
-        True if all interatomic distances agree to ``ALIKE``.
+        True if the charge and, to ``ALIKE``, all interatomic distances of one of them agree.
     """
-    return _among(charge, structure, _fingerprints(labels))
+    return _among(structure, [_geometry(other) for other in known])
 
 
-def _fingerprints(labels: list[Frame]) -> list[tuple[int, np.ndarray]]:
-    return [(frame.charge, fingerprint(frame.structure)) for frame in labels]
+def _geometry(structure: Structure) -> Geometry:
+    return charge_of(structure), fingerprint(structure)
 
 
-def _among(charge: int, structure: Structure, known: list[tuple[int, np.ndarray]]) -> bool:
-    own = fingerprint(structure)
-    return any(other == charge and _alike(own, vector) for other, vector in known)
+def _among(structure: Structure, known: list[Geometry]) -> bool:
+    charge, vector = _geometry(structure)
+    return any(other == charge and _alike(vector, its) for other, its in known)
