@@ -110,9 +110,12 @@ def _around(values: Iterable[Interval]) -> list[list[float]]:
 
 
 def _plain_numbers(axis: Any) -> None:
-    """400 and not 4 x 10^2 on a logarithmic axis."""
+    """300 and not 3 x 10^2 on a logarithmic axis, and as many as have room in few decades."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _legend(axes: Any) -> None:
@@ -122,20 +125,15 @@ def _legend(axes: Any) -> None:
 
 def intervals(values: dict[str, Interval], label: str) -> Any:
     """Draw one mark per arm on a logarithmic axis, with its interval, the first arm on top."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
     figure, axes = _figure()
     known = {name: v for name, v in values.items() if math.isfinite(v.mean)}
     means = [v.mean for v in known.values()]
     axes.errorbar(means, list(known), xerr=_around(known.values()), fmt="o", capsize=4)
     if means and min(v.low for v in known.values()) > 0:
         axes.set_xscale("log")
-        # An interval seldom spans a decade: ticks between its ends, too.
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 6)))
-        axes.xaxis.set_minor_locator(NullLocator())
+        _plain_numbers(axes.xaxis)
     axes.set_axisbelow(True)
     axes.grid(axis="x", color="0.9")
-    _plain_numbers(axes.xaxis)
     axes.invert_yaxis()
     axes.set_xlabel(label)
     return figure
