@@ -206,8 +206,9 @@ def _verify(
         return
     start = StartStructure(defect=DEFECT, charge=charge, label="predicted", structure=new[0])
     done = compute(Task(HIGH, CalculationKind.RELAX, start, VERIFY_STEPS), labels)
-    run.calls += done.n_calls
-    run.verifying += done.n_calls
+    calls = max(1, done.n_calls)  # one that failed was made, too
+    run.calls += calls
+    run.verifying += calls
     key = f"verified|{charge:+d}|{number}"
     run.extra += [(key, done.frames[k]) for k in evenly_spaced(len(done.frames), 6)]
     run.relaxed += [new[0], *(frame.structure for frame in done.frames[-1:])]
