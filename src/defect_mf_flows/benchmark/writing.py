@@ -166,6 +166,8 @@ def staircases(
     axes.set_xscale(scale)
     if scale == "linear":
         axes.set_xlim(left=0)
+    else:
+        _plain_numbers(axes.xaxis)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
