@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 
 import mace  # noqa: F401, isort: skip  (before e3nn)
 import torch
+from e3nn import o3
 
 from defect_mf_flows.campaign import TrainingSettings
 from defect_mf_flows.learning.batches import collate
@@ -20,6 +21,7 @@ from defect_mf_flows.learning.compiling import (
     Batches,
     CompiledForward,
     compile_step,
+    traced,
     undo_compile,
 )
 from defect_mf_flows.learning.potential import Potential
@@ -205,3 +207,28 @@ def test_trainings_on_other_labels_find_what_was_compiled_before(trainer: Traine
     assert torch.allclose(found["energy"], own["energy"], atol=1e-8)
     assert torch.allclose(found["forces"], own["forces"], atol=1e-8)
     assert not torch.allclose(found["forces"], before["forces"], atol=1e-6)
+
+
+@pytest.mark.parametrize("act", [torch.tanh, torch.nn.functional.silu], ids=["tanh", "silu"])
+@pytest.mark.parametrize("runs", [0, 4])
+def test_second_derivatives_of_what_is_traced_are_right(
+    act: Callable[[torch.Tensor], torch.Tensor], runs: int
+) -> None:
+    """``tanh`` keeps its result; TorchScript replaces spherical harmonics that run repeatedly."""
+    harmonics = o3.SphericalHarmonics([0, 1, 2, 3], normalize=True, normalization="component")
+    torch.manual_seed(0)
+    vectors = torch.randn(30, 3, dtype=torch.float64)
+    weights = torch.randn(30, 16, dtype=torch.float64, requires_grad=True)
+
+    def step(weights: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        vectors = vectors.detach().requires_grad_(True)
+        energy = act(weights * harmonics(vectors)).sum()
+        return torch.autograd.grad(energy, vectors, create_graph=True)[0]
+
+    def gradient(step: Callable[..., torch.Tensor]) -> torch.Tensor:
+        return torch.autograd.grad(step(weights, vectors).square().sum(), weights)[0]
+
+    for _ in range(runs):
+        gradient(step)
+    found = gradient(traced(step, weights, vectors))
+    assert torch.allclose(found, gradient(step), rtol=1e-10, atol=1e-10)

@@ -9,7 +9,6 @@ than the cutoff, which add exactly nothing, and batches that do not fit are comp
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -229,7 +228,6 @@ class CompiledForward:
     def _build(self, filled: dict[str, torch.Tensor]) -> Step:
         """Trace the network on a batch and hand the operations to inductor."""
         from torch._functorch import config
-        from torch.fx.experimental.proxy_tensor import make_fx
 
         self.names = list(filled)
         parameters = [name for name, _ in self.network.named_parameters()]
@@ -251,10 +249,8 @@ class CompiledForward:
 
         config.donated_buffer = False  # the loss is a second derivative of the energy
         constants = [*self.buffers, *self.numbers]
-        _forget_optimized(self.network)
-        with torch.jit.optimized_execution(False):
-            traced = make_fx(step)(self.parameters, constants, [filled[n] for n in self.names])
-        compiled: Step = torch.compile(traced, dynamic=False)
+        found = traced(step, self.parameters, constants, [filled[n] for n in self.names])
+        compiled: Step = torch.compile(found, dynamic=False)
         return compiled
 
 
@@ -262,19 +258,35 @@ def _largest(item: torch.Tensor) -> float:
     return float(item.detach().abs().max())
 
 
-def _forget_optimized(network: torch.nn.Module) -> None:
-    """Have the scripts of e3nn run as they were written until they have been run again.
+def traced(step: Callable[..., Any], *inputs: Any) -> torch.fx.GraphModule:
+    """Trace a step that takes first derivatives so that its own derivatives are right.
 
-    What TorchScript makes of a script that ran before cannot be traced: values reach its backward
-    detached, and the trace's gradients of forces are wrong. One script, of spherical harmonics,
-    belongs to the process, not to the network: without this the second training would go wrong.
+    Tracing detaches what an operation keeps of its result for its derivative (``tanh``, and what
+    TorchScript makes of e3nn's scripts after a few runs, in this network or one before it): first
+    derivatives are right, second ones lose terms. So whatever is detached is joined again.
+
+    Parameters
+    ----------
+    step
+        Detaches nothing but its inputs.
+    *inputs
+        Lists of tensors, or tensors.
+
+    Returns
+    -------
+    torch.fx.GraphModule
+        To be called as ``step`` is.
     """
-    for module in network.modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            module.forward._debug_flush_compilation_cache()
-        for item in vars(sys.modules[type(module).__module__]).values():
-            if isinstance(item, torch.jit.ScriptFunction):
-                item._debug_flush_compilation_cache()
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with torch.jit.optimized_execution(False):
+        found = make_fx(step)(*inputs)
+    for node in list(found.graph.nodes):
+        if node.target is torch.ops.aten.detach.default:
+            node.replace_all_uses_with(node.args[0])
+            found.graph.erase_node(node)
+    found.recompile()
+    return found
 
 
 @contextmanager
