@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from defect_mf_flows.campaign import load_campaign
 from defect_mf_flows.flows.campaign import CampaignMaker
 from defect_mf_flows.jobs.acquire import AcquireMaker
+from defect_mf_flows.jobs.curvature import model_curvature
 from defect_mf_flows.jobs.verification import VerifyMaker
 from defect_mf_flows.powerups import VERSION_KEY, package_version, route, stamp
 from defect_mf_flows.schemas.calculation import CalculationKind
@@ -53,6 +54,7 @@ def test_jobs_that_ask_the_model_for_energies_go_where_a_model_can_be_loaded(flo
     jobs = [
         verify.make("u", "u", "u", "u", None),
         verify.judge("u", "u", None, "u", []),
+        model_curvature(None, "u", "cpu"),
         acquire.make("u", "u", None),
     ]
     for job in jobs:

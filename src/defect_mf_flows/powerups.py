@@ -10,6 +10,7 @@ from jobflow import Flow, Job
 
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.acquire import AcquireMaker
+from defect_mf_flows.jobs.curvature import model_curvature
 from defect_mf_flows.jobs.search import relax_batch
 from defect_mf_flows.jobs.training import TrainMaker
 from defect_mf_flows.jobs.verification import VerifyMaker
@@ -48,8 +49,15 @@ def route(flow: F, routing: Routing, fidelities: Iterable[str] = ()) -> F:
                     flow, routing.fidelities[name], ReferenceMaker.make, f"| {name} {kind.value}"
                 )
     _assign(flow, routing.training, function=TrainMaker.make)
-    # All but the first ask the model for energies.
-    for function in (relax_batch, VerifyMaker.make, VerifyMaker.judge, AcquireMaker.make):
+    # All of these ask the model for energies or forces.
+    asking = (
+        relax_batch,
+        VerifyMaker.make,
+        VerifyMaker.judge,
+        model_curvature,
+        AcquireMaker.make,
+    )
+    for function in asking:
         _assign(flow, routing.search, function=function)
     # FireWorks' default hands the parent's category down to jobs made later, over these rules.
     flow.update_config({"pass_manager_config": False}, attributes=["pass_manager_config"])

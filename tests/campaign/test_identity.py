@@ -86,6 +86,7 @@ CAME_LATER = [
     ("search.trajectories", False, True),
     ("starts.pair_distortions", [], [-0.4]),
     ("verification.uncertain", 2, 0),
+    ("verification.curvature", True, False),
     ("search.dtype", None, "float64"),
     ("training.replay_weight", 1.0, 2.0),
     ("training.replay_charge", None, 0),

@@ -8,6 +8,7 @@ from pymatgen.core import Lattice, Structure
 from defect_mf_flows.core.ccd import HBAR
 from defect_mf_flows.core.charge import charge_of, spin_of, with_charge, with_spin
 from defect_mf_flows.core.vibrations import (
+    curvature,
     level_shifts,
     normal_modes,
     pushed,
@@ -139,3 +140,13 @@ def test_classical_expansion_follows_from_the_grueneisen_parameter():
         quasi_harmonic(None, 0, strains, volumes, [5.0 - v / v0 for v in volumes], thermal)
     with pytest.raises(VibrationError, match="five"):
         quasi_harmonic(None, 0, strains[:3], volumes[:3], energies[:3], thermal[:3])
+
+
+def test_the_curvature_of_springs_is_their_stiffness_also_away_from_the_minimum():
+    brick = Structure(Lattice.orthorhombic(4.0, 4.2, 4.5), CELL.species, CELL.frac_coords)
+    off = brick.copy()
+    off.translate_sites([1], [0.01, 0.02, 0.0])
+    for cell in (brick, off):
+        found = curvature(with_spin(with_charge(cell, -1), 1), springs((3.0, 1.0, 2.0)))
+        stiff = np.diag([3.0, 1.0, 2.0])
+        np.testing.assert_allclose(found, np.block([[stiff, -stiff], [-stiff, stiff]]), atol=1e-6)

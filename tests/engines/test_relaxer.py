@@ -109,12 +109,58 @@ def test_where_only_a_sum_of_forces_is_left_it_ends_and_says_so() -> None:
         Relaxer(atoms).step(np.full((len(atoms), 3), 0.5))
 
 
-@pytest.mark.parametrize("done", [1, 2, 7])
-def test_after_a_kill_it_goes_on_exactly_as_it_would_have(done: int) -> None:
+def second_derivatives(atoms: Atoms) -> np.ndarray:
+    """Of EMT at the geometry, by differences."""
+    probe, rows = atoms.copy(), []
+    probe.calc = EMT()
+    for k in range(3 * len(atoms)):
+        sides = []
+        for shift in (0.01, -0.01):
+            moved = atoms.positions.copy().ravel()
+            moved[k] += shift
+            probe.positions = moved.reshape(-1, 3)
+            sides.append(probe.get_forces().ravel())
+        rows.append((sides[1] - sides[0]) / 0.02)
+    return np.array(rows)
+
+
+def test_the_curvature_of_a_minimum_spares_force_calls_on_the_way_to_it() -> None:
+    relaxed = vacancy(rattle=0.0)
+    path_of(relaxed, Relaxer(relaxed))
+    bends, counts = second_derivatives(relaxed), []
+    for known in (None, bends):
+        atoms = vacancy(rattle=0.05)
+        path_of(atoms, Relaxer(atoms, known))
+        counts.append(atoms.calc.calls)
+    assert counts[1] <= 0.6 * counts[0]
+
+
+def test_a_wrong_curvature_costs_calls_but_not_the_minimum() -> None:
+    right, wrong = vacancy(), vacancy()
+    path_of(right, Relaxer(right))
+    random = np.random.default_rng(3).normal(scale=5.0, size=(3 * len(wrong), 3 * len(wrong)))
+    path_of(wrong, Relaxer(wrong, random + random.T))
+    assert wrong.get_potential_energy() == pytest.approx(right.get_potential_energy(), abs=0.01)
+
+
+def test_where_a_known_curvature_bends_downwards_the_step_goes_downhill() -> None:
+    atoms = vacancy()
+    before, energy = atoms.positions.copy(), atoms.get_potential_energy()
+    forces = atoms.get_forces()
+    Relaxer(atoms, -second_derivatives(atoms)).step()
+    step = (atoms.positions - before).ravel()
+    assert step @ (forces - forces.mean(axis=0)).ravel() > 0
+    assert atoms.get_potential_energy() < energy
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("done", [1, 2, 5])
+def test_after_a_kill_it_goes_on_exactly_as_it_would_have(done: int, known: bool) -> None:
     whole = vacancy()
-    path = path_of(whole, Relaxer(whole))
+    bends = second_derivatives(whole) if known else None
+    path = path_of(whole, Relaxer(whole, bends))
     again = vacancy()
-    relaxer = Relaxer(again)
+    relaxer = Relaxer(again, bends)
     relaxer.replay_trajectory(path[:done])
     again.positions = path[done - 1].positions
     rest = path_of(again, relaxer)

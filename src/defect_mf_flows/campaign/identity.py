@@ -38,7 +38,7 @@ ADDED = {
         "loss",
         "polish",
     ),
-    "verification": ("uncertain",),
+    "verification": ("uncertain", "curvature"),
 }
 
 

@@ -280,6 +280,11 @@ class VerifySettings(Section):
     frames: int = Field(
         8, ge=1, description="Frames of each verification relaxation added to the dataset."
     )
+    curvature: bool = Field(
+        True,
+        description="Begin each relaxation from the model's curvature at its start, which spares "
+        "steps. For engines on ASE; VASP relaxes by itself.",
+    )
 
 
 class LevelSettings(Section):

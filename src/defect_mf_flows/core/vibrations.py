@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pymatgen.core import Structure
@@ -14,6 +15,9 @@ from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.errors import VibrationError
 from defect_mf_flows.schemas.structures import symbols_of
 from defect_mf_flows.schemas.vibrations import QuasiHarmonic, Thermal
+
+if TYPE_CHECKING:
+    from phonopy import Phonopy
 
 #: Forces (eV/Angstrom, shape (n_atoms, 3)) of charged structures.
 Forces = Callable[[list[Structure]], list[np.ndarray]]
@@ -81,9 +85,6 @@ def normal_modes(
     VibrationError
         If a force is larger than ``fmax``.
     """
-    from phonopy import Phonopy
-    from phonopy.structure.atoms import PhonopyAtoms
-
     residual = np.linalg.norm(forces([structure])[0], axis=1)
     worst = int(residual.argmax())
     if not residual[worst] <= fmax:
@@ -91,9 +92,55 @@ def normal_modes(
             f"{_name(structure)} is at no minimum: {residual[worst]:.4f} eV/A on atom {worst}, "
             f"and {fmax:g} is allowed; relax it further on this head, or raise the limit (--fmax)."
         )
-    symbols = symbols_of(structure)
+    phonon, n_displacements = _force_constants(structure, forces, step, progress)
+    masses = np.array([float(site.specie.atomic_mass) for site in structure])
+    raw = _dynamical(np.array(phonon.force_constants), masses)
+    phonon.symmetrize_force_constants(show_drift=False)
+    energies, vectors = _solve(_dynamical(np.array(phonon.force_constants), masses), masses)
+    shifts = _translations(masses)
+    return Modes(
+        energies=energies,
+        vectors=vectors,
+        translation=float(np.abs(_energy(np.linalg.eigvalsh(shifts.T @ raw @ shifts))).max()),
+        max_force=float(residual[worst]),
+        n_displacements=n_displacements,
+    )
+
+
+def curvature(structure: Structure, forces: Forces, *, step: float = 0.02) -> np.ndarray:
+    """Second derivatives of the energy at any geometry, minimum or not.
+
+    Parameters
+    ----------
+    structure
+        A charged cell; every displaced copy carries its charge and spin.
+    forces
+        Where forces come from.
+    step
+        Displacement, Angstrom.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (3 n_atoms, 3 n_atoms), symmetric, eV/Angstrom^2; no translation costs energy.
+    """
+    phonon, _ = _force_constants(structure, forces, step)
+    phonon.symmetrize_force_constants(show_drift=False)
+    return _matrix(np.array(phonon.force_constants))
+
+
+def _force_constants(
+    structure: Structure,
+    forces: Forces,
+    step: float,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Phonopy, int]:
+    """Phonopy with the force constants of a cell, as computed, and the force calls they took."""
+    from phonopy import Phonopy
+    from phonopy.structure.atoms import PhonopyAtoms
+
     cell = PhonopyAtoms(
-        symbols=symbols,
+        symbols=symbols_of(structure),
         cell=structure.lattice.matrix,
         scaled_positions=structure.frac_coords % 1.0,
     )
@@ -106,18 +153,7 @@ def normal_modes(
         progress(len(found), len(displaced))
     phonon.forces = np.array(found)
     phonon.produce_force_constants()
-    masses = np.array([float(site.specie.atomic_mass) for site in structure])
-    raw = _dynamical(np.array(phonon.force_constants), masses)
-    phonon.symmetrize_force_constants(show_drift=False)
-    energies, vectors = _solve(_dynamical(np.array(phonon.force_constants), masses), masses)
-    shifts = _translations(masses)
-    return Modes(
-        energies=energies,
-        vectors=vectors,
-        translation=float(np.abs(_energy(np.linalg.eigvalsh(shifts.T @ raw @ shifts))).max()),
-        max_force=float(residual[worst]),
-        n_displacements=len(displaced),
-    )
+    return phonon, len(displaced)
 
 
 def _like(structure: Structure, displaced: object) -> Structure:
@@ -133,10 +169,15 @@ def _like(structure: Structure, displaced: object) -> Structure:
 
 def _dynamical(constants: np.ndarray, masses: np.ndarray) -> np.ndarray:
     """Dynamical matrix at the zone centre, eV/(amu A^2), shape (3N, 3N)."""
-    n = len(masses)
     root = np.repeat(np.sqrt(masses), 3)
-    matrix = constants.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n) / np.outer(root, root)
-    return 0.5 * (matrix + matrix.T)
+    return _matrix(constants) / np.outer(root, root)
+
+
+def _matrix(constants: np.ndarray) -> np.ndarray:
+    """Force constants, shape (N, N, 3, 3), as a symmetric matrix, shape (3N, 3N)."""
+    n = len(constants)
+    matrix = constants.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n)
+    return np.asarray(0.5 * (matrix + matrix.T))
 
 
 def _translations(masses: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
@@ -28,6 +28,7 @@ from defect_mf_flows.schemas.calculation import (
     FailureReason,
     FrontierLevel,
 )
+from defect_mf_flows.schemas.curvature import Curvature
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import content_hash, structure_key
 
@@ -42,6 +43,7 @@ class AseReferenceMaker(ReferenceMaker):
     """
 
     name: str = "ase reference"
+    takes_curvature: ClassVar[bool] = True
 
     # -- what a calculator-specific subclass may change ---------------------------------
 
@@ -132,7 +134,9 @@ class AseReferenceMaker(ReferenceMaker):
 
     # -- the calculation -----------------------------------------------------------------
 
-    def compute(self, start: StartStructure, *, uuid: str) -> Calculation:
+    def compute(
+        self, start: StartStructure, *, uuid: str, curvature: Curvature | None = None
+    ) -> Calculation:
         """Relax or compute one start structure.
 
         Parameters
@@ -141,20 +145,31 @@ class AseReferenceMaker(ReferenceMaker):
             Geometry, charge and spin.
         uuid
             uuid of the calculation.
+        curvature
+            Of a model there, from which the minimiser begins.
 
         Returns
         -------
         Calculation
             A failure of the method (SCF, explosion) is recorded in it, not raised.
         """
-        return self._compute(start, uuid, None)
+        return self._compute(start, uuid, curvature=curvature)
 
     def resume(self, start: StartStructure, begun: Calculation, *, uuid: str) -> Calculation:
         """Continue a relaxation that another campaign ended too soon; see the base class."""
-        return self._compute(start, uuid, begun)
+        return self._compute(start, uuid, begun=begun)
 
-    def _compute(self, start: StartStructure, uuid: str, begun: Calculation | None) -> Calculation:
+    def _compute(
+        self,
+        start: StartStructure,
+        uuid: str,
+        *,
+        begun: Calculation | None = None,
+        curvature: Curvature | None = None,
+    ) -> Calculation:
         check_start(start)
+        if curvature is not None:
+            curvature.check(start)
         atoms = to_atoms(start.structure, spin=start.spin)
         info_key = self._settings().get("charge_info")
         if info_key is not None:
@@ -163,9 +178,12 @@ class AseReferenceMaker(ReferenceMaker):
         charge_probe(calculator, atoms, expected=start.charge)
         atoms.calc = calculator
         engine = self.describe(calculator, start)
-        with Checkpoint(job_scratch(uuid), self._inputs(start, uuid, engine)) as checkpoint:
+        inputs = self._inputs(start, uuid, engine)
+        if curvature is not None:  # it decides on the path
+            inputs["curvature"] = curvature.content_hash
+        with Checkpoint(job_scratch(uuid), inputs) as checkpoint:
             track = Track(start, uuid, self.fidelity, checkpoint)
-            self._continue(atoms, track, begun)
+            self._continue(atoms, track, begun, curvature)
         final = track.frames[-1] if track.frames else None
         # Out of steps, the eigenvalues still belong to the last geometry.
         told = track.failure is None or track.failure[0] is FailureReason.STEPS
@@ -188,11 +206,18 @@ class AseReferenceMaker(ReferenceMaker):
             final_energy=final.energy if final else None,
             final_structure=final.structure if final else None,
             n_frames=len(track.frames),
+            curvature_from=None if curvature is None else curvature.job_uuid,
             notes=track.notes,
             frames=track.frames,
         )
 
-    def _continue(self, atoms: Atoms, track: Track, begun: Calculation | None) -> None:
+    def _continue(
+        self,
+        atoms: Atoms,
+        track: Track,
+        begun: Calculation | None,
+        curvature: Curvature | None,
+    ) -> None:
         """Take up the stored steps, else those of a calculation, and compute what is missing."""
         try:
             track.recall(atoms)
@@ -204,12 +229,12 @@ class AseReferenceMaker(ReferenceMaker):
         if track.has_ended():
             return
         try:
-            self._run(atoms, track)
+            self._run(atoms, track, curvature)
         except (CalculatorError, RuntimeError, FloatingPointError, ArithmeticError) as error:
             track.failure = (_reason(error), f"{type(error).__name__}: {error}"[:500])
         track.finish()
 
-    def _run(self, atoms: Atoms, track: Track) -> None:
+    def _run(self, atoms: Atoms, track: Track, curvature: Curvature | None) -> None:
         if self.kind is CalculationKind.STATIC:
             if not track.frames:
                 self._observe(atoms, track)
@@ -217,7 +242,7 @@ class AseReferenceMaker(ReferenceMaker):
             return
         assert self.settings is not None
         calculator, fmax = atoms.calc, self.settings.fmax
-        optimizer = Relaxer(atoms)
+        optimizer = Relaxer(atoms, None if curvature is None else np.asarray(curvature.matrix))
         if track.checkpoint.steps:
             images = [_image(atoms, step) for step in track.checkpoint.steps]
             optimizer.replay_trajectory(images)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from jobflow import CURRENT_JOB, JobConfig, Maker, Response, job
+from jobflow import CURRENT_JOB, JobConfig, JobStore, Maker, Response, job
+from monty.json import MontyDecoder
 
 from defect_mf_flows.campaign import FidelitySettings
 from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.engines.checkpoint import forget_stored
 from defect_mf_flows.engines.imported import find_imported
 from defect_mf_flows.engines.reuse import find_begun, find_finished, input_hash, take_over
-from defect_mf_flows.errors import ChargeError
+from defect_mf_flows.errors import ChargeError, EngineError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
+from defect_mf_flows.schemas.curvature import Curvature
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.settings import get_settings
 
@@ -47,15 +50,19 @@ class ReferenceMaker(Maker):
     kind: CalculationKind = CalculationKind.STATIC
     settings: FidelitySettings | None = None
     reuse: bool = False
+    #: Whether relaxations can begin from the curvature of a model.
+    takes_curvature: ClassVar[bool] = False
 
     @job(data="frames", config=JobConfig(expose_store=True), output_schema=Calculation)
-    def make(self, start: StartStructure) -> Response:
+    def make(self, start: StartStructure, curvature_uuid: str | None = None) -> Response:
         """Compute one start structure as a job.
 
         Parameters
         ----------
         start
             Geometry, charge and spin.
+        curvature_uuid
+            uuid of the job that asked a model for its curvature there, if one did.
 
         Returns
         -------
@@ -67,10 +74,11 @@ class ReferenceMaker(Maker):
         if self.reuse and (known := self._known(start, uuid)) is not None:
             return Response(output=take_over(known, start, fidelity=self.fidelity, uuid=uuid))
         begun = self._begun(start, uuid) if self.reuse else None
-        if begun is None:
-            done = self.compute(start, uuid=uuid)
-        else:
+        if begun is not None:
             done = self.resume(start, begun, uuid=uuid)
+        else:
+            curvature = read_curvature(CURRENT_JOB.store, curvature_uuid)
+            done = self.compute(start, uuid=uuid, curvature=curvature)
         return Response(output=self.hashed(done, start, done.engine))
 
     def hashed(self, done: Calculation, start: StartStructure, engine: EngineRecord) -> Calculation:
@@ -165,7 +173,9 @@ class ReferenceMaker(Maker):
         """
         return None
 
-    def compute(self, start: StartStructure, *, uuid: str) -> Calculation:
+    def compute(
+        self, start: StartStructure, *, uuid: str, curvature: Curvature | None = None
+    ) -> Calculation:
         """Compute one start structure now; to be written by each engine."""
         raise TypeError(f"{type(self).__name__} must define compute()")
 
@@ -187,6 +197,38 @@ class ReferenceMaker(Maker):
             That counts its own calls alone.
         """
         return self.compute(start, uuid=uuid)
+
+
+def read_curvature(store: JobStore, uuid: str | None) -> Curvature | None:
+    """Read the curvature that a job has asked a model for.
+
+    Parameters
+    ----------
+    store
+        Of the running job.
+    uuid
+        Of that job, or None.
+
+    Returns
+    -------
+    Curvature or None
+        None without a job.
+
+    Raises
+    ------
+    EngineError
+        If the job's output is something else.
+    """
+    if uuid is None:
+        return None
+    content = store.get_output(uuid, load=True)
+    found = MontyDecoder().process_decoded(content)
+    if not isinstance(found, Curvature):
+        raise EngineError(
+            f"the output of job {uuid} is a {type(found).__name__} and no Curvature; give the job "
+            "that computed it."
+        )
+    return found
 
 
 def job_scratch(uuid: str) -> Path | None:

@@ -6,6 +6,7 @@ import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 from ase.optimize.precon import Exp, PreconLBFGS
+from ase.optimize.precon.precon import Precon
 
 #: Longest step of an atom, Angstrom.
 LONGEST = 0.3
@@ -13,10 +14,48 @@ LONGEST = 0.3
 FIRST_SCALE = 5.0
 #: Bounds of that scale, eV/Angstrom^2.
 SCALES = (1.0, 30.0)
+#: A known curvature counts at least this share of its median: what is softer, or bends
+#: downwards, is known least, and a step along it would be the longest.
+SOFTEST = 0.15
+
+
+class KnownCurvature(Precon):
+    """Second derivatives known beforehand, as far as they bend upwards.
+
+    Parameters
+    ----------
+    matrix
+        Shape (3 n_atoms, 3 n_atoms), eV/Angstrom^2. Negative curvatures count by their size, soft
+        ones as ``SOFTEST`` of the median.
+    """
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        values, self.modes = np.linalg.eigh(0.5 * (matrix + matrix.T))
+        values = np.abs(values)
+        self.values = np.maximum(values, SOFTEST * np.median(values))
+
+    def make_precon(self, atoms: Atoms, reinitialize: bool | None = None) -> None:
+        """Stay as it is, wherever the atoms go."""
+
+    def Pdot(self, x: np.ndarray) -> np.ndarray:
+        """Forces of a displacement, with the sign changed."""
+        return np.asarray(self.modes @ (self.values * (self.modes.T @ x)))
+
+    def solve(self, x: np.ndarray) -> np.ndarray:
+        """Displacement that such forces ask for."""
+        return np.asarray(self.modes @ ((self.modes.T @ x) / self.values))
+
+    def copy(self) -> KnownCurvature:
+        """Copy; it never changes, so it is its own."""
+        return self
+
+    def asarray(self) -> np.ndarray:
+        """The matrix."""
+        return np.asarray((self.modes * self.values) @ self.modes.T)
 
 
 class Relaxer(PreconLBFGS):
-    """Limited-memory BFGS that begins from a matrix of springs between neighbours.
+    """Limited-memory BFGS that begins from springs between neighbours, or a known curvature.
 
     It spares steps where many atoms move together: Packwood et al., J. Chem. Phys. 144, 164109
     (2016). That work measures the springs' scale with an extra
@@ -33,11 +72,18 @@ class Relaxer(PreconLBFGS):
     ----------
     atoms
         To relax, at the geometry where the relaxation begins.
+    curvature
+        Second derivatives of another method's energy there, shape (3 n_atoms, 3 n_atoms),
+        eV/Angstrom^2, instead of springs: those of a model at its own minimum, say.
     """
 
-    def __init__(self, atoms: Atoms) -> None:
-        springs = Exp(mu=FIRST_SCALE, r_NN=_neighbour_distance(atoms), solver="direct")
-        super().__init__(atoms, logfile=None, precon=springs, maxstep=LONGEST)
+    def __init__(self, atoms: Atoms, curvature: np.ndarray | None = None) -> None:
+        known: Precon = (
+            Exp(mu=FIRST_SCALE, r_NN=_neighbour_distance(atoms), solver="direct")
+            if curvature is None
+            else KnownCurvature(curvature)
+        )
+        super().__init__(atoms, logfile=None, precon=known, maxstep=LONGEST)
         self._curvatures: list[float] = []
 
     def step(self, f: np.ndarray | None = None) -> None:
@@ -68,13 +114,19 @@ class Relaxer(PreconLBFGS):
             change = (change - change.mean(axis=0)).ravel()
             curvature = float(step @ change)
             if curvature > 0:  # else the step says nothing of a minimum
-                self._curvatures.append(curvature / self._springs_along(r, step))
-                self.precon.mu = float(np.clip(np.median(self._curvatures), *SCALES))
+                self._scale_springs(r, step, curvature)
                 self.s.append(step)
                 self.y.append(change)
                 self.rho.append(1.0 / curvature)
         self._just_reset_hessian = False
-        self.precon.P = None  # springs belong to one geometry and one scale
+        if isinstance(self.precon, Exp):
+            self.precon.P = None  # springs belong to one geometry and one scale
+
+    def _scale_springs(self, positions: np.ndarray, step: np.ndarray, curvature: float) -> None:
+        """Let springs be as stiff as the steps so far; a known curvature has its own scale."""
+        if isinstance(self.precon, Exp):
+            self._curvatures.append(curvature / self._springs_along(positions, step))
+            self.precon.mu = float(np.clip(np.median(self._curvatures), *SCALES))
 
     def _springs_along(self, positions: np.ndarray, step: np.ndarray) -> float:
         """Curvature of springs of unit scale along a step."""

@@ -106,6 +106,7 @@ class CampaignMaker(Maker):
                     defects=c.defects,
                     verification=c.verification,
                     matching=c.matching,
+                    device=c.training.device,
                 ),
                 acquire=AcquireMaker(
                     static=statics[c.roles.high],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from jobflow import Job, Maker, Response, job
+from jobflow import Job, Maker, OutputReference, Response, job
 
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, VerifySettings
 from defect_mf_flows.core.charge import with_spin
@@ -23,6 +23,7 @@ from defect_mf_flows.jobs.common import (
     replaced_by,
     staged,
 )
+from defect_mf_flows.jobs.curvature import model_curvature
 from defect_mf_flows.jobs.judging import finish, verify
 from defect_mf_flows.jobs.lower_labels import lower_labels
 from defect_mf_flows.schemas.calculation import CalculationKind
@@ -46,7 +47,8 @@ class VerifyMaker(Maker):
     One that an earlier round verified gets a single point and is not relaxed again. A label below
     the ground state that all these lead to is relaxed as well.
 
-    The first step of each relaxation is the high-fidelity single point.
+    The first step of each relaxation is the high-fidelity single point. An engine that can
+    begins from the model's curvature there, which spares it steps.
 
     Parameters
     ----------
@@ -56,6 +58,8 @@ class VerifyMaker(Maker):
         High-fidelity relaxation.
     defects, verification, matching
         Settings.
+    device
+        torch device of the model.
     """
 
     name: str = "verification"
@@ -63,6 +67,7 @@ class VerifyMaker(Maker):
     defects: DefectSettings = field(default_factory=DefectSettings)
     verification: VerifySettings = field(default_factory=VerifySettings)
     matching: MatchSettings = field(default_factory=MatchSettings)
+    device: str = "cpu"
 
     @job(data=["candidates"], config=WITH_STORE)
     def make(
@@ -94,7 +99,8 @@ class VerifyMaker(Maker):
         searches = read_output(store, searches_uuid, SearchSet, load=True)
         new: list[Candidate] = []
         owners: list[tuple[str, int]] = []
-        jobs = []
+        jobs: list[Job] = []
+        relaxations: list[OutputReference] = []
         for defect in defects.defects:
             for charge in defect.charges:
                 known = earlier_candidates(state, defect.name, charge)
@@ -109,7 +115,8 @@ class VerifyMaker(Maker):
                     ]
                 spin = self.defects.spin_of(defect.name, charge)
                 for candidate in self._with_energies(chosen, model, spin):
-                    jobs.append(self._relax(defect.name, charge, candidate, number))
+                    jobs += self._jobs(defect.name, charge, candidate, number, model_uuid)
+                    relaxations.append(jobs[-1].output.job_uuid)
                     new.append(candidate)
                     owners.append((defect.name, charge))
         gather = self.judge(
@@ -117,7 +124,7 @@ class VerifyMaker(Maker):
             model_uuid,
             state,
             own_uuid(),
-            [item.output.job_uuid for item in jobs],
+            relaxations,
         )
         staged(gather, Stage.VERIFICATION, f"verdicts of round {number}")
         chosen_now = CandidateSet(job_uuid=own_uuid(), candidates=new, owners=owners)
@@ -219,17 +226,20 @@ class VerifyMaker(Maker):
         defects_uuid, model_uuid, state = context
         number = len(state.rounds) + 1
         model = read_output(job_store(), model_uuid, Model, load=True)
-        jobs, new = [], []
+        jobs: list[Job] = []
+        new: list[Candidate] = []
+        added: list[OutputReference] = []
         for (defect, charge), candidate in lower.items():
             spin = self.defects.spin_of(defect, charge)
             new += self._with_energies([candidate], model, spin)
-            jobs.append(self._relax(defect, charge, new[-1], number))
+            jobs += self._jobs(defect, charge, new[-1], number, model_uuid)
+            added.append(jobs[-1].output.job_uuid)
         again = self.judge(
             defects_uuid,
             model_uuid,
             state,
             own_uuid(),
-            [*relaxations, *(item.output.job_uuid for item in jobs)],
+            [*relaxations, *added],
             lower_relaxed=True,
         )
         staged(again, Stage.VERIFICATION, f"verdicts of round {number}, lower labels relaxed")
@@ -288,7 +298,7 @@ class VerifyMaker(Maker):
         """Model energies of the candidates that the model did not relax itself."""
         from defect_mf_flows.learning.potential import Potential
 
-        potential = Potential(model, head=model.heads[-1])
+        potential = Potential(model, head=model.heads[-1], device=self.device)
         return [
             c
             if c.origin == "model"
@@ -298,21 +308,49 @@ class VerifyMaker(Maker):
             for c in candidates
         ]
 
-    def _relax(self, defect: str, charge: int, candidate: Candidate, number: int) -> Job:
-        start = StartStructure(
+    def _jobs(
+        self, defect: str, charge: int, candidate: Candidate, number: int, model_uuid: str
+    ) -> list[Job]:
+        """The candidate's relaxation, last, and what it begins from."""
+        begins = self.verification.curvature and self.relax.takes_curvature
+        if candidate.known_from or not begins:
+            return [self._relax(defect, charge, candidate, number)]
+        start = self._start(defect, charge, candidate, number)
+        bends = staged(
+            model_curvature(start, model_uuid, self.device),
+            Stage.VERIFICATION,
+            f"{defect} {charge:+d} | {start.label} | curvature",
+            defect=defect,
+            charge=charge,
+        )
+        return [bends, self._relax(defect, charge, candidate, number, bends.output.job_uuid)]
+
+    def _start(self, defect: str, charge: int, candidate: Candidate, number: int) -> StartStructure:
+        return StartStructure(
             defect=defect,
             charge=charge,
             spin=self.defects.spin_of(defect, charge),
             label=f"round{number}_{candidate.origin}{candidate.rank}_{candidate.start}",
             structure=candidate.structure,
         )
+
+    def _relax(
+        self,
+        defect: str,
+        charge: int,
+        candidate: Candidate,
+        number: int,
+        curvature_uuid: OutputReference | None = None,
+    ) -> Job:
+        start = self._start(defect, charge, candidate, number)
         maker, fidelity = self.relax, self.relax.fidelity
         if candidate.known_from:
             kind = CalculationKind.STATIC
             maker = replace(maker, kind=kind, name=f"{fidelity} {kind.value}")
+        begins = {} if curvature_uuid is None else {"curvature_uuid": curvature_uuid}
         name = f"{defect} {charge:+d} | {start.label} | {fidelity} {maker.kind.value}"
         return staged(
-            maker.make(start),
+            maker.make(start, **begins),
             Stage.VERIFICATION,
             name,
             defect=defect,

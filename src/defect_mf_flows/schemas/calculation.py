@@ -200,6 +200,9 @@ class Calculation(StoredDocument):
     reused_from
         uuid of the calculation whose outcome this one is; None if it was computed. A reused
         calculation cost this campaign nothing: no call, no second.
+    curvature_from
+        uuid of the job that asked a model for the curvature from which the minimiser began; None
+        where it began from springs of its own, or from nothing.
     notes
         What the engine tried in vain before a step succeeded, one line each.
     frames
@@ -228,6 +231,7 @@ class Calculation(StoredDocument):
     input_hash: str | None = None
     imported: ImportRecord | None = None
     reused_from: str | None = None
+    curvature_from: str | None = None
     notes: list[str] = Field(default_factory=list)
     frames: list[Frame] = Field(default_factory=list)
 

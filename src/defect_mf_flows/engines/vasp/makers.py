@@ -48,6 +48,7 @@ from defect_mf_flows.engines.vasp.running import (
 from defect_mf_flows.engines.vasp.sets import ChargedCellSet
 from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
+from defect_mf_flows.schemas.curvature import Curvature
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.settings import get_settings
 
@@ -195,7 +196,9 @@ class VaspReferenceMaker(ReferenceMaker):
         kept = {name: getattr(begun, name) for name in last} if whole else {}
         return calculation.model_copy(update={"engine": begun.engine, **kept})
 
-    def compute(self, start: StartStructure, *, uuid: str) -> Calculation:
+    def compute(
+        self, start: StartStructure, *, uuid: str, curvature: Curvature | None = None
+    ) -> Calculation:
         """Run VASP once on a start structure, from where earlier executions ended.
 
         Parameters
@@ -204,6 +207,8 @@ class VaspReferenceMaker(ReferenceMaker):
             Geometry, charge and spin.
         uuid
             uuid of the calculation, and name of its folder.
+        curvature
+            Not used: VASP relaxes by itself.
 
         Returns
         -------
