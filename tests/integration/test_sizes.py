@@ -25,6 +25,7 @@ from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.engines import reference_maker
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.jobs.common import read_output
+from defect_mf_flows.jobs.curvature import model_curvature
 from defect_mf_flows.jobs.dataset import DatasetMaker
 from defect_mf_flows.jobs.explore import gather_exploration
 from defect_mf_flows.jobs.loop import RoundMaker
@@ -37,6 +38,7 @@ from defect_mf_flows.local.mongod import PrivateMongod
 from defect_mf_flows.local.store import local_job_store
 from defect_mf_flows.schemas.base import Document
 from defect_mf_flows.schemas.calculation import CalculationKind, Failure, FailureReason
+from defect_mf_flows.schemas.curvature import Curvature, triangle_of
 from defect_mf_flows.schemas.dataset import Dataset, DatasetEntry, FrameReference, Picks, Split
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.loop import LoopState, StopVerdict
@@ -209,7 +211,20 @@ class Case:
     whole: bool = False
 
 
+def curvature() -> Curvature:
+    return Curvature(
+        job_uuid=UUID,
+        charge=-1,
+        head="hse",
+        model_hash="ab" * 32,
+        geometry="cd" * 32,
+        n_atoms=1000,
+        triangle=triangle_of(np.random.default_rng(1).normal(size=(3000, 3000))),
+    )
+
+
 CASES = {
+    "Curvature": Case(curvature, lambda: model_curvature(None, "u", "cpu")),
     "Exploration": Case(exploration, lambda: gather_exploration("u", [], [], [], MatchSettings())),
     "SearchSet": Case(
         lambda: SearchSet(job_uuid=UUID, searches=searches()),

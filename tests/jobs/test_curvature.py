@@ -17,7 +17,7 @@ from defect_mf_flows.errors import ChargeError, EngineError
 from defect_mf_flows.jobs.common import read_output
 from defect_mf_flows.jobs.curvature import model_curvature
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
-from defect_mf_flows.schemas.curvature import Curvature, geometry_hash
+from defect_mf_flows.schemas.curvature import Curvature, geometry_hash, triangle_of
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.settings import get_settings
@@ -67,7 +67,8 @@ def curvature_of(start: StartStructure, **changes: object) -> Curvature:
         "head": "high",
         "model_hash": "ab" * 32,
         "geometry": geometry_hash(start),
-        "matrix": 5.0 * np.eye(3 * len(start.structure)),
+        "n_atoms": len(start.structure),
+        "triangle": triangle_of(5.0 * np.eye(3 * len(start.structure))),
     }
     return Curvature(**{**values, **changes})
 
@@ -81,7 +82,7 @@ def test_the_relaxation_begins_from_the_curvature_of_the_models_highest_head(
     start = make_start(-1, 1)
     bends, done = ask(start)
     assert (bends.charge, bends.head, bends.model_hash) == (-1, "high", model.model_hash)
-    matrix = np.array(bends.matrix)
+    matrix = bends.matrix()
     assert matrix.shape == (3 * len(start.structure),) * 2
     np.testing.assert_allclose(matrix, matrix.T)
     assert np.linalg.eigvalsh(matrix).max() > 1.0
@@ -89,13 +90,13 @@ def test_the_relaxation_begins_from_the_curvature_of_the_models_highest_head(
     assert done.converged
     assert done.charge == -1
     document = store.docs_store.query_one({"uuid": bends.job_uuid})
-    assert "blob_uuid" in document["output"]["matrix"], "the matrix lies in the additional store"
+    assert "blob_uuid" in document["output"]["triangle"], "it lies in the additional store"
 
 
 def test_another_charge_bends_otherwise(
     ask: Callable[[StartStructure], tuple[Curvature, Calculation]], make_start: MakeStart
 ) -> None:
-    neutral, charged = (np.array(ask(make_start(q, 1))[0].matrix) for q in (0, -1))
+    neutral, charged = (ask(make_start(q, 1))[0].matrix() for q in (0, -1))
     assert np.abs(neutral - charged).max() > 1e-3
 
 
@@ -118,16 +119,35 @@ def test_a_curvature_of_another_spin_geometry_or_size_is_refused(make_start: Mak
     with pytest.raises(EngineError, match="another geometry"):
         RELAX.compute(start, uuid="u", curvature=curvature_of(moved))
     with pytest.raises(EngineError, match="load=True"):
-        RELAX.compute(start, uuid="u", curvature=curvature_of(start, matrix=[]))
+        RELAX.compute(start, uuid="u", curvature=curvature_of(start, triangle=""))
 
 
-def test_a_curvature_is_a_square_of_numbers(make_start: MakeStart) -> None:
-    for wrong in ([[1.0, 2.0]], [[float("nan")]]):
-        with pytest.raises(ValueError, match="square matrix of finite numbers"):
-            curvature_of(make_start(0, 1), matrix=wrong)
-
-
-def test_two_curvatures_share_no_checkpoint(make_start: MakeStart) -> None:
+def test_a_curvature_that_is_no_triangle_of_numbers_is_refused(make_start: MakeStart) -> None:
     start = make_start(0, 1)
-    one, other = curvature_of(start), curvature_of(start, matrix=np.eye(3 * len(start.structure)))
-    assert one.content_hash != other.content_hash
+    rows = 3 * len(start.structure)
+    small, broken = np.eye(rows - 3), np.full((rows, rows), np.nan)
+    for wrong in (triangle_of(small), triangle_of(broken), "no base64"):
+        with pytest.raises(EngineError, match="rows of finite numbers"):
+            curvature_of(start, triangle=wrong)
+
+
+def test_a_curvature_is_read_as_it_was_written(make_start: MakeStart) -> None:
+    start = make_start(0, 1)
+    random = np.random.default_rng(1).normal(size=(3 * len(start.structure),) * 2)
+    matrix = random + random.T
+    found = curvature_of(start, triangle=triangle_of(matrix)).matrix()
+    np.testing.assert_allclose(found, matrix, rtol=1e-6, atol=1e-6)
+
+
+def test_curvatures_that_differ_share_no_checkpoint(make_start: MakeStart) -> None:
+    start = make_start(0, 1)
+    softer = triangle_of(np.eye(3 * len(start.structure)))
+    hashes = {
+        found.content_hash
+        for found in (
+            curvature_of(start),
+            curvature_of(start, triangle=softer),
+            curvature_of(start, charge=1),
+        )
+    }
+    assert len(hashes) == 3

@@ -242,7 +242,7 @@ class AseReferenceMaker(ReferenceMaker):
             return
         assert self.settings is not None
         calculator, fmax = atoms.calc, self.settings.fmax
-        optimizer = Relaxer(atoms, None if curvature is None else np.asarray(curvature.matrix))
+        optimizer = Relaxer(atoms, None if curvature is None else curvature.matrix())
         if track.checkpoint.steps:
             images = [_image(atoms, step) for step in track.checkpoint.steps]
             optimizer.replay_trajectory(images)

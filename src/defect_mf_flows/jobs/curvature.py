@@ -9,12 +9,12 @@ from pymatgen.core import Structure
 from defect_mf_flows.core.charge import with_spin
 from defect_mf_flows.core.vibrations import curvature
 from defect_mf_flows.jobs.common import WITH_STORE, job_store, own_uuid, read_output
-from defect_mf_flows.schemas.curvature import Curvature, geometry_hash
+from defect_mf_flows.schemas.curvature import Curvature, geometry_hash, triangle_of
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.model import Model
 
 
-@job(data=["matrix"], config=WITH_STORE, output_schema=Curvature)
+@job(data=["triangle"], config=WITH_STORE, output_schema=Curvature)
 def model_curvature(start: StartStructure, model_uuid: str, device: str) -> Curvature:
     """Ask the highest head of a model how its energy bends at a start.
 
@@ -52,5 +52,6 @@ def model_curvature(start: StartStructure, model_uuid: str, device: str) -> Curv
         head=potential.head,
         model_hash=model.model_hash,
         geometry=geometry_hash(start),
-        matrix=curvature(with_spin(start.structure, start.spin), forces),
+        n_atoms=len(start.structure),
+        triangle=triangle_of(curvature(with_spin(start.structure, start.spin), forces)),
     )

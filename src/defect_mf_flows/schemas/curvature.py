@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+
 import numpy as np
 from pydantic import Field, StrictInt, model_validator
 
 from defect_mf_flows.errors import ChargeError, EngineError
-from defect_mf_flows.schemas.base import Matrix, StoredDocument
+from defect_mf_flows.schemas.base import StoredDocument
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import content_hash, structure_key
+
+#: How a number is written.
+_NUMBER = np.dtype("<f4")
 
 
 class Curvature(StoredDocument):
@@ -22,8 +28,17 @@ class Curvature(StoredDocument):
         Head of which model.
     geometry
         SHA-256 of cell, species and positions.
-    matrix
-        Shape (3 n_atoms, 3 n_atoms), eV/Angstrom^2; empty where it was not loaded.
+    n_atoms
+        Of the cell.
+    triangle
+        Lower triangle of the matrix, row by row in single precision, eV/Angstrom^2, as base64: as
+        numbers, those of a large cell would take longer to read than to compute. Kept in the
+        additional store ``data``; empty where it was not loaded.
+
+    Raises
+    ------
+    EngineError
+        If the triangle is not one of finite numbers of this size.
     """
 
     charge: StrictInt
@@ -31,19 +46,41 @@ class Curvature(StoredDocument):
     head: str
     model_hash: str
     geometry: str
-    matrix: Matrix = Field(default_factory=list)
+    n_atoms: StrictInt = Field(ge=1)
+    triangle: str = ""
 
     @model_validator(mode="after")
-    def _square(self) -> Curvature:
-        n = len(self.matrix)
-        if any(len(row) != n for row in self.matrix) or not np.isfinite(self.matrix).all():
-            raise ValueError(f"a curvature is a square matrix of finite numbers, {n} rows")
+    def _check_triangle(self) -> Curvature:
+        if self.triangle:
+            self.matrix()
         return self
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of geometry and matrix."""
-        return content_hash([self.geometry, self.charge, self.matrix])
+        """SHA-256 of what decides on the steps."""
+        return content_hash([self.geometry, self.charge, self.spin, self.triangle])
+
+    def matrix(self) -> np.ndarray:
+        """Second derivatives, shape (3 n_atoms, 3 n_atoms), eV/Angstrom^2.
+
+        Raises
+        ------
+        EngineError
+            If they were not loaded, or are not what was written.
+        """
+        rows = 3 * self.n_atoms
+        try:
+            numbers = np.frombuffer(base64.b64decode(self.triangle, validate=True), _NUMBER)
+        except (ValueError, binascii.Error):
+            numbers = np.empty(0, _NUMBER)
+        if numbers.size != rows * (rows + 1) // 2 or not np.isfinite(numbers).all():
+            raise EngineError(
+                f"curvature of job {self.job_uuid}: no triangle of {rows} rows of finite numbers; "
+                "it was altered, or read without load=True."
+            )
+        matrix = np.zeros((rows, rows))
+        matrix[np.tril_indices(rows)] = numbers
+        return np.asarray(matrix + np.tril(matrix, -1).T)
 
     def check(self, start: StartStructure) -> None:
         """Refuse a start that this curvature does not belong to.
@@ -58,7 +95,7 @@ class Curvature(StoredDocument):
         ChargeError
             If charge or spin differ.
         EngineError
-            If the geometry differs, or the matrix was not loaded.
+            If the geometry differs.
         """
         if (self.charge, self.spin) != (start.charge, start.spin):
             raise ChargeError(
@@ -67,11 +104,12 @@ class Curvature(StoredDocument):
             )
         if self.geometry != geometry_hash(start):
             raise EngineError(f"start {start.label}: its curvature is of another geometry.")
-        if len(self.matrix) != 3 * len(start.structure):
-            raise EngineError(
-                f"start {start.label}: its curvature has {len(self.matrix)} rows and not "
-                f"{3 * len(start.structure)}; read the document with load=True."
-            )
+
+
+def triangle_of(matrix: np.ndarray) -> str:
+    """Write a symmetric matrix as ``Curvature.triangle`` holds it."""
+    lower = np.asarray(matrix)[np.tril_indices(len(matrix))]
+    return base64.b64encode(lower.astype(_NUMBER).tobytes()).decode()
 
 
 def geometry_hash(start: StartStructure) -> str:
