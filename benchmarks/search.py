@@ -32,7 +32,8 @@ from defect_mf_flows.engines import reference_maker
 from defect_mf_flows.learning.batched import relax_batched
 from defect_mf_flows.learning.pool import RelaxationPool
 from defect_mf_flows.learning.potential import Potential
-from defect_mf_flows.learning.relaxation import Limits, Relaxed, relax
+from defect_mf_flows.learning.relaxation import relax
+from defect_mf_flows.learning.relaxed import Limits, Relaxed
 from defect_mf_flows.learning.training import train
 from defect_mf_flows.powerups import package_version
 from defect_mf_flows.schemas.calculation import CalculationKind

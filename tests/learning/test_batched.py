@@ -11,7 +11,8 @@ from defect_mf_flows.errors import ChargeError
 from defect_mf_flows.learning import batched
 from defect_mf_flows.learning.batched import memory_of, relax_batched
 from defect_mf_flows.learning.potential import Potential
-from defect_mf_flows.learning.relaxation import Limits, Problem, Relaxed, relax
+from defect_mf_flows.learning.relaxation import relax
+from defect_mf_flows.learning.relaxed import Limits, Problem, Relaxed
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.model import Model
 from tests.learning.hopeless import collapsed

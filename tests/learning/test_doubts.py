@@ -12,7 +12,8 @@ from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.core.uncertainty import force_spread
 from defect_mf_flows.learning.doubts import LOOKS, find_doubts
 from defect_mf_flows.learning.potential import Potential
-from defect_mf_flows.learning.relaxation import Relaxed, relax
+from defect_mf_flows.learning.relaxation import relax
+from defect_mf_flows.learning.relaxed import Relaxed
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.model import Model
 

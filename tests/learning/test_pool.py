@@ -13,7 +13,8 @@ from pymatgen.core import Structure
 from defect_mf_flows.core.charge import charge_of, with_charge
 from defect_mf_flows.errors import ChargeError, ServiceError, TrainingError
 from defect_mf_flows.learning.pool import MAX_FRUITLESS, RelaxationPool
-from defect_mf_flows.learning.relaxation import Limits, Problem, Relaxed, relax
+from defect_mf_flows.learning.relaxation import relax
+from defect_mf_flows.learning.relaxed import Limits, Problem, Relaxed
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.model import Model
 from tests.learning.hopeless import collapsed

@@ -9,7 +9,8 @@ from pymatgen.core import Structure
 from defect_mf_flows.core.charge import charge_of, spin_of, with_charge, with_spin
 from defect_mf_flows.errors import ChargeError, FidelityError
 from defect_mf_flows.learning.potential import Potential
-from defect_mf_flows.learning.relaxation import Pace, Relaxed, relax
+from defect_mf_flows.learning.relaxation import Pace, relax
+from defect_mf_flows.learning.relaxed import Relaxed
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.model import Model
 from tests.learning.hopeless import collapsed

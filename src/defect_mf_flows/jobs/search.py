@@ -48,7 +48,7 @@ from defect_mf_flows.schemas.search import (
 from defect_mf_flows.settings import get_settings
 
 if TYPE_CHECKING:
-    from defect_mf_flows.learning.relaxation import Relaxed
+    from defect_mf_flows.learning.relaxed import Relaxed
 
 
 @dataclass

@@ -16,7 +16,7 @@ from pymatgen.core import Structure
 from defect_mf_flows.core.charge import charge_of, from_atoms, to_atoms
 from defect_mf_flows.errors import ChargeError, DefectMFError, EngineError
 from defect_mf_flows.learning.potential import Potential
-from defect_mf_flows.learning.relaxation import (
+from defect_mf_flows.learning.relaxed import (
     MAX_MOVE,
     Limits,
     Problem,

@@ -16,7 +16,7 @@ from defect_mf_flows.schemas.search import Doubt
 from defect_mf_flows.schemas.structures import symbols_of
 
 if TYPE_CHECKING:
-    from defect_mf_flows.learning.relaxation import Relaxed
+    from defect_mf_flows.learning.relaxed import Relaxed
 
 #: Geometries of a relaxation that are looked at: neighbouring steps hardly differ.
 LOOKS = 8

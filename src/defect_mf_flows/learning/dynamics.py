@@ -32,7 +32,7 @@ from defect_mf_flows.core.charge import (
 from defect_mf_flows.errors import DynamicsError
 from defect_mf_flows.learning.files import write_bytes
 from defect_mf_flows.learning.potential import Potential
-from defect_mf_flows.learning.relaxation import explosion
+from defect_mf_flows.learning.relaxed import explosion
 from defect_mf_flows.schemas.dynamics import (
     DynamicsEnd,
     DynamicsIdentity,

@@ -19,14 +19,7 @@ from pymatgen.core import Structure
 from defect_mf_flows.core.charge import charge_of, from_atoms, to_atoms
 from defect_mf_flows.errors import DefectMFError
 from defect_mf_flows.learning.potential import Potential
-from defect_mf_flows.learning.relaxation import (
-    Limits,
-    Problem,
-    Relaxed,
-    Trajectory,
-    explosion,
-    lost,
-)
+from defect_mf_flows.learning.relaxed import Limits, Problem, Relaxed, Trajectory, explosion, lost
 
 #: Atoms per force call on one core; larger batches fall out of its caches.
 BATCH_ATOMS = 256

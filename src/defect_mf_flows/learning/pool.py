@@ -17,7 +17,7 @@ from pymatgen.core import Structure
 from defect_mf_flows.core.charge import charge_of, spin_of
 from defect_mf_flows.errors import ChargeError, FidelityError, ServiceError
 from defect_mf_flows.learning.flock import has_room
-from defect_mf_flows.learning.relaxation import Limits, Problem, Relaxed, lost
+from defect_mf_flows.learning.relaxed import Limits, Problem, Relaxed, lost
 from defect_mf_flows.schemas.model import Model
 
 logger = logging.getLogger(__name__)

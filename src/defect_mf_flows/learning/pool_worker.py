@@ -13,7 +13,7 @@ from defect_mf_flows.errors import ChargeError, DefectMFError
 from defect_mf_flows.learning.flock import Flock
 from defect_mf_flows.learning.pool import Answer, Hello, Ready, Setup, Task, connection
 from defect_mf_flows.learning.potential import Potential
-from defect_mf_flows.learning.relaxation import Relaxed
+from defect_mf_flows.learning.relaxed import Relaxed
 
 
 def serve(pipe: Connection) -> None:

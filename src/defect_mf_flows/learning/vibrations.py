@@ -14,7 +14,7 @@ from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.errors import VibrationError
 from defect_mf_flows.learning.flock import relax_here
 from defect_mf_flows.learning.potential import Potential
-from defect_mf_flows.learning.relaxation import Limits
+from defect_mf_flows.learning.relaxed import Limits
 from defect_mf_flows.schemas.vibrations import QuasiHarmonic, Vibrations
 
 #: Called with cells done and cells in all.
