@@ -276,6 +276,8 @@ def _about(size: SearchSize, ratio: float, account: dict[str, float]) -> str:
         f"low fidelity {METHODS[LOW]}, high fidelity {METHODS[HIGH]}, one call of the first costs "
         f"{ratio:.2f} of the second (medians of this run). Every relaxation ends at {FMAX:g} eV/A "
         f"or after {size.steps} steps; the starts of ShakeNBreak are the same in every search. "
+        "Verifications of this package begin from its model's curvature, all other relaxations "
+        "from springs between neighbours. "
         f"In the {size.n_random} random starts per defect and charge every atom is displaced, with "
         f"a standard deviation of {RANDOM_RATTLE:g} of a bond, ShakeNBreak's own rattle, and no "
         "bond is distorted. The lowest known minimum is the lowest that any of the searches found "
