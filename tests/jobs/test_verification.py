@@ -10,6 +10,8 @@ from defect_mf_flows.core.known_minima import as_known
 from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.starts import nearest_neighbours
 from defect_mf_flows.engines.base import ReferenceMaker
+from defect_mf_flows.engines.vasp.makers import VaspReferenceMaker
+from defect_mf_flows.engines.xtb import XtbReferenceMaker
 from defect_mf_flows.jobs.judging import finish, verify
 from defect_mf_flows.jobs.verification import VerifyMaker
 from defect_mf_flows.schemas.calculation import CalculationKind, FailureReason
@@ -86,6 +88,36 @@ def test_the_spin_of_a_charge_state_reaches_its_verification(vacancy):
     (start,) = job.function_args
     assert start.spin == 1
     assert start.charge == -1
+
+
+def test_an_engine_that_moves_the_atoms_itself_begins_from_curvature_and_single_point(vacancy):
+    found = candidate(vacancy, "model", -5.0)
+    maker = VerifyMaker(relax=XtbReferenceMaker(fidelity="high", kind=CalculationKind.RELAX))
+    bends, relax = maker._jobs("v_Zn", -1, found, 1, "model", "single point")
+    assert relax.function_kwargs["curvature_uuid"].uuid == bends.uuid
+    assert relax.function_kwargs["single_point_uuid"] == "single point"
+    assert bends.function_args == (relax.function_args[0], "model", "cpu")
+    off = VerifySettings(curvature=False)
+    (relax,) = VerifyMaker(relax=maker.relax, verification=off)._jobs("v_Zn", -1, found, 1, "model")
+    assert relax.function_kwargs == {}
+    vasp = VaspReferenceMaker(fidelity="high", kind=CalculationKind.RELAX)
+    (relax,) = VerifyMaker(relax=vasp)._jobs("v_Zn", -1, found, 1, "model", "single point")
+    assert relax.function_kwargs == {}
+
+
+def test_a_spared_candidate_has_its_single_point_and_no_minimum(vacancy, make_start, compute):
+    single = compute(make_start(-1, 1), fidelity="high", uuid="single point")
+    spared = candidate(vacancy, "model", -5.0, energy_relaxed=None, relaxed=None, deviation=None)
+    spared = spared.model_copy(update={"spared": "its single point lies 1.000 eV above that of X"})
+    found = finish(spared, single, vacancy, VerifySettings())
+    assert found.energy_single_point == single.final_energy
+    assert found.calculations == ["single point"]
+    assert found.energy_relaxed is None
+    assert found.relaxed is None
+    verdict = judged(vacancy, [found, candidate(vacancy, "low", -5.0)])
+    assert verdict.verdict is Verdict.WRONG
+    assert verdict.reason == spared.spared
+    assert verdict.ground_state == 1
 
 
 @pytest.fixture
@@ -172,7 +204,7 @@ def test_a_known_minimum_costs_one_call_and_keeps_its_verdict(vacancy, relaxed, 
     job = maker._relax("v_Zn", -1, relaxed, 1)
     assert job.maker.kind is CalculationKind.RELAX
     found = known(predicted(vacancy, structure=relaxed.relaxed), relaxed)
-    job = maker._relax("v_Zn", -1, found, 2)
+    (job,) = maker._jobs("v_Zn", -1, found, 2, "model")
     (start,) = job.function_args
     assert job.maker.kind is CalculationKind.STATIC
     assert start.charge == -1
@@ -191,7 +223,8 @@ def test_a_known_minimum_costs_one_call_and_keeps_its_verdict(vacancy, relaxed, 
 def test_a_single_point_below_the_known_minimum_contradicts_it(vacancy, relaxed, known, compute):
     wrong = relaxed.model_copy(update={"energy_relaxed": relaxed.energy_relaxed + 0.1})
     found = known(predicted(vacancy, structure=relaxed.relaxed), wrong)
-    (start,) = VerifyMaker()._relax("v_Zn", -1, found, 2).function_args
+    (job,) = VerifyMaker()._jobs("v_Zn", -1, found, 2, "model")
+    (start,) = job.function_args
     found = finish(found, compute(start, fidelity="high"), vacancy, VerifySettings())
     assert found.energy_relaxed is None
     verdict = judged(vacancy, [found, wrong], number=2)
@@ -203,7 +236,8 @@ def test_a_single_point_below_the_known_minimum_contradicts_it(vacancy, relaxed,
 
 def test_a_failed_single_point_verifies_nothing(vacancy, relaxed, known, compute):
     found = known(predicted(vacancy, structure=relaxed.relaxed), relaxed)
-    (start,) = VerifyMaker()._relax("v_Zn", -1, found, 2).function_args
+    (job,) = VerifyMaker()._jobs("v_Zn", -1, found, 2, "model")
+    (start,) = job.function_args
     failed = compute(start, fidelity="high", max_iterations=1)
     assert failed.failure is not None
     found = finish(found, failed, vacancy, VerifySettings())

@@ -38,7 +38,7 @@ ADDED = {
         "loss",
         "polish",
     ),
-    "verification": ("uncertain", "curvature"),
+    "verification": ("uncertain", "curvature", "relax_within"),
 }
 
 

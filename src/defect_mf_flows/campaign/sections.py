@@ -280,6 +280,13 @@ class VerifySettings(Section):
     frames: int = Field(
         8, ge=1, description="Frames of each verification relaxation added to the dataset."
     )
+    relax_within: float | None = Field(
+        None,
+        gt=0,
+        description="Every candidate gets a high-fidelity single point first, and only those this "
+        "close to the lowest of their charge are relaxed, eV per cell; the others stay as labels. "
+        "With it, 'minima' can be larger. null: every candidate is relaxed.",
+    )
     curvature: bool = Field(
         True,
         description="Begin each relaxation from the model's curvature at its start, which spares "

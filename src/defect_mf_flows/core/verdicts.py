@@ -39,6 +39,8 @@ def judge(
     """
     ground = candidates[model_ground]
     best = lowest(candidates)
+    if ground.spared:
+        return Verdict.WRONG, ground.spared
     if ground.energy_relaxed is None and ground.known_from:
         return Verdict.WRONG, f"its single point does not bear out that it {ground.known_from}"
     if ground.energy_relaxed is None or ground.deviation is None or best is None:

@@ -43,7 +43,7 @@ class AseReferenceMaker(ReferenceMaker):
     """
 
     name: str = "ase reference"
-    takes_curvature: ClassVar[bool] = True
+    own_minimiser: ClassVar[bool] = True
 
     # -- what a calculator-specific subclass may change ---------------------------------
 
@@ -155,9 +155,16 @@ class AseReferenceMaker(ReferenceMaker):
         """
         return self._compute(start, uuid, curvature=curvature)
 
-    def resume(self, start: StartStructure, begun: Calculation, *, uuid: str) -> Calculation:
+    def resume(
+        self,
+        start: StartStructure,
+        begun: Calculation,
+        *,
+        uuid: str,
+        curvature: Curvature | None = None,
+    ) -> Calculation:
         """Continue a relaxation that another campaign ended too soon; see the base class."""
-        return self._compute(start, uuid, begun=begun)
+        return self._compute(start, uuid, begun=begun, curvature=curvature)
 
     def _compute(
         self,

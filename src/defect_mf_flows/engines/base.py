@@ -14,7 +14,13 @@ from defect_mf_flows.campaign import FidelitySettings
 from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.engines.checkpoint import forget_stored
 from defect_mf_flows.engines.imported import find_imported
-from defect_mf_flows.engines.reuse import find_begun, find_finished, input_hash, take_over
+from defect_mf_flows.engines.reuse import (
+    find_begun,
+    find_finished,
+    input_hash,
+    read_single_point,
+    take_over,
+)
 from defect_mf_flows.errors import ChargeError, EngineError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
 from defect_mf_flows.schemas.curvature import Curvature
@@ -50,11 +56,16 @@ class ReferenceMaker(Maker):
     kind: CalculationKind = CalculationKind.STATIC
     settings: FidelitySettings | None = None
     reuse: bool = False
-    #: Whether relaxations can begin from the curvature of a model.
-    takes_curvature: ClassVar[bool] = False
+    #: Whether it moves the atoms itself, so that a relaxation can begin from what others computed.
+    own_minimiser: ClassVar[bool] = False
 
     @job(data="frames", config=JobConfig(expose_store=True), output_schema=Calculation)
-    def make(self, start: StartStructure, curvature_uuid: str | None = None) -> Response:
+    def make(
+        self,
+        start: StartStructure,
+        curvature_uuid: str | None = None,
+        single_point_uuid: str | None = None,
+    ) -> Response:
         """Compute one start structure as a job.
 
         Parameters
@@ -63,6 +74,9 @@ class ReferenceMaker(Maker):
             Geometry, charge and spin.
         curvature_uuid
             uuid of the job that asked a model for its curvature there, if one did.
+        single_point_uuid
+            uuid of a calculation of this fidelity there, if there is one: the first step of a
+            relaxation, which is not computed again.
 
         Returns
         -------
@@ -74,10 +88,12 @@ class ReferenceMaker(Maker):
         if self.reuse and (known := self._known(start, uuid)) is not None:
             return Response(output=take_over(known, start, fidelity=self.fidelity, uuid=uuid))
         begun = self._begun(start, uuid) if self.reuse else None
+        if begun is None and single_point_uuid is not None:
+            begun = read_single_point(CURRENT_JOB.store, single_point_uuid, start)
+        curvature = read_curvature(CURRENT_JOB.store, curvature_uuid)
         if begun is not None:
-            done = self.resume(start, begun, uuid=uuid)
+            done = self.resume(start, begun, uuid=uuid, curvature=curvature)
         else:
-            curvature = read_curvature(CURRENT_JOB.store, curvature_uuid)
             done = self.compute(start, uuid=uuid, curvature=curvature)
         return Response(output=self.hashed(done, start, done.engine))
 
@@ -179,7 +195,14 @@ class ReferenceMaker(Maker):
         """Compute one start structure now; to be written by each engine."""
         raise TypeError(f"{type(self).__name__} must define compute()")
 
-    def resume(self, start: StartStructure, begun: Calculation, *, uuid: str) -> Calculation:
+    def resume(
+        self,
+        start: StartStructure,
+        begun: Calculation,
+        *,
+        uuid: str,
+        curvature: Curvature | None = None,
+    ) -> Calculation:
         """Continue a relaxation; engines that cannot compute it anew.
 
         Parameters
@@ -190,13 +213,15 @@ class ReferenceMaker(Maker):
             Relaxation of the same input that ended too soon, with its frames.
         uuid
             uuid of the calculation.
+        curvature
+            Of a model at its start.
 
         Returns
         -------
         Calculation
             That counts its own calls alone.
         """
-        return self.compute(start, uuid=uuid)
+        return self.compute(start, uuid=uuid, curvature=curvature)
 
 
 def read_curvature(store: JobStore, uuid: str | None) -> Curvature | None:

@@ -11,6 +11,7 @@ from jobflow import JobStore
 from monty.json import MontyDecoder
 
 from defect_mf_flows.campaign import FidelitySettings
+from defect_mf_flows.errors import ChargeError, EngineError
 from defect_mf_flows.schemas.calculation import (
     Calculation,
     CalculationKind,
@@ -130,6 +131,44 @@ def read_whole(store: JobStore, uuid: str) -> Calculation | None:
     if len(found.frames) != found.n_frames:
         logger.warning("calculation %s has lost frames and is not reused", uuid)
         return None
+    return found
+
+
+def read_single_point(store: JobStore, uuid: str, start: StartStructure) -> Calculation:
+    """Read the calculation that is the first step of a relaxation.
+
+    Parameters
+    ----------
+    store
+        Of the running job.
+    uuid
+        Of the calculation.
+    start
+        Geometry, charge and spin that it should be of.
+
+    Returns
+    -------
+    Calculation
+        With its frames.
+
+    Raises
+    ------
+    ChargeError
+        If it is of another charge or spin.
+    EngineError
+        If it is not there, has failed, or is of another geometry.
+    """
+    found = read_whole(store, uuid)
+    where = f"start {start.label}: the single point {uuid} at its geometry"
+    if found is None or found.failure is not None:
+        raise EngineError(f"{where} is not there, or has failed; compute it first.")
+    if (found.charge, found.spin) != (start.charge, start.spin):
+        raise ChargeError(
+            f"{where} is of charge {found.charge:+d} and spin {found.spin}, the start of "
+            f"{start.charge:+d} and {start.spin}."
+        )
+    if not _same_start(found, start):
+        raise EngineError(f"{where} is of another geometry.")
     return found
 
 

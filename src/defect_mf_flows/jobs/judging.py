@@ -20,7 +20,8 @@ def finish(
     """Read single point, relaxed energy and deviation off the calculation.
 
     A known minimum keeps what it took over, unless its single point contradicts that: it is
-    then not verified, and the next round relaxes it.
+    then not verified, and the next round relaxes it. One that was spared has its single point
+    alone.
     """
     update: dict[str, object] = {"calculations": [calculation.job_uuid, *candidate.calculations]}
     if calculation.frames:
@@ -32,6 +33,8 @@ def finish(
                 update={"energy_relaxed": None, "relaxed": None, "deviation": None}
             )
         return finished.model_copy(update={"kept": in_own_basin(finished, settings)})
+    if candidate.spared:
+        return candidate.model_copy(update=update)
     if _usable(calculation) and calculation.final_structure is not None:
         moved = deviation(candidate.structure, calculation.final_structure, defect.site)
         update |= {

@@ -11,6 +11,7 @@ from defect_mf_flows.core.charge import with_spin
 from defect_mf_flows.core.known_minima import as_known
 from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.ranking import worth_verifying
+from defect_mf_flows.core.sparing import spare
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import (
     WITH_STORE,
@@ -99,8 +100,6 @@ class VerifyMaker(Maker):
         searches = read_output(store, searches_uuid, SearchSet, load=True)
         new: list[Candidate] = []
         owners: list[tuple[str, int]] = []
-        jobs: list[Job] = []
-        relaxations: list[OutputReference] = []
         for defect in defects.defects:
             for charge in defect.charges:
                 known = earlier_candidates(state, defect.name, charge)
@@ -114,22 +113,98 @@ class VerifyMaker(Maker):
                         for c in chosen
                     ]
                 spin = self.defects.spin_of(defect.name, charge)
-                for candidate in self._with_energies(chosen, model, spin):
-                    jobs += self._jobs(defect.name, charge, candidate, number, model_uuid)
-                    relaxations.append(jobs[-1].output.job_uuid)
-                    new.append(candidate)
-                    owners.append((defect.name, charge))
-        gather = self.judge(
-            defects_uuid,
-            model_uuid,
-            state,
-            own_uuid(),
-            relaxations,
+                found = self._with_energies(chosen, model, spin)
+                new += found
+                owners += [(defect.name, charge)] * len(found)
+        every = CandidateSet(job_uuid=own_uuid(), candidates=new, owners=owners)
+        if self.verification.relax_within is None:
+            return self._relax_all(every, defects_uuid, model_uuid, state)
+        jobs = [
+            self._single_point(*owner, candidate, number)
+            for candidate, owner in zip(new, owners, strict=True)
+        ]
+        sifted = self.sift(
+            defects_uuid, model_uuid, state, own_uuid(), [item.output.job_uuid for item in jobs]
         )
+        staged(sifted, Stage.VERIFICATION, f"what to relax in round {number}")
+        response = replaced_by([*jobs, sifted], sifted.output)
+        response.output = every
+        return response
+
+    @job(data=["candidates"], config=WITH_STORE)
+    def sift(
+        self,
+        defects_uuid: str,
+        model_uuid: str,
+        state: LoopState,
+        candidates_uuid: str,
+        single_points: list[str],
+    ) -> Response:
+        """Relax the candidates whose single points are low enough, and judge all.
+
+        Parameters
+        ----------
+        defects_uuid, model_uuid
+            uuids of the jobs that made host and defects, and the model.
+        state
+            The loop's state.
+        candidates_uuid
+            uuid of the job that chose the round's candidates.
+        single_points
+            uuids of their single points, in the same order.
+
+        Returns
+        -------
+        VerificationSet
+            Through the gathering job that replaces this one.
+        """
+        store, within = job_store(), self.verification.relax_within
+        assert within is not None
+        chosen = read_output(store, candidates_uuid, CandidateSet, load=True, first=True)
+        done = calculations(single_points)
+        known = [
+            candidate.model_copy(
+                update={"energy_single_point": found.frames[0].energy if found.frames else None}
+            )
+            for candidate, found in zip(chosen.candidates, done, strict=True)
+        ]
+        sifted: dict[int, Candidate] = {}
+        for owner in dict.fromkeys(chosen.owners):
+            places = [k for k, other in enumerate(chosen.owners) if other == owner]
+            marked = spare([known[k] for k in places], within=within)
+            sifted |= dict(zip(places, marked, strict=True))
+        candidates = [
+            c
+            if c.spared or c.known_from
+            else c.model_copy(update={"calculations": [single_points[k]]})
+            for k, c in sorted(sifted.items())
+        ]
+        every = chosen.model_copy(update={"job_uuid": own_uuid(), "candidates": candidates})
+        return self._relax_all(every, defects_uuid, model_uuid, state, single_points)
+
+    def _relax_all(
+        self,
+        every: CandidateSet,
+        defects_uuid: str,
+        model_uuid: str,
+        state: LoopState,
+        single_points: list[str] | None = None,
+    ) -> Response:
+        """Relax all candidates but those that were spared, then judge."""
+        number = len(state.rounds) + 1
+        jobs: list[Job] = []
+        done: list[str | OutputReference] = []
+        for k, (candidate, owner) in enumerate(zip(every.candidates, every.owners, strict=True)):
+            first = None if single_points is None else single_points[k]
+            if first is not None and (candidate.spared or candidate.known_from):
+                done.append(first)
+                continue
+            jobs += self._jobs(*owner, candidate, number, model_uuid, first)
+            done.append(jobs[-1].output.job_uuid)
+        gather = self.judge(defects_uuid, model_uuid, state, own_uuid(), done, single_points)
         staged(gather, Stage.VERIFICATION, f"verdicts of round {number}")
-        chosen_now = CandidateSet(job_uuid=own_uuid(), candidates=new, owners=owners)
         response = replaced_by([*jobs, gather], gather.output)
-        response.output = chosen_now
+        response.output = every
         return response
 
     @job(data=["candidates"], config=WITH_STORE)
@@ -140,6 +215,7 @@ class VerifyMaker(Maker):
         state: LoopState,
         candidates_uuid: str,
         relaxations: list[str],
+        single_points: list[str] | None = None,
         lower_relaxed: bool = False,
     ) -> Response:
         """Attach the relaxations to their candidates and judge every charge state.
@@ -157,6 +233,8 @@ class VerifyMaker(Maker):
             uuid of the job that chose the round's candidates.
         relaxations
             uuids of their calculations, in the same order.
+        single_points
+            uuids of calculations that came before: their frames are labels, their calls count.
         lower_relaxed
             True once labels have been relaxed in this round.
 
@@ -192,7 +270,7 @@ class VerifyMaker(Maker):
             )
             if lower:
                 return self._relax_lower(
-                    lower, chosen, relaxations, (defects_uuid, model_uuid, state)
+                    lower, chosen, relaxations, single_points, (defects_uuid, model_uuid, state)
                 )
         verifications = [
             verify(
@@ -206,11 +284,13 @@ class VerifyMaker(Maker):
             for defect in defects.defects
             for charge in defect.charges
         ]
+        before = [uuid for uuid in single_points or [] if uuid not in relaxations]
+        done += calculations(before, frames=False)
         return Response(
             output=VerificationSet(
                 job_uuid=own_uuid(),
                 verifications=verifications,
-                calculations=relaxations,
+                calculations=[c.job_uuid for c in done],
                 high_calls=sum(c.n_calls for c in done),
             )
         )
@@ -220,6 +300,7 @@ class VerifyMaker(Maker):
         lower: dict[tuple[str, int], Candidate],
         chosen: CandidateSet,
         relaxations: list[str],
+        single_points: list[str] | None,
         context: tuple[str, str, LoopState],
     ) -> Response:
         """Relax labels that lie below their ground states, and judge again."""
@@ -240,6 +321,7 @@ class VerifyMaker(Maker):
             state,
             own_uuid(),
             [*relaxations, *added],
+            single_points,
             lower_relaxed=True,
         )
         staged(again, Stage.VERIFICATION, f"verdicts of round {number}, lower labels relaxed")
@@ -309,21 +391,28 @@ class VerifyMaker(Maker):
         ]
 
     def _jobs(
-        self, defect: str, charge: int, candidate: Candidate, number: int, model_uuid: str
+        self,
+        defect: str,
+        charge: int,
+        candidate: Candidate,
+        number: int,
+        model_uuid: str,
+        single_point: str | None = None,
     ) -> list[Job]:
         """The candidate's relaxation, last, and what it begins from."""
-        begins = self.verification.curvature and self.relax.takes_curvature
-        if candidate.known_from or not begins:
-            return [self._relax(defect, charge, candidate, number)]
-        start = self._start(defect, charge, candidate, number)
-        bends = staged(
-            model_curvature(start, model_uuid, self.device),
-            Stage.VERIFICATION,
-            f"{defect} {charge:+d} | {start.label} | curvature",
-            defect=defect,
-            charge=charge,
-        )
-        return [bends, self._relax(defect, charge, candidate, number, bends.output.job_uuid)]
+        if candidate.known_from:
+            return [self._single_point(defect, charge, candidate, number)]
+        begins: dict[str, str | OutputReference] = {}
+        jobs = []
+        if self.relax.own_minimiser and single_point is not None:
+            begins["single_point_uuid"] = single_point
+        if self.relax.own_minimiser and self.verification.curvature:
+            start = self._start(defect, charge, candidate, number)
+            bends = model_curvature(start, model_uuid, self.device)
+            name = f"{defect} {charge:+d} | {start.label} | curvature"
+            jobs.append(staged(bends, Stage.VERIFICATION, name, defect=defect, charge=charge))
+            begins["curvature_uuid"] = bends.output.job_uuid
+        return [*jobs, self._relax(defect, charge, candidate, number, **begins)]
 
     def _start(self, defect: str, charge: int, candidate: Candidate, number: int) -> StartStructure:
         return StartStructure(
@@ -334,26 +423,32 @@ class VerifyMaker(Maker):
             structure=candidate.structure,
         )
 
+    def _single_point(self, defect: str, charge: int, candidate: Candidate, number: int) -> Job:
+        kind = CalculationKind.STATIC
+        maker = replace(self.relax, kind=kind, name=f"{self.relax.fidelity} {kind.value}")
+        return self._computed(maker, self._start(defect, charge, candidate, number))
+
     def _relax(
         self,
         defect: str,
         charge: int,
         candidate: Candidate,
         number: int,
-        curvature_uuid: OutputReference | None = None,
+        **begins: str | OutputReference,
     ) -> Job:
         start = self._start(defect, charge, candidate, number)
-        maker, fidelity = self.relax, self.relax.fidelity
-        if candidate.known_from:
-            kind = CalculationKind.STATIC
-            maker = replace(maker, kind=kind, name=f"{fidelity} {kind.value}")
-        begins = {} if curvature_uuid is None else {"curvature_uuid": curvature_uuid}
-        name = f"{defect} {charge:+d} | {start.label} | {fidelity} {maker.kind.value}"
+        return self._computed(self.relax, start, **begins)
+
+    @staticmethod
+    def _computed(
+        maker: ReferenceMaker, start: StartStructure, **begins: str | OutputReference
+    ) -> Job:
+        name = f"{start.defect} {start.charge:+d} | {start.label}"
         return staged(
             maker.make(start, **begins),
             Stage.VERIFICATION,
-            name,
-            defect=defect,
-            charge=charge,
-            fidelity=fidelity,
+            f"{name} | {maker.fidelity} {maker.kind.value}",
+            defect=start.defect,
+            charge=start.charge,
+            fidelity=maker.fidelity,
         )

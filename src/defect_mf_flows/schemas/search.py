@@ -241,6 +241,8 @@ class Candidate(Document):
     known_from
         Why it was not relaxed: which verified minimum it is. Its relaxation is then that of the
         other, its single point its own. Empty if it was relaxed.
+    spared
+        Why it was not relaxed: what its single point said. Empty if it was relaxed.
     """
 
     origin: str
@@ -259,6 +261,7 @@ class Candidate(Document):
     relaxed: PeriodicStructure | None = None
     calculations: list[str] = Field(default_factory=list)
     known_from: str = ""
+    spared: str = ""
 
 
 class Verification(Document):

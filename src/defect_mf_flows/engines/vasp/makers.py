@@ -150,13 +150,20 @@ class VaspReferenceMaker(ReferenceMaker):
         inputs = self.inputs(start, unpaired=spin).get_input_set(cell)
         return same_inputs(found.engine.settings, written_inputs(inputs, start.charge))
 
-    def resume(self, start: StartStructure, begun: Calculation, *, uuid: str) -> Calculation:
+    def resume(
+        self,
+        start: StartStructure,
+        begun: Calculation,
+        *,
+        uuid: str,
+        curvature: Curvature | None = None,
+    ) -> Calculation:
         """Continue a relaxation that another campaign ended too soon.
 
         Parameters
         ----------
-        start, begun, uuid
-            As in the base class.
+        start, begun, uuid, curvature
+            As in the base class; the curvature is not used.
 
         Returns
         -------

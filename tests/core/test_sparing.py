@@ -1,0 +1,51 @@
+"""A single point far above another of its charge state spares a relaxation."""
+
+from __future__ import annotations
+
+import pytest
+
+from defect_mf_flows.core.charge import with_charge
+from defect_mf_flows.core.sparing import spare
+from defect_mf_flows.schemas.defect import Defect
+from defect_mf_flows.schemas.search import Candidate
+
+
+def candidate(vacancy: Defect, energy: float | None, **changes: object) -> Candidate:
+    values = {
+        "origin": "model",
+        "round": 1,
+        "rank": 0,
+        "start": f"start at {energy}",
+        "energy_model": 0.0,
+        "energy_single_point": energy,
+        "structure": with_charge(vacancy.supercell, -1),
+    }
+    return Candidate(**{**values, **changes})
+
+
+def test_candidates_near_the_lowest_single_point_are_relaxed(vacancy: Defect) -> None:
+    energies = [-1.0, -2.0, -1.75, -1.65]
+    found = spare([candidate(vacancy, e) for e in energies], within=0.3)
+    assert [bool(c.spared) for c in found] == [True, False, False, True]
+    assert [c.energy_single_point for c in found] == energies
+    assert "1.000 eV above that of start at -2.0 (model)" in found[0].spared
+
+
+def test_the_lowest_is_always_relaxed_and_a_failed_one_never(vacancy: Defect) -> None:
+    lonely = spare([candidate(vacancy, 5.0), candidate(vacancy, None)], within=1e-6)
+    assert lonely[0].spared == ""
+    assert "failed" in lonely[1].spared
+    (failed,) = spare([candidate(vacancy, None)], within=1.0)
+    assert "failed" in failed.spared
+
+
+@pytest.mark.parametrize(("known", "spared"), [(-2.0, True), (-1.1, False)])
+def test_a_known_minimum_is_compared_with_and_never_spared(
+    vacancy: Defect, known: float, spared: bool
+) -> None:
+    verified = candidate(vacancy, known, known_from="is the minimum of round 1")
+    same, other = spare([verified, candidate(vacancy, -1.0)], within=0.5)
+    assert same == verified
+    assert bool(other.spared) is spared
+    higher = candidate(vacancy, 9.0, known_from="is the minimum of round 1")
+    assert spare([higher, candidate(vacancy, -1.0)], within=0.5)[0] == higher
