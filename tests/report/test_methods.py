@@ -144,6 +144,13 @@ def test_replay_is_told(make_results):
     assert "replayed" not in trained(make_results, foundation="mpa-0", replay=None)
 
 
+def test_it_says_which_candidates_were_relaxed(make_results):
+    plain = told(make_results()).paragraph
+    assert "lowest minima of every charge state were relaxed at the high fidelity" in plain
+    within = told(make_results(settings={"verification": {"relax_within": 0.3}})).paragraph
+    assert "got single points at the high fidelity, and those within 0.3 eV" in within
+
+
 def test_references_are_written_for_bibtex(uncertain, tmp_path):
     found = told(uncertain)
     text = write_references(found, tmp_path).read_text(encoding="utf-8")

@@ -338,12 +338,19 @@ def _search(writer: Writer, results: Results) -> None:
 
 
 def _verification(writer: Writer, results: Results) -> None:
-    relaxations, calls = _calls(results, "verification")
+    done, calls = _calls(results, "verification")
     counts = numbers.verdict_counts(results)
     told = _listed(f"{n} {verdict.value}" for verdict, n in counts.items() if n)
+    within = results.settings.get("verification", {}).get("relax_within")
+    kind = "relaxation" if within is None else "calculation"
+    what = (
+        "The lowest minima of every charge state were relaxed at the high fidelity"
+        if within is None
+        else "The lowest minima of every charge state got single points at the high fidelity, and "
+        f"those within {within:g} eV of the lowest were relaxed"
+    )
     writer.say(
-        f"The lowest minima of every charge state were relaxed at the high fidelity "
-        f"({plural(relaxations, 'relaxation')}, {plural(calls, 'evaluation')}); of the model's "
+        f"{what} ({plural(done, kind)}, {plural(calls, 'evaluation')}); of the model's "
         f"ground states {told}. The loop ended {results.stop.value}."
     )
     if results.acquired:
