@@ -8,6 +8,7 @@ from defect_mf_flows.campaign import load_campaign
 from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.flows.campaign import CampaignMaker
 from defect_mf_flows.jobs.common import Stage
+from defect_mf_flows.results import CampaignResults
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.loop import LoopState, StopVerdict
@@ -21,6 +22,16 @@ def test_the_campaign_ends_with_a_verdict_for_every_charge(finished):
     assert all(g.verdict in Verdict for g in states)
     assert finished.results.stop in StopVerdict
     assert finished.results.stop_reason
+
+
+def test_the_results_are_found_under_the_hash_that_they_tell(finished):
+    stored = {
+        row["metadata"]["campaign_hash"]
+        for row in finished.store.docs_store.query({}, properties=["metadata"])
+    }
+    assert stored == {finished.results.campaign_hash}
+    known = CampaignResults(finished.store, campaign_hash=finished.results.campaign_hash)
+    assert known.count(Calculation) == finished.api.count(Calculation) > 0
 
 
 def test_verified_energies_are_those_of_the_high_fidelity_relaxations(finished):

@@ -16,7 +16,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.benchmark.pool import FMAX, HIGH, LOW, METHODS, keep
 from defect_mf_flows.benchmark.search_ways import OURS, SEED, Searches, SearchSize, Trial, Way
-from defect_mf_flows.campaign import FidelitySettings
+from defect_mf_flows.campaign import FidelitySettings, campaign_hash, load_campaign
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.local.campaign import open_store
 from defect_mf_flows.results import CampaignResults
@@ -59,7 +59,7 @@ def run_own(size: SearchSize, folder: Path, *, workers: int) -> tuple[Results, l
         )
     results = Results.model_validate(json.loads((folder / "results.json").read_text()))
     with open_store(folder) as store:
-        records = CampaignResults(store, campaign_hash=results.campaign_hash)
+        records = CampaignResults(store, campaign_hash=campaign_hash(*load_campaign(file)))
         return results, list(records.documents(Calculation, load=True))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from jobflow import Maker, Response, job
+from jobflow import CURRENT_JOB, Maker, Response, job
 
 from defect_mf_flows.campaign import Campaign, campaign_hash
 from defect_mf_flows.core.environment import environments
@@ -136,6 +136,16 @@ class Gathering:
             read_output(store, r.searches, SearchSet, load=False) for r in state.rounds
         ]
 
+    def _hash(self) -> str:
+        """Hash under which the flow's documents are stored.
+
+        It is of the host as it was read, which the documents do not hold where the campaign names
+        its supercell.
+        """
+        running = CURRENT_JOB.job
+        known = None if running is None else running.metadata.get("campaign_hash")
+        return known or campaign_hash(self.campaign, self.defects.host.primitive)
+
     def results(self) -> Results:
         """Condense everything into one document."""
         c = self.campaign
@@ -161,7 +171,7 @@ class Gathering:
         )
         return Results(
             campaign=c.name,
-            campaign_hash=campaign_hash(c, self.defects.host.primitive),
+            campaign_hash=self._hash(),
             disclaimer=c.disclaimer,
             host={
                 "formula": self.defects.host.formula,

@@ -18,7 +18,8 @@ class Host(Document):
     formula
         Reduced formula.
     primitive
-        Primitive cell as read from the campaign's structure file.
+        Cell from which the supercell was made: as read from the campaign's structure file, or the
+        supercell that the campaign names.
     supercell
         Pristine supercell, charge 0; its lattice is the one of every defect cell.
     structure_hash
