@@ -54,6 +54,7 @@ def test_jobs_that_ask_the_model_for_energies_go_where_a_model_can_be_loaded(flo
     jobs = [
         verify.make("u", "u", "u", "u", None),
         verify.judge("u", "u", None, "u", []),
+        verify.weigh("u", "u", None, "u", []),
         model_curvature(None, "u", "cpu"),
         acquire.make("u", "u", None),
     ]

@@ -53,6 +53,7 @@ def route(flow: F, routing: Routing, fidelities: Iterable[str] = ()) -> F:
     asking = (
         relax_batch,
         VerifyMaker.make,
+        VerifyMaker.weigh,
         VerifyMaker.judge,
         model_curvature,
         AcquireMaker.make,

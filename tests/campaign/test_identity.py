@@ -87,6 +87,7 @@ CAME_LATER = [
     ("starts.pair_distortions", [], [-0.4]),
     ("verification.uncertain", 2, 0),
     ("verification.curvature", True, False),
+    ("verification.low_check", None, 0.3),
     ("verification.relax_within", None, 0.5),
     ("search.dtype", None, "float64"),
     ("training.replay_weight", 1.0, 2.0),

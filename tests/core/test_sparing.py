@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.core.sparing import spare
+from defect_mf_flows.core.sparing import refuted, spare, weigh
 from defect_mf_flows.schemas.defect import Defect
-from defect_mf_flows.schemas.search import Candidate
+from defect_mf_flows.schemas.search import Candidate, Verdict, Verification
 
 
 def candidate(vacancy: Defect, energy: float | None, **changes: object) -> Candidate:
@@ -49,3 +49,40 @@ def test_a_known_minimum_is_compared_with_and_never_spared(
     assert bool(other.spared) is spared
     higher = candidate(vacancy, 9.0, known_from="is the minimum of round 1")
     assert spare([higher, candidate(vacancy, -1.0)], within=0.5)[0] == higher
+
+
+@pytest.mark.parametrize(
+    ("error", "spared"),
+    [(0.1, ""), (-0.1, ""), (0.4, "+0.400 eV"), (-3.0, "-3.000 eV"), (None, "failed")],
+)
+def test_where_the_model_does_not_know_the_low_fidelity_it_is_not_believed(
+    vacancy: Defect, error: float | None, spared: str
+) -> None:
+    found = weigh(candidate(vacancy, None), low_error=error, limit=0.3)
+    assert found.low_error == error
+    assert bool(found.spared) is bool(spared)
+    assert spared in found.spared
+
+
+def test_what_the_low_fidelity_refuted_stays_spared_whatever_others_say(vacancy: Defect) -> None:
+    off = weigh(candidate(vacancy, None), low_error=2.0, limit=0.3)
+    (same, other) = spare([off, candidate(vacancy, -1.0)], within=0.5)
+    assert same == off
+    assert other.spared == ""
+
+
+def test_a_charge_state_is_refuted_if_its_predicted_ground_state_is(vacancy: Defect) -> None:
+    off = weigh(candidate(vacancy, None), low_error=2.0, limit=0.3)
+    for ground, expected in ((0, True), (1, False), (None, False)):
+        verification = Verification(
+            defect="v_Zn",
+            charge=-1,
+            round=1,
+            verdict=Verdict.WRONG,
+            reason="",
+            model_ground=ground,
+            ground_state=None,
+            energy_error=None,
+            candidates=[off, candidate(vacancy, -1.0)],
+        )
+        assert refuted(verification) is expected

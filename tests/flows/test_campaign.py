@@ -14,6 +14,7 @@ from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.loop import LoopState, StopVerdict
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import SearchSet, Verdict, VerificationSet
+from defect_mf_flows.testing import zinc_blende
 
 
 def test_the_campaign_ends_with_a_verdict_for_every_charge(finished):
@@ -24,14 +25,16 @@ def test_the_campaign_ends_with_a_verdict_for_every_charge(finished):
     assert finished.results.stop_reason
 
 
+def same_hash(run):
+    """Results tell the hash under which all documents of their campaign are stored."""
+    rows = run.store.docs_store.query({}, properties=["metadata"])
+    assert {row["metadata"]["campaign_hash"] for row in rows} == {run.results.campaign_hash}
+    known = CampaignResults(run.store, campaign_hash=run.results.campaign_hash)
+    assert known.count(Calculation) == run.api.count(Calculation) > 0
+
+
 def test_the_results_are_found_under_the_hash_that_they_tell(finished):
-    stored = {
-        row["metadata"]["campaign_hash"]
-        for row in finished.store.docs_store.query({}, properties=["metadata"])
-    }
-    assert stored == {finished.results.campaign_hash}
-    known = CampaignResults(finished.store, campaign_hash=finished.results.campaign_hash)
-    assert known.count(Calculation) == finished.api.count(Calculation) > 0
+    same_hash(finished)
 
 
 def test_verified_energies_are_those_of_the_high_fidelity_relaxations(finished):
@@ -203,9 +206,18 @@ def test_what_a_round_verified_the_next_does_not_relax_again(run_campaign_here, 
 def test_another_charge_term_and_strategy_run_through_the_same_campaign(
     run_campaign_here, tmp_path
 ):
-    """Search and verification know neither; the dataset hands on the host."""
-    changes = {"training.charge_term": "intensive", "training.strategy": "delta"}
+    """Search and verification know neither; the dataset hands on the host (here a small cell)."""
+    zinc_blende().get_primitive_structure().to(filename=str(tmp_path / "primitive.cif"))
+    changes = {
+        "training.charge_term": "intensive",
+        "training.strategy": "delta",
+        "host": {
+            "structure": "primitive.cif",
+            "supercell": [[-1, 1, 1], [1, -1, 1], [1, 1, -1]],
+        },
+    }
     finished = run_campaign_here(tmp_path, changes)
+    same_hash(finished)
     (model,) = finished.api.documents(Model)
     assert (model.settings["charge_term"], model.settings["strategy"]) == ("intensive", "delta")
     assert model.host is not None

@@ -84,7 +84,7 @@ def test_basins_are_numbered_from_the_lowest(vacancy):
 
 def test_the_spin_of_a_charge_state_reaches_its_verification(vacancy):
     maker = VerifyMaker(defects=DefectSettings(spin={"v_Zn": {-1: 1}}))
-    job = maker._relax("v_Zn", -1, candidate(vacancy, "model", -5.0), 1)
+    (job,) = maker._jobs.relaxation(("v_Zn", -1), candidate(vacancy, "model", -5.0), "model")
     (start,) = job.function_args
     assert start.spin == 1
     assert start.charge == -1
@@ -93,15 +93,17 @@ def test_the_spin_of_a_charge_state_reaches_its_verification(vacancy):
 def test_an_engine_that_moves_the_atoms_itself_begins_from_curvature_and_single_point(vacancy):
     found = candidate(vacancy, "model", -5.0)
     maker = VerifyMaker(relax=XtbReferenceMaker(fidelity="high", kind=CalculationKind.RELAX))
-    bends, relax = maker._jobs("v_Zn", -1, found, 1, "model", "single point")
+    bends, relax = maker._jobs.relaxation(("v_Zn", -1), found, "model", "single point")
     assert relax.function_kwargs["curvature_uuid"].uuid == bends.uuid
     assert relax.function_kwargs["single_point_uuid"] == "single point"
     assert bends.function_args == (relax.function_args[0], "model", "cpu")
     off = VerifySettings(curvature=False)
-    (relax,) = VerifyMaker(relax=maker.relax, verification=off)._jobs("v_Zn", -1, found, 1, "model")
+    maker = VerifyMaker(relax=maker.relax, verification=off)
+    (relax,) = maker._jobs.relaxation(("v_Zn", -1), found, "model")
     assert relax.function_kwargs == {}
     vasp = VaspReferenceMaker(fidelity="high", kind=CalculationKind.RELAX)
-    (relax,) = VerifyMaker(relax=vasp)._jobs("v_Zn", -1, found, 1, "model", "single point")
+    maker = VerifyMaker(relax=vasp)
+    (relax,) = maker._jobs.relaxation(("v_Zn", -1), found, "model", "single point")
     assert relax.function_kwargs == {}
 
 
@@ -201,10 +203,10 @@ def relaxed(vacancy, make_start, compute):
 
 def test_a_known_minimum_costs_one_call_and_keeps_its_verdict(vacancy, relaxed, known, compute):
     maker = VerifyMaker(relax=ReferenceMaker(kind=CalculationKind.RELAX))
-    job = maker._relax("v_Zn", -1, relaxed, 1)
+    (job,) = maker._jobs.relaxation(("v_Zn", -1), relaxed, "model")
     assert job.maker.kind is CalculationKind.RELAX
     found = known(predicted(vacancy, structure=relaxed.relaxed), relaxed)
-    (job,) = maker._jobs("v_Zn", -1, found, 2, "model")
+    (job,) = maker._jobs.relaxation(("v_Zn", -1), found, "model")
     (start,) = job.function_args
     assert job.maker.kind is CalculationKind.STATIC
     assert start.charge == -1
@@ -223,7 +225,7 @@ def test_a_known_minimum_costs_one_call_and_keeps_its_verdict(vacancy, relaxed, 
 def test_a_single_point_below_the_known_minimum_contradicts_it(vacancy, relaxed, known, compute):
     wrong = relaxed.model_copy(update={"energy_relaxed": relaxed.energy_relaxed + 0.1})
     found = known(predicted(vacancy, structure=relaxed.relaxed), wrong)
-    (job,) = VerifyMaker()._jobs("v_Zn", -1, found, 2, "model")
+    (job,) = VerifyMaker()._jobs.relaxation(("v_Zn", -1), found, "model")
     (start,) = job.function_args
     found = finish(found, compute(start, fidelity="high"), vacancy, VerifySettings())
     assert found.energy_relaxed is None
@@ -236,7 +238,7 @@ def test_a_single_point_below_the_known_minimum_contradicts_it(vacancy, relaxed,
 
 def test_a_failed_single_point_verifies_nothing(vacancy, relaxed, known, compute):
     found = known(predicted(vacancy, structure=relaxed.relaxed), relaxed)
-    (job,) = VerifyMaker()._jobs("v_Zn", -1, found, 2, "model")
+    (job,) = VerifyMaker()._jobs.relaxation(("v_Zn", -1), found, "model")
     (start,) = job.function_args
     failed = compute(start, fidelity="high", max_iterations=1)
     assert failed.failure is not None

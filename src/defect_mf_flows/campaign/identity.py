@@ -38,7 +38,7 @@ ADDED = {
         "loss",
         "polish",
     ),
-    "verification": ("uncertain", "curvature", "relax_within"),
+    "verification": ("uncertain", "curvature", "low_check", "relax_within"),
 }
 
 

@@ -280,6 +280,13 @@ class VerifySettings(Section):
     frames: int = Field(
         8, ge=1, description="Frames of each verification relaxation added to the dataset."
     )
+    low_check: float | None = Field(
+        None,
+        gt=0,
+        description="The low fidelity computes every predicted minimum first, and as many refused "
+        "ends. Where the model's low head is off by more than this, the high fidelity is "
+        "not asked, eV per cell. All of them train in the next round. null: no check.",
+    )
     relax_within: float | None = Field(
         None,
         gt=0,

@@ -1,10 +1,53 @@
-"""Which candidates are worth a high-fidelity relaxation, by their high-fidelity single points."""
+"""Which candidates are worth a high-fidelity calculation, by single points of both fidelities."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from defect_mf_flows.schemas.search import Candidate
+from defect_mf_flows.schemas.search import Candidate, Verification
+
+
+def weigh(candidate: Candidate, *, low_error: float | None, limit: float) -> Candidate:
+    """Mark a candidate at which the model does not even know the low fidelity.
+
+    Where the search has left what the model learned, both heads are wrong together, and a
+    low-fidelity single point tells at a fraction of the cost of a high-fidelity one.
+
+    Parameters
+    ----------
+    candidate
+        Minimum of the model.
+    low_error
+        Model minus low fidelity there, on the low head, eV per cell; None: the low fidelity failed.
+    limit
+        Largest error that may be, eV per cell.
+
+    Returns
+    -------
+    Candidate
+        With the error, and ``spared`` filled in where it applies.
+    """
+    if low_error is None:
+        why = "the low fidelity failed at the geometry that the model predicts"
+    elif abs(low_error) > limit:
+        why = f"the model is {low_error:+.3f} eV off the low fidelity at the minimum it predicts"
+    else:
+        why = ""
+    return candidate.model_copy(update={"low_error": low_error, "spared": why})
+
+
+def refuted(verification: Verification) -> bool:
+    """Whether the low fidelity refuted the model's ground state of this round.
+
+    Parameters
+    ----------
+    verification
+        Judged.
+    """
+    if verification.model_ground is None:
+        return False
+    ground = verification.candidates[verification.model_ground]
+    return bool(ground.spared) and ground.energy_single_point is None
 
 
 def spare(candidates: Sequence[Candidate], *, within: float) -> list[Candidate]:
@@ -14,7 +57,7 @@ def spare(candidates: Sequence[Candidate], *, within: float) -> list[Candidate]:
     ----------
     candidates
         Of one round, with their single points; those of known minima are compared with and never
-        marked.
+        marked, those that are marked stay so.
     within
         One whose single point lies further above the lowest is spared, eV per cell.
 
@@ -26,7 +69,7 @@ def spare(candidates: Sequence[Candidate], *, within: float) -> list[Candidate]:
     done = [c for c in candidates if c.energy_single_point is not None]
     best = min(done, key=lambda c: c.energy_single_point or 0.0, default=None)
     return [
-        c if c.known_from else c.model_copy(update={"spared": _why(c, best, within)})
+        c if c.known_from or c.spared else c.model_copy(update={"spared": _why(c, best, within)})
         for c in candidates
     ]
 

@@ -157,7 +157,12 @@ def stop_verdict(
 
 
 def _stalled(before: RoundSummary, last: RoundSummary, wrong: list[str], tolerance: float) -> bool:
-    """Same wrong verdicts, no lower ground state, errors not a tenth smaller."""
+    """Same wrong verdicts, no lower ground state, errors not a tenth smaller.
+
+    A round in which the low fidelity refuted a prediction taught the model that, and stalls never.
+    """
+    if last.refuted:
+        return False
     for key in wrong:
         if before.verdicts[key] is not Verdict.WRONG:
             return False

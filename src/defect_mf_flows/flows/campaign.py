@@ -103,6 +103,7 @@ class CampaignMaker(Maker):
                 ),
                 verify=VerifyMaker(
                     relax=relax[c.roles.high],
+                    low=statics[c.roles.low],
                     defects=c.defects,
                     verification=c.verification,
                     matching=c.matching,

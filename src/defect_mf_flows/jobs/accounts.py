@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from defect_mf_flows.jobs.common import Stage
 from defect_mf_flows.schemas.calculation import Calculation, Failure
@@ -34,6 +34,8 @@ class Accounts:
         then what the rounds added.
     models, searches
         Of every round.
+    checks
+        Low-fidelity single points on what the searches predicted.
     """
 
     state: LoopState
@@ -42,12 +44,13 @@ class Accounts:
     labels: list[Calculation]
     models: list[Model]
     searches: list[SearchSet]
+    checks: list[Calculation] = field(default_factory=list)
 
     def counts(self, dataset: Dataset, failures: list[Failure]) -> dict[str, object]:
         """Frames, labels, picks, and failures by reason."""
         reasons = Counter(f.reason.value for f in failures)
         frames = Counter[str]()
-        for c in [*self.low, *self.labels]:
+        for c in [*self.low, *self.labels, *self.checks]:
             frames[c.fidelity] += c.n_frames
         labels = Counter[str]()
         for key, number in dataset.counts.items():
@@ -97,6 +100,8 @@ class Accounts:
                 seconds=sum(s.seconds for s in every),
             )
         )
+        if self.checks:
+            costs.append(_stage_cost(Stage.SEARCH, self.checks, name="low-fidelity checks"))
         verified = [c for c in self.labels[first:] if c.job_uuid not in asked]
         costs.append(_stage_cost(Stage.VERIFICATION, verified))
         return costs

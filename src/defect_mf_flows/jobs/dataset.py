@@ -106,6 +106,13 @@ class DatasetMaker(Maker):
             excluded += dropped
             if calculation.failure is not None:
                 excluded.append(calculation.failure)
+        for calculation in stream_calculations(state.checks):
+            frames, dropped = self._labels(calculation, defects, verified=False)
+            key = f"{relaxation_key(calculation)}|{calculation.job_uuid}"
+            entries += _entries([(f, Split.TRAIN) for f in frames], key, imported)
+            excluded += dropped
+            if calculation.failure is not None:
+                excluded.append(calculation.failure)
         kept, copies = imported.sided()
         entries += [_entry(frame, IMPORTED + uuid, side) for uuid, frame, side in kept]
         excluded += copies

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import LoopSettings
+from defect_mf_flows.core.sparing import refuted
 from defect_mf_flows.core.verdicts import lowest, stop_verdict
 from defect_mf_flows.jobs.acquire import AcquireMaker
 from defect_mf_flows.jobs.common import (
@@ -150,12 +151,14 @@ class RoundMaker(Maker):
                 key: abs(v.energy_error) for key, v in keys.items() if v.energy_error is not None
             },
             new_labels=len(verdicts.calculations),
+            refuted=[key for key, v in keys.items() if refuted(v)],
             **uuids,
         )
         return state.model_copy(
             update={
                 "rounds": [*state.rounds, summary],
                 "labels": [*state.labels, *verdicts.calculations],
+                "checks": [*state.checks, *verdicts.checks],
                 "high_calls": state.high_calls + verdicts.high_calls,
             }
         )

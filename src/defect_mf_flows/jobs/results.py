@@ -167,7 +167,13 @@ class Gathering:
             },
         )
         accounts = Accounts(
-            self.state, self.hosts, self.low, self.labels, self.models, self.all_searches
+            self.state,
+            self.hosts,
+            self.low,
+            self.labels,
+            self.models,
+            self.all_searches,
+            calculations(self.state.checks, frames=False),
         )
         return Results(
             campaign=c.name,

@@ -21,6 +21,7 @@ from defect_mf_flows.core.filters import extrapolation, implausible
 from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.core.starts import StartMaker
+from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.core.uncertainty import with_spread
 from defect_mf_flows.jobs.common import (
     WITH_STORE,
@@ -49,6 +50,10 @@ from defect_mf_flows.settings import get_settings
 
 if TYPE_CHECKING:
     from defect_mf_flows.learning.relaxed import Relaxed
+
+
+#: Refused ends that are kept per charge state.
+WRECKS = 8
 
 
 @dataclass
@@ -273,7 +278,7 @@ def _path(end: Relaxed) -> RelaxationPath | None:
     )
 
 
-@job(data=["minima", "doubts"], config=WITH_STORE, output_schema=SearchSet)
+@job(data=["minima", "doubts", "wrecks"], config=WITH_STORE, output_schema=SearchSet)
 def gather_search(
     defects_uuid: str,
     batches: list[RelaxationBatch],
@@ -310,6 +315,17 @@ def gather_search(
             own = [f for f in failures if (f.defect, f.charge) == (defect.name, charge)]
             searches.append(merge_batches(defect, charge, mine, own, head, matcher))
     return SearchSet(job_uuid=own_uuid(), searches=searches)
+
+
+def _wrecks(batches: list[RelaxationBatch]) -> list[Structure]:
+    """Ends at which the model extrapolates, spread over all starts."""
+    found = [
+        structure
+        for b in batches
+        for structure, reason in zip(b.structures, b.reasons, strict=bool(b.reasons))
+        if reason is FailureReason.EXTRAPOLATED
+    ]
+    return [found[k] for k in evenly_spaced(len(found), WRECKS)]
 
 
 def merge_batches(
@@ -380,6 +396,7 @@ def merge_batches(
         failures=[*failures, *failed],
         threshold=found.threshold,
         doubts=[doubt for b in batches for doubt in b.doubts],
+        wrecks=_wrecks(batches),
         n_calls=sum(end[3] for end in ends),
         seconds=sum(b.seconds for b in batches),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from jobflow import Job, Maker, OutputReference, Response, job
 
@@ -10,9 +10,14 @@ from defect_mf_flows.campaign import DefectSettings, MatchSettings, VerifySettin
 from defect_mf_flows.core.charge import with_spin
 from defect_mf_flows.core.known_minima import as_known
 from defect_mf_flows.core.minima import Matcher
-from defect_mf_flows.core.ranking import worth_verifying
-from defect_mf_flows.core.sparing import spare
+from defect_mf_flows.core.sparing import spare, weigh
 from defect_mf_flows.engines.base import ReferenceMaker
+from defect_mf_flows.jobs.candidates import (
+    CandidateJobs,
+    candidates_of,
+    is_prediction,
+    with_energies,
+)
 from defect_mf_flows.jobs.common import (
     WITH_STORE,
     Stage,
@@ -24,11 +29,10 @@ from defect_mf_flows.jobs.common import (
     replaced_by,
     staged,
 )
-from defect_mf_flows.jobs.curvature import model_curvature
 from defect_mf_flows.jobs.judging import finish, verify
 from defect_mf_flows.jobs.lower_labels import lower_labels
-from defect_mf_flows.schemas.calculation import CalculationKind
-from defect_mf_flows.schemas.defect import DefectSet, StartStructure
+from defect_mf_flows.schemas.calculation import Calculation
+from defect_mf_flows.schemas.defect import DefectSet
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import (
@@ -57,6 +61,8 @@ class VerifyMaker(Maker):
         Job name.
     relax
         High-fidelity relaxation.
+    low
+        Low-fidelity single point.
     defects, verification, matching
         Settings.
     device
@@ -65,6 +71,7 @@ class VerifyMaker(Maker):
 
     name: str = "verification"
     relax: ReferenceMaker = field(default_factory=ReferenceMaker)
+    low: ReferenceMaker = field(default_factory=ReferenceMaker)
     defects: DefectSettings = field(default_factory=DefectSettings)
     verification: VerifySettings = field(default_factory=VerifySettings)
     matching: MatchSettings = field(default_factory=MatchSettings)
@@ -103,7 +110,13 @@ class VerifyMaker(Maker):
         for defect in defects.defects:
             for charge in defect.charges:
                 known = earlier_candidates(state, defect.name, charge)
-                chosen = self._candidates(defect.name, charge, number, searches, exploration, known)
+                chosen = candidates_of(
+                    searches.get(defect.name, charge),
+                    exploration.get(defect.name, charge),
+                    known,
+                    number=number,
+                    settings=self.verification,
+                )
                 if known:
                     matcher = Matcher(defect, defects.host.supercell, self.matching)
                     chosen = [
@@ -113,21 +126,111 @@ class VerifyMaker(Maker):
                         for c in chosen
                     ]
                 spin = self.defects.spin_of(defect.name, charge)
-                found = self._with_energies(chosen, model, spin)
+                found = with_energies(chosen, model, spin=spin, device=self.device)
                 new += found
                 owners += [(defect.name, charge)] * len(found)
         every = CandidateSet(job_uuid=own_uuid(), candidates=new, owners=owners)
-        if self.verification.relax_within is None:
-            return self._relax_all(every, defects_uuid, model_uuid, state)
+        if self.verification.low_check is None:
+            return self._ask_high(every, defects_uuid, model_uuid, state)
+        return self._ask_low(every, searches, defects_uuid, model_uuid, state)
+
+    def _ask_low(
+        self,
+        every: CandidateSet,
+        searches: SearchSet,
+        defects_uuid: str,
+        model_uuid: str,
+        state: LoopState,
+    ) -> Response:
+        """Let the low fidelity compute what the model predicts, then weigh it."""
+        number = len(state.rounds) + 1
         jobs = [
-            self._single_point(*owner, candidate, number)
-            for candidate, owner in zip(new, owners, strict=True)
+            self._jobs.low_single_point(owner, candidate)
+            for candidate, owner in zip(every.candidates, every.owners, strict=True)
+            if is_prediction(candidate)
         ]
-        sifted = self.sift(
+        for found in searches.searches:
+            jobs += self._jobs.low_single_points(found, number)
+        weighed = self.weigh(
             defects_uuid, model_uuid, state, own_uuid(), [item.output.job_uuid for item in jobs]
         )
+        staged(weighed, Stage.VERIFICATION, f"what the low fidelity says in round {number}")
+        response = replaced_by([*jobs, weighed], weighed.output)
+        response.output = every
+        return response
+
+    @job(data=["candidates"], config=WITH_STORE)
+    def weigh(
+        self,
+        defects_uuid: str,
+        model_uuid: str,
+        state: LoopState,
+        candidates_uuid: str,
+        checks: list[str],
+    ) -> Response:
+        """Spare the candidates at which the model does not know the low fidelity; ask for the rest.
+
+        Parameters
+        ----------
+        defects_uuid, model_uuid
+            uuids of the jobs that made host and defects, and the model.
+        state
+            The loop's state.
+        candidates_uuid
+            uuid of the job that chose the round's candidates.
+        checks
+            uuids of the low-fidelity single points: of the predicted minima in their order, then
+            of ends that were refused.
+
+        Returns
+        -------
+        VerificationSet
+            Through the gathering job that replaces this one.
+        """
+        from defect_mf_flows.learning.potential import Potential
+
+        store, limit = job_store(), self.verification.low_check
+        assert limit is not None
+        chosen = read_output(store, candidates_uuid, CandidateSet, load=True, first=True)
+        model = read_output(store, model_uuid, Model, load=True)
+        low = self.low.fidelity
+        # Models of the high fidelity alone have no low head and are not weighed.
+        potential = Potential(model, head=low, device=self.device) if low in model.heads else None
+        done = iter(calculations(checks, frames=False))
+        candidates = []
+        for candidate, owner in zip(chosen.candidates, chosen.owners, strict=True):
+            if not is_prediction(candidate):
+                candidates.append(candidate)
+                continue
+            found = next(done)
+            if potential is None:
+                candidates.append(candidate)
+                continue
+            spin = self.defects.spin_of(*owner)
+            known = potential.predict([with_spin(candidate.structure, spin)])[0][0]
+            error = None if found.final_energy is None else known - found.final_energy
+            candidates.append(weigh(candidate, low_error=error, limit=limit))
+        every = chosen.model_copy(
+            update={"job_uuid": own_uuid(), "candidates": candidates, "checks": checks}
+        )
+        return self._ask_high(every, defects_uuid, model_uuid, state)
+
+    def _ask_high(
+        self, every: CandidateSet, defects_uuid: str, model_uuid: str, state: LoopState
+    ) -> Response:
+        """Relax the candidates, or compute them first where the settings say so."""
+        number = len(state.rounds) + 1
+        if self.verification.relax_within is None:
+            return self._relax_all(every, defects_uuid, model_uuid, state)
+        jobs = {
+            k: self._jobs.single_point(owner, candidate)
+            for k, (candidate, owner) in enumerate(zip(every.candidates, every.owners, strict=True))
+            if not candidate.spared
+        }
+        single = [jobs[k].output.job_uuid if k in jobs else None for k in range(len(every.owners))]
+        sifted = self.sift(defects_uuid, model_uuid, state, own_uuid(), single)
         staged(sifted, Stage.VERIFICATION, f"what to relax in round {number}")
-        response = replaced_by([*jobs, sifted], sifted.output)
+        response = replaced_by([*jobs.values(), sifted], sifted.output)
         response.output = every
         return response
 
@@ -138,7 +241,7 @@ class VerifyMaker(Maker):
         model_uuid: str,
         state: LoopState,
         candidates_uuid: str,
-        single_points: list[str],
+        single_points: list[str | None],
     ) -> Response:
         """Relax the candidates whose single points are low enough, and judge all.
 
@@ -151,7 +254,7 @@ class VerifyMaker(Maker):
         candidates_uuid
             uuid of the job that chose the round's candidates.
         single_points
-            uuids of their single points, in the same order.
+            uuids of their single points, in the same order; None where there is none.
 
         Returns
         -------
@@ -161,12 +264,12 @@ class VerifyMaker(Maker):
         store, within = job_store(), self.verification.relax_within
         assert within is not None
         chosen = read_output(store, candidates_uuid, CandidateSet, load=True, first=True)
-        done = calculations(single_points)
+        done = {c.job_uuid: c for c in calculations([u for u in single_points if u is not None])}
         known = [
-            candidate.model_copy(
-                update={"energy_single_point": found.frames[0].energy if found.frames else None}
-            )
-            for candidate, found in zip(chosen.candidates, done, strict=True)
+            candidate
+            if uuid is None
+            else candidate.model_copy(update={"energy_single_point": _first_energy(done[uuid])})
+            for candidate, uuid in zip(chosen.candidates, single_points, strict=True)
         ]
         sifted: dict[int, Candidate] = {}
         for owner in dict.fromkeys(chosen.owners):
@@ -176,7 +279,7 @@ class VerifyMaker(Maker):
         candidates = [
             c
             if c.spared or c.known_from
-            else c.model_copy(update={"calculations": [single_points[k]]})
+            else c.model_copy(update={"calculations": [str(single_points[k])]})
             for k, c in sorted(sifted.items())
         ]
         every = chosen.model_copy(update={"job_uuid": own_uuid(), "candidates": candidates})
@@ -188,20 +291,21 @@ class VerifyMaker(Maker):
         defects_uuid: str,
         model_uuid: str,
         state: LoopState,
-        single_points: list[str] | None = None,
+        single_points: list[str | None] | None = None,
     ) -> Response:
         """Relax all candidates but those that were spared, then judge."""
         number = len(state.rounds) + 1
         jobs: list[Job] = []
-        done: list[str | OutputReference] = []
+        done: list[str | OutputReference | None] = []
         for k, (candidate, owner) in enumerate(zip(every.candidates, every.owners, strict=True)):
             first = None if single_points is None else single_points[k]
-            if first is not None and (candidate.spared or candidate.known_from):
+            if candidate.spared or (candidate.known_from and first is not None):
                 done.append(first)
                 continue
-            jobs += self._jobs(*owner, candidate, number, model_uuid, first)
+            jobs += self._jobs.relaxation(owner, candidate, model_uuid, first)
             done.append(jobs[-1].output.job_uuid)
-        gather = self.judge(defects_uuid, model_uuid, state, own_uuid(), done, single_points)
+        before = [uuid for uuid in single_points or [] if uuid is not None]
+        gather = self.judge(defects_uuid, model_uuid, state, own_uuid(), done, before)
         staged(gather, Stage.VERIFICATION, f"verdicts of round {number}")
         response = replaced_by([*jobs, gather], gather.output)
         response.output = every
@@ -214,7 +318,7 @@ class VerifyMaker(Maker):
         model_uuid: str,
         state: LoopState,
         candidates_uuid: str,
-        relaxations: list[str],
+        relaxations: list[str | None],
         single_points: list[str] | None = None,
         lower_relaxed: bool = False,
     ) -> Response:
@@ -232,7 +336,7 @@ class VerifyMaker(Maker):
         candidates_uuid
             uuid of the job that chose the round's candidates.
         relaxations
-            uuids of their calculations, in the same order.
+            uuids of their calculations, in the same order; None where high fidelity was not asked.
         single_points
             uuids of calculations that came before: their frames are labels, their calls count.
         lower_relaxed
@@ -246,15 +350,18 @@ class VerifyMaker(Maker):
         store, number = job_store(), len(state.rounds) + 1
         defects = read_output(store, defects_uuid, DefectSet, load=False)
         chosen = read_output(store, candidates_uuid, CandidateSet, load=True, first=True)
-        done = calculations(relaxations)
+        done = calculations([uuid for uuid in relaxations if uuid is not None])
+        found = {c.job_uuid: c for c in done}
         judged: dict[tuple[str, int], list[Candidate]] = {}
         for defect in defects.defects:
             for charge in defect.charges:
                 judged[defect.name, charge] = [
                     *(
-                        finish(candidate, calculation, defect, self.verification)
-                        for candidate, owner, calculation in zip(
-                            chosen.candidates, chosen.owners, done, strict=True
+                        candidate
+                        if uuid is None
+                        else finish(candidate, found[uuid], defect, self.verification)
+                        for candidate, owner, uuid in zip(
+                            chosen.candidates, chosen.owners, relaxations, strict=True
                         )
                         if owner == (defect.name, charge)
                     ),
@@ -292,6 +399,7 @@ class VerifyMaker(Maker):
                 verifications=verifications,
                 calculations=[c.job_uuid for c in done],
                 high_calls=sum(c.n_calls for c in done),
+                checks=chosen.checks,
             )
         )
 
@@ -299,7 +407,7 @@ class VerifyMaker(Maker):
         self,
         lower: dict[tuple[str, int], Candidate],
         chosen: CandidateSet,
-        relaxations: list[str],
+        relaxations: list[str | None],
         single_points: list[str] | None,
         context: tuple[str, str, LoopState],
     ) -> Response:
@@ -312,8 +420,8 @@ class VerifyMaker(Maker):
         added: list[OutputReference] = []
         for (defect, charge), candidate in lower.items():
             spin = self.defects.spin_of(defect, charge)
-            new += self._with_energies([candidate], model, spin)
-            jobs += self._jobs(defect, charge, new[-1], number, model_uuid)
+            new += with_energies([candidate], model, spin=spin, device=self.device)
+            jobs += self._jobs.relaxation((defect, charge), new[-1], model_uuid)
             added.append(jobs[-1].output.job_uuid)
         again = self.judge(
             defects_uuid,
@@ -326,129 +434,19 @@ class VerifyMaker(Maker):
         )
         staged(again, Stage.VERIFICATION, f"verdicts of round {number}, lower labels relaxed")
         response = replaced_by([*jobs, again], again.output)
-        response.output = CandidateSet(
-            job_uuid=own_uuid(),
-            candidates=[*chosen.candidates, *new],
-            owners=[*chosen.owners, *lower],
+        response.output = chosen.model_copy(
+            update={
+                "job_uuid": own_uuid(),
+                "candidates": [*chosen.candidates, *new],
+                "owners": [*chosen.owners, *lower],
+            }
         )
         return response
 
-    def _candidates(
-        self,
-        defect: str,
-        charge: int,
-        number: int,
-        searches: SearchSet,
-        exploration: Exploration,
-        known: list[Candidate],
-    ) -> list[Candidate]:
-        found = searches.get(defect, charge)
-        ranks = worth_verifying(
-            found.minima,
-            certain=self.verification.minima,
-            uncertain=self.verification.uncertain,
-        )
-        chosen = [
-            Candidate(
-                origin="model",
-                round=number,
-                rank=rank,
-                start=found.minima[rank].starts[0],
-                energy_model=found.minima[rank].energy,
-                structure=found.minima[rank].structure,
-            )
-            for rank in ranks
-        ]
-        low = exploration.get(defect, charge).minima
-        if low and not any(c.origin == "low" for c in known):
-            chosen.append(
-                Candidate(
-                    origin="low",
-                    round=number,
-                    rank=0,
-                    start=low[0].starts[0],
-                    energy_model=0.0,
-                    energy_low=low[0].energy,
-                    structure=low[0].structure,
-                )
-            )
-        return chosen
+    @property
+    def _jobs(self) -> CandidateJobs:
+        return CandidateJobs(self.relax, self.low, self.defects, self.verification, self.device)
 
-    def _with_energies(
-        self, candidates: list[Candidate], model: Model, spin: int | None
-    ) -> list[Candidate]:
-        """Model energies of the candidates that the model did not relax itself."""
-        from defect_mf_flows.learning.potential import Potential
 
-        potential = Potential(model, head=model.heads[-1], device=self.device)
-        return [
-            c
-            if c.origin == "model"
-            else c.model_copy(
-                update={"energy_model": potential.predict([with_spin(c.structure, spin)])[0][0]}
-            )
-            for c in candidates
-        ]
-
-    def _jobs(
-        self,
-        defect: str,
-        charge: int,
-        candidate: Candidate,
-        number: int,
-        model_uuid: str,
-        single_point: str | None = None,
-    ) -> list[Job]:
-        """The candidate's relaxation, last, and what it begins from."""
-        if candidate.known_from:
-            return [self._single_point(defect, charge, candidate, number)]
-        begins: dict[str, str | OutputReference] = {}
-        jobs = []
-        if self.relax.own_minimiser and single_point is not None:
-            begins["single_point_uuid"] = single_point
-        if self.relax.own_minimiser and self.verification.curvature:
-            start = self._start(defect, charge, candidate, number)
-            bends = model_curvature(start, model_uuid, self.device)
-            name = f"{defect} {charge:+d} | {start.label} | curvature"
-            jobs.append(staged(bends, Stage.VERIFICATION, name, defect=defect, charge=charge))
-            begins["curvature_uuid"] = bends.output.job_uuid
-        return [*jobs, self._relax(defect, charge, candidate, number, **begins)]
-
-    def _start(self, defect: str, charge: int, candidate: Candidate, number: int) -> StartStructure:
-        return StartStructure(
-            defect=defect,
-            charge=charge,
-            spin=self.defects.spin_of(defect, charge),
-            label=f"round{number}_{candidate.origin}{candidate.rank}_{candidate.start}",
-            structure=candidate.structure,
-        )
-
-    def _single_point(self, defect: str, charge: int, candidate: Candidate, number: int) -> Job:
-        kind = CalculationKind.STATIC
-        maker = replace(self.relax, kind=kind, name=f"{self.relax.fidelity} {kind.value}")
-        return self._computed(maker, self._start(defect, charge, candidate, number))
-
-    def _relax(
-        self,
-        defect: str,
-        charge: int,
-        candidate: Candidate,
-        number: int,
-        **begins: str | OutputReference,
-    ) -> Job:
-        start = self._start(defect, charge, candidate, number)
-        return self._computed(self.relax, start, **begins)
-
-    @staticmethod
-    def _computed(
-        maker: ReferenceMaker, start: StartStructure, **begins: str | OutputReference
-    ) -> Job:
-        name = f"{start.defect} {start.charge:+d} | {start.label}"
-        return staged(
-            maker.make(start, **begins),
-            Stage.VERIFICATION,
-            f"{name} | {maker.fidelity} {maker.kind.value}",
-            defect=start.defect,
-            charge=start.charge,
-            fidelity=maker.fidelity,
-        )
+def _first_energy(found: Calculation) -> float | None:
+    return found.frames[0].energy if found.frames else None

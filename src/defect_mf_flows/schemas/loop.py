@@ -41,6 +41,9 @@ class RoundSummary(Document):
         Absolute model error at the model's ground state per ``"defect|charge"``, eV per cell.
     new_labels
         High-fidelity labels gained by the verification.
+    refuted
+        Charge states whose predicted ground state the low fidelity refuted, so that the high one
+        was not asked.
     """
 
     round: int
@@ -52,6 +55,7 @@ class RoundSummary(Document):
     ground_energies: dict[str, float]
     energy_errors: dict[str, float]
     new_labels: int
+    refuted: list[str] = Field(default_factory=list)
 
 
 class Acquisition(Document):
@@ -124,6 +128,8 @@ class LoopState(Document):
         uuids of the pristine host's single points, per fidelity.
     acquired
         What the committee asked for between rounds.
+    checks
+        uuids of low-fidelity single points on what the searches predicted.
     high_calls
         High-fidelity force calls spent so far.
     stop
@@ -141,6 +147,7 @@ class LoopState(Document):
     rounds: list[RoundSummary] = Field(default_factory=list)
     hosts: dict[str, str] = Field(default_factory=dict)
     acquired: list[Acquisition] = Field(default_factory=list)
+    checks: list[str] = Field(default_factory=list)
     high_calls: int = 0
     stop: StopVerdict | None = None
     stop_reason: str = ""

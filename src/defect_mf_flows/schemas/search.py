@@ -159,6 +159,8 @@ class Search(Document):
         When two ends counted as one minimum; None in documents older than this.
     doubts
         Geometries on the way at which a label is asked for (kept in the store ``data``).
+    wrecks
+        Some of the ends that were refused because the model extrapolates there (kept in ``data``).
     n_calls, seconds
         Force calls and wall time.
     """
@@ -171,6 +173,7 @@ class Search(Document):
     failures: list[Failure] = Field(default_factory=list)
     threshold: Threshold | None = None
     doubts: list[Doubt] = Field(default_factory=list)
+    wrecks: list[PeriodicStructure] = Field(default_factory=list)
     n_calls: int = 0
     seconds: float = 0.0
 
@@ -241,8 +244,11 @@ class Candidate(Document):
     known_from
         Why it was not relaxed: which verified minimum it is. Its relaxation is then that of the
         other, its single point its own. Empty if it was relaxed.
+    low_error
+        Model minus low fidelity at its geometry, on the model's low head, eV per cell; None where
+        the low fidelity was not asked, or failed.
     spared
-        Why it was not relaxed: what its single point said. Empty if it was relaxed.
+        Why it was not relaxed: what a single point said. Empty if it was relaxed.
     """
 
     origin: str
@@ -261,6 +267,7 @@ class Candidate(Document):
     relaxed: PeriodicStructure | None = None
     calculations: list[str] = Field(default_factory=list)
     known_from: str = ""
+    low_error: float | None = None
     spared: str = ""
 
 
@@ -411,10 +418,13 @@ class CandidateSet(StoredDocument):
         The candidates (kept in the additional store ``data``).
     owners
         Defect and charge of each.
+    checks
+        uuids of low-fidelity single points on predicted geometries.
     """
 
     candidates: list[Candidate] = Field(default_factory=list)
     owners: list[tuple[str, StrictInt]]
+    checks: list[str] = Field(default_factory=list)
 
 
 class VerificationSet(StoredDocument):
@@ -428,8 +438,11 @@ class VerificationSet(StoredDocument):
         uuids of the high-fidelity relaxations made in this round.
     high_calls
         Force calls they took.
+    checks
+        uuids of low-fidelity single points on predicted geometries.
     """
 
     verifications: list[Verification]
     calculations: list[str]
     high_calls: int
+    checks: list[str] = Field(default_factory=list)

@@ -1,0 +1,223 @@
+"""Candidates of a round: what high fidelity may be asked about, and the jobs that ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from jobflow import Job, OutputReference
+from pymatgen.core import Structure
+
+from defect_mf_flows.campaign import DefectSettings, VerifySettings
+from defect_mf_flows.core.charge import with_spin
+from defect_mf_flows.core.ranking import worth_verifying
+from defect_mf_flows.engines.base import ReferenceMaker
+from defect_mf_flows.jobs.common import Stage, staged
+from defect_mf_flows.jobs.curvature import model_curvature
+from defect_mf_flows.schemas.calculation import CalculationKind
+from defect_mf_flows.schemas.defect import StartStructure
+from defect_mf_flows.schemas.model import Model
+from defect_mf_flows.schemas.search import Candidate, Search
+
+#: Defect and charge.
+Owner = tuple[str, int]
+
+
+def candidates_of(
+    found: Search,
+    explored: Search,
+    known: list[Candidate],
+    *,
+    number: int,
+    settings: VerifySettings,
+) -> list[Candidate]:
+    """Choose the candidates of a charge state.
+
+    Parameters
+    ----------
+    found
+        The model's search.
+    explored
+        The low-fidelity search.
+    known
+        Candidates of earlier rounds.
+    number
+        Round.
+    settings
+        How many.
+
+    Returns
+    -------
+    list of Candidate
+        The model's lowest minima, then the low-fidelity ground state unless it is known.
+    """
+    ranks = worth_verifying(found.minima, certain=settings.minima, uncertain=settings.uncertain)
+    chosen = [
+        Candidate(
+            origin="model",
+            round=number,
+            rank=rank,
+            start=found.minima[rank].starts[0],
+            energy_model=found.minima[rank].energy,
+            structure=found.minima[rank].structure,
+        )
+        for rank in ranks
+    ]
+    low = explored.minima
+    if low and not any(c.origin == "low" for c in known):
+        chosen.append(
+            Candidate(
+                origin="low",
+                round=number,
+                rank=0,
+                start=low[0].starts[0],
+                energy_model=0.0,
+                energy_low=low[0].energy,
+                structure=low[0].structure,
+            )
+        )
+    return chosen
+
+
+def with_energies(
+    candidates: list[Candidate], model: Model, *, spin: int | None, device: str
+) -> list[Candidate]:
+    """Fill in the model's energies of candidates that it did not relax itself.
+
+    Parameters
+    ----------
+    candidates
+        Of one charge state.
+    model
+        With its blob.
+    spin
+        Unpaired electrons of the charge state, or None.
+    device
+        torch device.
+
+    Returns
+    -------
+    list of Candidate
+        In their order.
+    """
+    from defect_mf_flows.learning.potential import Potential
+
+    potential = Potential(model, head=model.heads[-1], device=device)
+    return [
+        c
+        if c.origin == "model"
+        else c.model_copy(
+            update={"energy_model": potential.predict([with_spin(c.structure, spin)])[0][0]}
+        )
+        for c in candidates
+    ]
+
+
+def is_prediction(candidate: Candidate) -> bool:
+    """Whether nothing is known of a candidate but what the model says."""
+    return candidate.origin == "model" and not candidate.known_from
+
+
+@dataclass(frozen=True)
+class CandidateJobs:
+    """Makes the jobs that compute candidates.
+
+    Parameters
+    ----------
+    relax
+        High-fidelity relaxation.
+    low
+        Low-fidelity single point.
+    defects, verification
+        Settings.
+    device
+        torch device of the model.
+    """
+
+    relax: ReferenceMaker
+    low: ReferenceMaker
+    defects: DefectSettings
+    verification: VerifySettings
+    device: str
+
+    def relaxation(
+        self,
+        owner: Owner,
+        candidate: Candidate,
+        model_uuid: str,
+        single_point: str | None = None,
+    ) -> list[Job]:
+        """High-fidelity relaxation, the last of the jobs, and what it begins from.
+
+        Parameters
+        ----------
+        owner
+            Defect and charge.
+        candidate
+            One that is known already gets a single point.
+        model_uuid
+            uuid of the training job.
+        single_point
+            uuid of a high-fidelity single point on it.
+
+        Returns
+        -------
+        list of Job
+        """
+        if candidate.known_from:
+            return [self.single_point(owner, candidate)]
+        start = self._start(owner, _label(candidate), candidate.structure)
+        begins: dict[str, str | OutputReference] = {}
+        jobs = []
+        if self.relax.own_minimiser and single_point is not None:
+            begins["single_point_uuid"] = single_point
+        if self.relax.own_minimiser and self.verification.curvature:
+            bends = model_curvature(start, model_uuid, self.device)
+            name = f"{start.defect} {start.charge:+d} | {start.label} | curvature"
+            kept = {"defect": start.defect, "charge": start.charge}
+            jobs.append(staged(bends, Stage.VERIFICATION, name, **kept))
+            begins["curvature_uuid"] = bends.output.job_uuid
+        return [*jobs, _computed(self.relax, start, **begins)]
+
+    def single_point(self, owner: Owner, candidate: Candidate) -> Job:
+        """High-fidelity single point on a candidate of ``owner``."""
+        kind = CalculationKind.STATIC
+        maker = replace(self.relax, kind=kind, name=f"{self.relax.fidelity} {kind.value}")
+        return _computed(maker, self._start(owner, _label(candidate), candidate.structure))
+
+    def low_single_point(self, owner: Owner, candidate: Candidate) -> Job:
+        """Low-fidelity single point on a candidate of ``owner``."""
+        return _computed(self.low, self._start(owner, _label(candidate), candidate.structure))
+
+    def low_single_points(self, found: Search, number: int) -> list[Job]:
+        """Low-fidelity single points on ends that a search of round ``number`` refused."""
+        owner = (found.defect, found.charge)
+        return [
+            _computed(self.low, self._start(owner, f"round{number}_refused{k}", wreck))
+            for k, wreck in enumerate(found.wrecks[: self.verification.minima])
+        ]
+
+    def _start(self, owner: Owner, label: str, structure: Structure) -> StartStructure:
+        defect, charge = owner
+        return StartStructure(
+            defect=defect,
+            charge=charge,
+            spin=self.defects.spin_of(defect, charge),
+            label=label,
+            structure=structure,
+        )
+
+
+def _label(candidate: Candidate) -> str:
+    return f"round{candidate.round}_{candidate.origin}{candidate.rank}_{candidate.start}"
+
+
+def _computed(maker: ReferenceMaker, start: StartStructure, **begins: str | OutputReference) -> Job:
+    name = f"{start.defect} {start.charge:+d} | {start.label}"
+    return staged(
+        maker.make(start, **begins),
+        Stage.VERIFICATION,
+        f"{name} | {maker.fidelity} {maker.kind.value}",
+        defect=start.defect,
+        charge=start.charge,
+        fidelity=maker.fidelity,
+    )

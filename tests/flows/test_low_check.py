@@ -1,0 +1,107 @@
+"""`verification.low_check`: the low fidelity looks over predictions, then the high one is asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from defect_mf_flows.campaign import FrameSettings
+from defect_mf_flows.core.filters import filter_frames
+from defect_mf_flows.learning.potential import Potential
+from defect_mf_flows.schemas.calculation import Calculation
+from defect_mf_flows.schemas.dataset import Dataset, Split
+from defect_mf_flows.schemas.loop import LoopState
+from defect_mf_flows.schemas.model import Model
+from defect_mf_flows.schemas.search import Verdict, VerificationSet
+
+LIMIT = 0.5
+
+
+@pytest.fixture(scope="module")
+def checked(run_campaign_here, tmp_path_factory):
+    changes = {
+        "verification": {"minima": 3, "low_check": LIMIT, "relax_within": 1.0},
+        "loop.max_rounds": 2,
+        "search.pair_distortions": [-0.3],
+    }
+    return run_campaign_here(tmp_path_factory.mktemp("checked"), changes)
+
+
+@pytest.fixture(scope="module")
+def state(checked):
+    return list(checked.api.documents(LoopState))[-1]
+
+
+@pytest.fixture(scope="module")
+def checks(checked, state):
+    every = {c.job_uuid: c for c in checked.api.documents(Calculation, load=True)}
+    return [every[uuid] for uuid in state.checks]
+
+
+@pytest.fixture(scope="module")
+def predictions(checked):
+    first = next(checked.api.documents(VerificationSet, load=True))
+    return [
+        (v, c)
+        for v in first.verifications
+        for c in v.candidates
+        if c.origin == "model" and c.round == 1
+    ]
+
+
+def test_checks_are_low_fidelity_single_points_of_their_charge(checks, predictions):
+    assert len(checks) >= len(predictions) > 0
+    assert {c.fidelity for c in checks} == {"gfn1"}
+    assert {c.charge for c in checks} == {0, -1}
+    assert all(c.n_calls == 1 for c in checks)
+
+
+def test_the_error_is_that_of_the_models_low_head_at_the_prediction(checked, checks, predictions):
+    model = next(checked.api.documents(Model, load=True))
+    low = Potential(model, head="gfn1")
+    by_start = {(c.charge, c.start): c for c in checks}
+    compared = 0
+    for verification, candidate in predictions:
+        label = f"round1_model{candidate.rank}_{candidate.start}"
+        done = by_start[verification.charge, label]
+        if done.final_energy is None:
+            assert candidate.low_error is None
+            continue
+        expected = low.predict([candidate.structure])[0][0] - done.final_energy
+        assert candidate.low_error == pytest.approx(expected, abs=1e-6)
+        compared += 1
+    assert compared > 0
+
+
+def test_the_high_fidelity_is_not_asked_where_the_model_does_not_know_the_low_one(predictions):
+    refuted = 0
+    for verification, candidate in predictions:
+        off = candidate.low_error is None or abs(candidate.low_error) > LIMIT
+        if off:
+            assert candidate.spared
+            assert candidate.calculations == []
+            assert candidate.energy_single_point is None
+            refuted += 1
+            if candidate.rank == 0:
+                assert verification.verdict is Verdict.WRONG
+                assert verification.reason == candidate.spared
+    assert refuted > 0, "a model of a few epochs does not know where its own minima are"
+
+
+def test_sound_checks_train_in_the_next_round_and_nowhere_else(checked, state, checks):
+    assert len(state.rounds) == 2
+    first, second = checked.api.documents(Dataset, load=True)
+    host = checked.api.defects().host.supercell
+    mine = [c for c in checks if c.start.startswith("round1_")]
+    frames = [frame for c in mine for frame in c.frames]
+    sound, _ = filter_frames(frames, settings=FrameSettings(), lattice_of=host)
+    assert sound
+    hashes = {frame.content_hash for frame in sound}
+    assert not hashes & {e.frame.content_hash for e in first.entries}
+    assert hashes <= {e.frame.content_hash for e in second.entries if e.split is Split.TRAIN}
+
+
+def test_checks_cost_low_calls_and_no_high_ones(checked, state, checks):
+    costs = {(c.stage, c.fidelity): c.calls for c in checked.results.cost}
+    assert costs["search (low-fidelity checks)", "gfn1"] == len(checks)
+    high = [c for c in checked.api.documents(Calculation, fidelity="gfn2") if c.defect is not None]
+    assert state.high_calls == sum(c.n_calls for c in high)
