@@ -107,7 +107,12 @@ class DatasetMaker(Maker):
             if calculation.failure is not None:
                 excluded.append(calculation.failure)
         for calculation in stream_calculations(state.checks):
-            frames, dropped = self._labels(calculation, defects, verified=False)
+            frames, dropped = filter_frames(
+                calculation.frames,
+                settings=self.frames,
+                lattice_of=defects.host.supercell,
+                floor=floors.get((calculation.defect, calculation.charge, calculation.fidelity)),
+            )
             key = f"{relaxation_key(calculation)}|{calculation.job_uuid}"
             entries += _entries([(f, Split.TRAIN) for f in frames], key, imported)
             excluded += dropped
