@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.campaign import FidelitySettings
+from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.engines import reference_maker
 from defect_mf_flows.local.campaign import open_store
 from defect_mf_flows.powerups import package_version
@@ -98,12 +99,15 @@ def main() -> None:
     """Compute, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="of a finished campaign")
+    parser.add_argument("--most", type=int, help="relaxations, spread over all; default: all")
     parser.add_argument("--workers", type=int, default=available_cores())
     parser.add_argument("--no-save", action="store_true", help="print only")
     asked = parser.parse_args()
     done, settings, source = begun(asked.folder)
     if not done:
         parser.error(f"{asked.folder}: no relaxation of this campaign began from a curvature")
+    total = len(done)
+    done = [done[k] for k in evenly_spaced(total, min(total, asked.most or total))]
     with executor(asked.workers) as processes:
         computed = processes.map(partial(with_springs, settings=settings), done)
         again = list(tqdm(computed, total=len(done)))
@@ -112,18 +116,18 @@ def main() -> None:
     lines = [
         "# Verifications from the model's curvature",
         "",
-        f"Written by `python benchmarks/curvature.py FOLDER` on {date.today()}: defect-mf-flows "
-        f"{package_version()}, Python {platform.python_version()}; {source}, "
+        f"Written by `python benchmarks/curvature.py FOLDER --most {len(done)}` on {date.today()}: "
+        f"defect-mf-flows {package_version()}, Python {platform.python_version()}; {source}, "
         f"{settings.settings.get('method', settings.engine)} to {settings.fmax:g} eV/A.",
         "",
         f"| {' | '.join(HEAD)} |",
         f"| {' | '.join(['---'] * len(HEAD))} |",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
-        f"Each relaxation that a verification began from the model's curvature, once more from the "
-        f"same geometry and springs between neighbours. {ended} of {len(done)} ended both ways and "
-        "are counted. Where energies differ by more than a few meV, the two ended in different "
-        "basins.",
+        "Relaxations that a verification began from the model's curvature, once more from the same "
+        f"geometry and springs between neighbours: {len(done)} of the campaign's {total}, of which "
+        f"{ended} ended both ways and are counted. Where energies differ by more than a few meV, "
+        "the two ended in different basins.",
         "",
     ]
     print("\n".join(lines))
