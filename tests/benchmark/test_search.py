@@ -122,7 +122,13 @@ def test_the_staged_search_is_the_same_with_relaxations_of_the_campaign(
     ]
     assert set(fidelities) == {HIGH}, "no low-fidelity relaxation was computed"
     assert sum(found.low_calls.values()) == sum(c.n_calls for c in done)
-    assert searches.seconds[LOW] == again.seconds[LOW]
+
+
+def test_the_price_of_a_low_call_is_measured_side_by_side(
+    computed: tuple[Searches, list[Calculation]],
+) -> None:
+    searches, _ = computed
+    assert 0.05 < searches.price(most=1) < 5
 
 
 @pytest.mark.parametrize("difference", ["fmax", "steps", "spin", "label", "geometry", "reused"])

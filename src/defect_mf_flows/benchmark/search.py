@@ -107,7 +107,7 @@ def run(size: SearchSize, *, scratch: Path, out: Path, command: str, workers: in
         own = own_way(size, done, searches.defects.host.supercell)
         share(searches, results.engines, done)
         ways = [own, searches.staged(), searches.stepwise(), searches.random()]
-    ratio = float(np.median(searches.seconds[LOW]) / np.median(searches.seconds[HIGH]))
+    ratio = searches.price()
     missed = sum(missed_minima(searches.defects, pair, *ways[:2]) for pair in size.each())
     comparison = Comparison(size, ways, ratio, missed)
     page = Page("search", size.name, out, command)
@@ -274,7 +274,7 @@ def _about(size: SearchSize, ratio: float, account: dict[str, float]) -> str:
     return (
         f"{', '.join(size.pairs)} in ZnS, {atoms}-atom host cell, Gamma only, closed shell; "
         f"low fidelity {METHODS[LOW]}, high fidelity {METHODS[HIGH]}, one call of the first costs "
-        f"{ratio:.2f} of the second (medians of this run). Every relaxation ends at {FMAX:g} eV/A "
+        f"{ratio:.2f} of the second (single points of both in turn, in this run). Every relaxation ends at {FMAX:g} eV/A "
         f"or after {size.steps} steps; the starts of ShakeNBreak are the same in every search. "
         "Verifications of this package begin from its model's curvature, all other relaxations "
         "from springs between neighbours. "

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pymatgen.core import Structure
 
 from defect_mf_flows.benchmark.pool import HIGH, LOW, Task, compute
@@ -25,6 +26,7 @@ from defect_mf_flows.core.defects import generate_defects
 from defect_mf_flows.core.filters import filter_frames
 from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.starts import StartMaker, derived_seed
+from defect_mf_flows.engines import reference_maker
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.defect import DefectSet, StartStructure
 from defect_mf_flows.schemas.frame import Frame
@@ -211,7 +213,6 @@ class Searches:
     def __init__(self, size: SearchSize, labels: Path, processes: ProcessPoolExecutor) -> None:
         self.size, self.labels, self.processes = size, labels, processes
         self.defects = size.defects()
-        self.seconds: dict[str, list[float]] = {LOW: [], HIGH: []}
 
     def stepwise(self) -> Way:
         """Every ShakeNBreak start, relaxed at high fidelity."""
@@ -273,9 +274,31 @@ class Searches:
         computed = self.processes.map(run, [task for _, task in tasks])
         for (pair, _), done in zip(tasks, computed, strict=True):
             found[pair].append(done)
-            if done.n_calls:
-                self.seconds[fidelity].append(done.seconds / done.n_calls)
         return found
+
+    def price(self, most: int = 6) -> float:
+        """Cost of a low-fidelity call in high-fidelity calls.
+
+        Parameters
+        ----------
+        most
+            Unrelaxed defects and charges that are computed.
+
+        Returns
+        -------
+        float
+            Median over single points of both methods in turn on the same geometries. The seconds
+            of relaxations would not do: the machine may have been busy during those of one method.
+        """
+        ratios = []
+        for pair in list(self.size.each())[:most]:
+            start, seconds = self.starts(pair)[0], {}
+            for fidelity in (LOW, HIGH):
+                task = Task(fidelity, CalculationKind.STATIC, start)
+                maker = reference_maker(fidelity, task.settings, task.kind)
+                seconds[fidelity] = maker.compute(start, uuid=task.key).seconds
+            ratios.append(seconds[LOW] / seconds[HIGH])
+        return float(np.median(ratios))
 
     def task(self, fidelity: str, start: StartStructure) -> Task:
         """Relaxation of a start."""

@@ -91,6 +91,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
+#: Longer names stand below the axes.
+LONG_NAME = 30
+
+
 def _figure() -> tuple[Any, Any]:
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -119,8 +123,11 @@ def _plain_numbers(axis: Any) -> None:
 
 
 def _legend(axes: Any) -> None:
-    """Names beside the axes, where they hide nothing."""
-    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    """Names beside the axes, where they hide nothing; long ones below, where they take no width."""
+    if max(len(name) for name in axes.get_legend_handles_labels()[1]) > LONG_NAME:
+        axes.figure.legend(fontsize="small", loc="outside lower center", ncols=2)
+    else:
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def intervals(values: dict[str, Interval], label: str) -> Any:
