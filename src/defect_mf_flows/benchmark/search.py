@@ -274,8 +274,8 @@ def _about(size: SearchSize, ratio: float, account: dict[str, float]) -> str:
     return (
         f"{', '.join(size.pairs)} in ZnS, {atoms}-atom host cell, Gamma only, closed shell; "
         f"low fidelity {METHODS[LOW]}, high fidelity {METHODS[HIGH]}, one call of the first costs "
-        f"{ratio:.2f} of the second (single points of both in turn, in this run). Every relaxation ends at {FMAX:g} eV/A "
-        f"or after {size.steps} steps; the starts of ShakeNBreak are the same in every search. "
+        f"{ratio:.2f} of the second (single points of both in turn, in this run). Every relaxation "
+        f"ends at {FMAX:g} eV/A or after {size.steps} steps; the starts of ShakeNBreak are the same in every search. "
         "Verifications of this package begin from its model's curvature, all other relaxations "
         "from springs between neighbours. "
         f"In the {size.n_random} random starts per defect and charge every atom is displaced, with "
