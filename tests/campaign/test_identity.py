@@ -86,7 +86,7 @@ CAME_LATER = [
     ("search.trajectories", False, True),
     ("starts.pair_distortions", [], [-0.4]),
     ("verification.uncertain", 2, 0),
-    ("verification.curvature", True, False),
+    ("verification.curvature", False, True),
     ("verification.low_check", None, 0.3),
     ("verification.relax_within", None, 0.5),
     ("search.dtype", None, "float64"),

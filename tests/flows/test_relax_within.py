@@ -20,7 +20,7 @@ WITHIN = 0.02
 def sifted(run_campaign_here, tmp_path_factory):
     """Up to four minima per charge, of which only the lowest at high fidelity are relaxed."""
     changes = {
-        "verification": {"minima": 4, "relax_within": WITHIN},
+        "verification": {"minima": 4, "relax_within": WITHIN, "curvature": True},
         "loop.max_rounds": 2,
         "search.pair_distortions": [-0.3],
     }

@@ -92,17 +92,18 @@ def test_the_spin_of_a_charge_state_reaches_its_verification(vacancy):
 
 def test_an_engine_that_moves_the_atoms_itself_begins_from_curvature_and_single_point(vacancy):
     found = candidate(vacancy, "model", -5.0)
-    maker = VerifyMaker(relax=XtbReferenceMaker(fidelity="high", kind=CalculationKind.RELAX))
+    asked = VerifySettings(curvature=True)
+    xtb = XtbReferenceMaker(fidelity="high", kind=CalculationKind.RELAX)
+    maker = VerifyMaker(relax=xtb, verification=asked)
     bends, relax = maker._jobs.relaxation(("v_Zn", -1), found, "model", "single point")
     assert relax.function_kwargs["curvature_uuid"].uuid == bends.uuid
     assert relax.function_kwargs["single_point_uuid"] == "single point"
     assert bends.function_args == (relax.function_args[0], "model", "cpu")
-    off = VerifySettings(curvature=False)
-    maker = VerifyMaker(relax=maker.relax, verification=off)
+    maker = VerifyMaker(relax=xtb)
     (relax,) = maker._jobs.relaxation(("v_Zn", -1), found, "model")
     assert relax.function_kwargs == {}
     vasp = VaspReferenceMaker(fidelity="high", kind=CalculationKind.RELAX)
-    maker = VerifyMaker(relax=vasp)
+    maker = VerifyMaker(relax=vasp, verification=asked)
     (relax,) = maker._jobs.relaxation(("v_Zn", -1), found, "model", "single point")
     assert relax.function_kwargs == {}
 

@@ -295,9 +295,10 @@ class VerifySettings(Section):
         "With it, 'minima' can be larger. null: every candidate is relaxed.",
     )
     curvature: bool = Field(
-        True,
-        description="Begin each relaxation from the model's curvature at its start, which spares "
-        "steps. For engines on ASE; VASP relaxes by itself.",
+        False,
+        description="Begin each relaxation from the model's curvature at its start and not from "
+        "springs between neighbours: for a model that knows it well. For engines on ASE; VASP "
+        "relaxes by itself.",
     )
 
 

@@ -52,8 +52,8 @@ class VerifyMaker(Maker):
     One that an earlier round verified gets a single point and is not relaxed again. A label below
     the ground state that all these lead to is relaxed as well.
 
-    The first step of each relaxation is the high-fidelity single point. An engine that can
-    begins from the model's curvature there, which spares it steps.
+    The first step of each relaxation is the high-fidelity single point. Where the settings say so,
+    an engine that can begins from the model's curvature there.
 
     Parameters
     ----------
