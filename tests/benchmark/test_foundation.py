@@ -95,6 +95,16 @@ def test_a_known_ground_state_is_recognised_and_another_is_not(tmp_path: Path) -
         assert "rmsd" not in lost
 
 
+def test_an_end_that_has_collapsed_is_no_ground_state(tmp_path: Path) -> None:
+    (known,) = from_pool(SIZE, tmp_path, workers=1)
+    ground = known.ground[0]
+    ends = {0: [(f"start {k}", end(ground, e)) for k, e in enumerate([0.0, 0.3, 14.0, -280.0])]}
+    *sound, collapsed = foundation._compared(known, ends)
+    assert [row["energy"] for row in sound] == pytest.approx([0.0, 0.3, 14.0])
+    assert collapsed["problem"] == "collapsed, 280 eV below the median"
+    assert "rmsd" not in collapsed
+
+
 def moved(structure: Structure) -> Structure:
     """One atom is pushed by 0.4 Angstrom."""
     other = structure.copy()

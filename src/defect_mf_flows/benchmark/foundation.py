@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 #: Forces beyond all reason, eV/A.
 MAX_FORCE = 1e3
+#: An end this far below the median of its charge state has collapsed, eV per cell.
+COLLAPSED = 15.0
 
 
 @dataclass(frozen=True)
@@ -201,11 +203,17 @@ def _compared(
     """One row per relaxation: energy above the model's lowest of the charge, RMSD, ..."""
     rows = []
     for charge, items in ends.items():
-        energies = [end["energy"] for _, end in items if "energy" in end]
+        every = [end["energy"] for _, end in items if "energy" in end]
+        floor = float(np.median(every)) - COLLAPSED if every else 0.0
+        energies = [energy for energy in every if energy >= floor]
         for label, end in items:
             row: dict[str, Any] = {"charge": charge, "start": label, "steps": end["steps"]}
             if "energy" not in end:
                 rows.append({**row, "problem": end["problem"]})
+                continue
+            if end["energy"] < floor:
+                below = floor + COLLAPSED - end["energy"]
+                rows.append({**row, "problem": f"collapsed, {below:.0f} eV below the median"})
                 continue
             move = symmetric_deviation(
                 Structure.from_dict(end["structure"]), known.ground[charge], list(known.defect.site)
