@@ -86,3 +86,6 @@ def test_a_charge_state_is_refuted_if_its_predicted_ground_state_is(vacancy: Def
             candidates=[off, candidate(vacancy, -1.0)],
         )
         assert refuted(verification) is expected
+        asked = off.model_copy(update={"calculations": ["a failed single point"]})
+        changed = verification.model_copy(update={"candidates": [asked, asked]})
+        assert not refuted(changed), "the high fidelity was asked and failed"

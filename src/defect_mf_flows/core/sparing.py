@@ -47,7 +47,7 @@ def refuted(verification: Verification) -> bool:
     if verification.model_ground is None:
         return False
     ground = verification.candidates[verification.model_ground]
-    return bool(ground.spared) and ground.energy_single_point is None
+    return bool(ground.spared) and not ground.calculations  # else the high fidelity was asked
 
 
 def spare(candidates: Sequence[Candidate], *, within: float) -> list[Candidate]:

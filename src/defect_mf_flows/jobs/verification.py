@@ -208,7 +208,8 @@ class VerifyMaker(Maker):
                 continue
             spin = self.defects.spin_of(*owner)
             known = potential.predict([with_spin(candidate.structure, spin)])[0][0]
-            error = None if found.final_energy is None else known - found.final_energy
+            failed = found.failure is not None or found.final_energy is None
+            error = None if failed else known - float(found.final_energy or 0.0)
             candidates.append(weigh(candidate, low_error=error, limit=limit))
         every = chosen.model_copy(
             update={"job_uuid": own_uuid(), "candidates": candidates, "checks": checks}
@@ -449,4 +450,5 @@ class VerifyMaker(Maker):
 
 
 def _first_energy(found: Calculation) -> float | None:
-    return found.frames[0].energy if found.frames else None
+    """Energy of a single point that did not fail; an exploded cell has a frame all the same."""
+    return found.frames[0].energy if found.failure is None and found.frames else None
