@@ -112,3 +112,10 @@ def test_checks_cost_low_calls_and_no_high_ones(checked, state, checks):
     assert costs["search (low-fidelity checks)", "gfn1"] == len(checks)
     high = [c for c in checked.api.documents(Calculation, fidelity="gfn2") if c.defect is not None]
     assert state.high_calls == sum(c.n_calls for c in high)
+
+
+def test_checks_that_failed_are_among_the_failures_of_the_results(checked, checks):
+    """Those of the last round, too, which no dataset follows."""
+    told = {(f.fidelity, f.start, f.message) for f in checked.results.failures}
+    failed = {("gfn1", c.start, c.failure.message) for c in checks if c.failure is not None}
+    assert failed <= told

@@ -127,6 +127,7 @@ class Gathering:
         self.verdicts = read_output(store, last.verifications, VerificationSet, load=True)
         self.low = calculations(exploration.calculations, frames=False)
         self.labels = calculations(state.labels, frames=False)
+        self.checks = calculations(state.checks, frames=False)
         self.hosts = {
             fidelity: read_output(store, uuid, Calculation, load=False)
             for fidelity, uuid in exploration.hosts.items()
@@ -173,7 +174,7 @@ class Gathering:
             self.labels,
             self.models,
             self.all_searches,
-            calculations(self.state.checks, frames=False),
+            self.checks,
         )
         return Results(
             campaign=c.name,
@@ -323,7 +324,8 @@ class Gathering:
 
     def _failures(self) -> list[Failure]:
         searched = [f for s in self.searches.searches for f in s.failures]
-        computed = [c.failure for c in self.labels if c.failure is not None]
+        done = [*self.labels, *self.checks]
+        computed = [c.failure for c in done if c.failure is not None]
         known = [*self.exploration.failures, *self.dataset.excluded, *computed, *searched]
         unique = {f.model_dump_json(): f for f in known}
         return list(unique.values())
