@@ -89,3 +89,10 @@ def test_a_charge_state_is_refuted_if_its_predicted_ground_state_is(vacancy: Def
         asked = off.model_copy(update={"calculations": ["a failed single point"]})
         changed = verification.model_copy(update={"candidates": [asked, asked]})
         assert not refuted(changed), "the high fidelity was asked and failed"
+
+
+def test_single_points_of_earlier_rounds_count(vacancy: Defect) -> None:
+    earlier = [candidate(vacancy, -2.0), candidate(vacancy, None)]
+    near, far = spare([candidate(vacancy, -1.9), candidate(vacancy, -1.5)], earlier, within=0.3)
+    assert near.spared == ""
+    assert "0.500 eV above that of start at -2.0 (model)" in far.spared

@@ -15,8 +15,8 @@ from defect_mf_flows.campaign import TrainingSettings
 from defect_mf_flows.core.charge import MACE_INFO_KEYS, to_atoms, with_charge
 from defect_mf_flows.learning import descriptors
 from defect_mf_flows.learning.descriptors import (
-    _features,
     descriptor_maps,
+    features,
     invariant_columns,
     project,
 )
@@ -72,7 +72,7 @@ def test_features_are_those_of_mace(
 
     potential = Potential(model, head="high")
     structure = make_start(-1, 3).structure
-    (mine,) = _features(potential, [structure], [-1], [None])
+    (mine,) = features(potential, [structure], [-1], [None])
     calculator = MACECalculator(
         models=[potential.network],
         device="cpu",
@@ -101,7 +101,7 @@ def test_features_of_two_layers_do_not_turn_with_the_cell(
         Lattice(structure.lattice.matrix @ turn.T), structure.species, structure.frac_coords
     )
     turned = with_charge(turned, 0)
-    one, other = _features(potential, [structure, turned], [0, 0], [None, None])
+    one, other = features(potential, [structure, turned], [0, 0], [None, None])
     assert one.shape == (7, len(invariant_columns(potential.network))) == (7, 16)
     assert other == pytest.approx(one, abs=1e-8)
     assert np.ptp(one, axis=0).max() > 1e-3

@@ -33,8 +33,9 @@ REACHED = 0.01
 #: Orders in which the starts of an unordered search are taken.
 ORDERS = 500
 
-#: Sized before any result was seen, for about four hours on two cores: 240 starts of some 25
-#: steps at either fidelity are most of it, so that little is left for random starts.
+#: Starts, charges and the other searches are sized for about four hours on two cores: 240 starts
+#: of some 25 steps at either fidelity are most of it, so that little is left for random starts.
+#: The campaign's settings came after a first run, half of whose ends were holes of its model.
 FULL = SearchSize(
     name="",
     supercell=(2, 2, 1),
@@ -43,19 +44,19 @@ FULL = SearchSize(
     n_random=3,
     top=3,
     campaign={
-        "frames": {"per_relaxation": 5},
-        "picks": {"fraction": 0.1},
+        "picks": {"fraction": 0.03},
         "training": {
             **NETWORK,
+            "r_max": 4.5,
             "charge_term": "intensive",
+            "high_share": 0.3,
             "batch_size": 8,
-            "max_epochs": 30,
-            "polish": 20,
+            "max_epochs": 20,
             "compile": True,
         },
-        "search": {"pair_distortions": [-0.4], "steps": 150},
-        "verification": {"minima": 2, "curvature": True},
-        "loop": {"max_rounds": 2},
+        "search": {"pair_distortions": [-0.4], "steps": 150, "trust": 0.3},
+        "verification": {"minima": 3, "low_check": 0.3, "relax_within": 0.1},
+        "loop": {"max_rounds": 3},
     },
 )
 

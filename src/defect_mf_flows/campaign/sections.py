@@ -209,6 +209,13 @@ class SearchSettings(Section):
         "label of their charge, eV per cell: such minima are holes of the model. Raise it if "
         "the low-fidelity search cannot have come near the ground state.",
     )
+    trust: float | None = Field(
+        None,
+        gt=0,
+        description="Drop ends whose atoms have surroundings so unlike all that trained that the "
+        "errors of labels held out, where they are as unlike, are larger than this (root mean "
+        "square, eV per cell). null: ends are judged by contacts and energy alone.",
+    )
     batch: int | None = Field(
         None,
         ge=1,
@@ -283,9 +290,15 @@ class VerifySettings(Section):
     low_check: float | None = Field(
         None,
         gt=0,
-        description="The low fidelity computes every predicted minimum first, and as many refused "
-        "ends. Where the model's low head is off by more than this, the high fidelity is "
-        "not asked, eV per cell. All of them train in the next round. null: no check.",
+        description="The low fidelity computes every predicted minimum first. Where the model's "
+        "low head is off by more than this, the high fidelity is not asked, eV per cell. All of "
+        "them train in the next round. null: no check.",
+    )
+    low_asks: int = Field(
+        8,
+        ge=0,
+        description="With low_check, the low fidelity also computes up to so many geometries per "
+        "charge at which relaxations left what the model knows; they train in the next round.",
     )
     relax_within: float | None = Field(
         None,

@@ -67,6 +67,15 @@ def as_known(
     )
 
 
+def taken_over(candidate: Candidate) -> bool:
+    """Whether a known minimum is believed without a single point of its own.
+
+    The model's ground state carries the verdict and is compared with high fidelity each time;
+    of minima above it the relaxed energy is known and nothing hangs on the model's error.
+    """
+    return bool(candidate.known_from) and candidate.rank > 0
+
+
 def contradicted(candidate: Candidate) -> bool:
     """Whether the single point of a known minimum failed, or lies below that minimum."""
     if candidate.energy_single_point is None or candidate.energy_relaxed is None:

@@ -112,10 +112,30 @@ def _random(own: list[Candidate], quota: int, rng: np.random.Generator) -> list[
 def _farthest(own: list[Candidate], quota: int, rng: np.random.Generator) -> list[int]:
     """Farthest points: each next frame is the one least like all that were chosen."""
     vectors = mean_soap([item.frame.structure for item in own])
-    chosen = [int(rng.integers(len(own)))]
-    distances = np.linalg.norm(vectors - vectors[chosen[0]], axis=1)
-    while len(chosen) < min(quota, len(own)):
-        distances[chosen] = -1.0
+    return farthest_points(vectors, quota, first=int(rng.integers(len(own))))
+
+
+def farthest_points(vectors: np.ndarray, count: int, *, first: int = 0) -> list[int]:
+    """Choose points so that each next one is the one least like all that were chosen.
+
+    Parameters
+    ----------
+    vectors
+        Shape (n_points, n_features).
+    count
+        How many; more than there are counts as all.
+    first
+        Index of the first.
+
+    Returns
+    -------
+    list of int
+        Indices in the order in which they were chosen.
+    """
+    chosen = [first]
+    distances = np.linalg.norm(vectors - vectors[first], axis=1)
+    while len(chosen) < min(count, len(vectors)):
+        distances[chosen[-1]] = -1.0
         chosen.append(int(distances.argmax()))
         distances = np.minimum(distances, np.linalg.norm(vectors - vectors[chosen[-1]], axis=1))
     return chosen

@@ -50,7 +50,9 @@ def refuted(verification: Verification) -> bool:
     return bool(ground.spared) and not ground.calculations  # else the high fidelity was asked
 
 
-def spare(candidates: Sequence[Candidate], *, within: float) -> list[Candidate]:
+def spare(
+    candidates: Sequence[Candidate], earlier: Sequence[Candidate] = (), *, within: float
+) -> list[Candidate]:
     """Mark the candidates of a charge state that need not be relaxed.
 
     Parameters
@@ -58,6 +60,8 @@ def spare(candidates: Sequence[Candidate], *, within: float) -> list[Candidate]:
     candidates
         Of one round, with their single points; those of known minima are compared with and never
         marked, those that are marked stay so.
+    earlier
+        Candidates of earlier rounds, whose single points count as well.
     within
         One whose single point lies further above the lowest is spared, eV per cell.
 
@@ -66,7 +70,7 @@ def spare(candidates: Sequence[Candidate], *, within: float) -> list[Candidate]:
     list of Candidate
         In their order, ``spared`` filled in where it applies.
     """
-    done = [c for c in candidates if c.energy_single_point is not None]
+    done = [c for c in (*candidates, *earlier) if c.energy_single_point is not None]
     best = min(done, key=lambda c: c.energy_single_point or 0.0, default=None)
     return [
         c if c.known_from or c.spared else c.model_copy(update={"spared": _why(c, best, within)})

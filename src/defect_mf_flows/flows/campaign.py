@@ -92,7 +92,9 @@ class CampaignMaker(Maker):
                     verification_frames=c.verification.frames,
                     seed=seed,
                 ),
-                train=TrainMaker(training=c.training, seed=seed),
+                train=TrainMaker(
+                    training=c.training, seed=seed, familiarity=c.search.trust is not None
+                ),
                 search=SearchMaker(
                     search=c.search,
                     starts=c.starts,

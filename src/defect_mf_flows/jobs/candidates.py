@@ -10,6 +10,7 @@ from pymatgen.core import Structure
 from defect_mf_flows.campaign import DefectSettings, VerifySettings
 from defect_mf_flows.core.charge import with_spin
 from defect_mf_flows.core.ranking import worth_verifying
+from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import Stage, staged
 from defect_mf_flows.jobs.curvature import model_curvature
@@ -189,11 +190,11 @@ class CandidateJobs:
         return _computed(self.low, self._start(owner, _label(candidate), candidate.structure))
 
     def low_single_points(self, found: Search, number: int) -> list[Job]:
-        """Low-fidelity single points on ends that a search of round ``number`` refused."""
-        owner = (found.defect, found.charge)
+        """Low-fidelity single points where a search of round ``number`` left what is known."""
+        owner, wrecks = (found.defect, found.charge), found.wrecks
         return [
-            _computed(self.low, self._start(owner, f"round{number}_refused{k}", wreck))
-            for k, wreck in enumerate(found.wrecks[: self.verification.minima])
+            _computed(self.low, self._start(owner, f"round{number}_refused{k}", wrecks[k]))
+            for k in evenly_spaced(len(wrecks), self.verification.low_asks)
         ]
 
     def _start(self, owner: Owner, label: str, structure: Structure) -> StartStructure:

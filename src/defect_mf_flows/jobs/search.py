@@ -21,7 +21,6 @@ from defect_mf_flows.core.filters import extrapolation, implausible
 from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.core.starts import StartMaker
-from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.core.uncertainty import with_spread
 from defect_mf_flows.jobs.common import (
     WITH_STORE,
@@ -52,8 +51,8 @@ if TYPE_CHECKING:
     from defect_mf_flows.learning.relaxed import Relaxed
 
 
-#: Refused ends that are kept per charge state.
-WRECKS = 8
+#: Why an end is worthless: the counted reason and what was seen, or twice None.
+Judgement = tuple[FailureReason | None, str | None]
 
 
 @dataclass
@@ -192,7 +191,9 @@ def _unfinished(defect: Defect, exploration: Exploration) -> list[tuple[str, Str
 
 
 @job(
-    data=["structures", "trajectories", "doubts"], config=WITH_STORE, output_schema=RelaxationBatch
+    data=["structures", "trajectories", "doubts", "wrecks"],
+    config=WITH_STORE,
+    output_schema=RelaxationBatch,
 )
 def relax_batch(
     starts: list[StartStructure], model_uuid: str, search: SearchSettings, device: str
@@ -231,9 +232,9 @@ def relax_batch(
         device=device,
         dtype=search.dtype,
         processes=get_settings().relax_processes,
-        trajectories=search.trajectories or search.doubt is not None,
+        trajectories=search.trajectories or search.doubt is not None or search.trust is not None,
     )
-    found = [_problem(end, model, search) for end in ends]
+    found, wrecks = _judged(ends, model, search, device)
     problems = [message for _, message in found]
     return RelaxationBatch(
         defect=str(starts[0].defect),
@@ -251,13 +252,38 @@ def relax_batch(
         doubts=find_doubts(
             model, [s.label for s in starts], ends, limit=search.doubt, device=device
         ),
+        wrecks=wrecks,
         seconds=time.monotonic() - began,
     )
 
 
-def _problem(
-    end: Relaxed, model: Model, search: SearchSettings
-) -> tuple[FailureReason | None, str | None]:
+def _judged(
+    ends: list[Relaxed], model: Model, search: SearchSettings, device: str
+) -> tuple[list[Judgement], list[Structure]]:
+    """What is wrong with each end, and where relaxations left what the model knows."""
+    found = [_problem(end, model, search) for end in ends]
+    if search.trust is None:
+        known = None
+    else:
+        from defect_mf_flows.learning.familiarity import Trust
+
+        known = Trust(model, error=search.trust, device=device)
+        found = [
+            judged if judged[1] or not doubt else (FailureReason.EXTRAPOLATED, doubt)
+            for judged, doubt in zip(found, known.doubts(ends), strict=True)
+        ]
+    strayed = [
+        end
+        for end, (reason, _) in zip(ends, found, strict=True)
+        if reason is FailureReason.EXTRAPOLATED
+    ]
+    if known is None:
+        return found, [end.structure for end in strayed]
+    left = [known.left_at(end) for end in strayed]
+    return found, [structure for structure in left if structure is not None]
+
+
+def _problem(end: Relaxed, model: Model, search: SearchSettings) -> Judgement:
     """Why an end is worthless: the counted reason and what was seen, or twice None."""
     if end.problem is not None:
         reason = FailureReason.EXPLODED if end.exploded else FailureReason.LOST
@@ -315,17 +341,6 @@ def gather_search(
             own = [f for f in failures if (f.defect, f.charge) == (defect.name, charge)]
             searches.append(merge_batches(defect, charge, mine, own, head, matcher))
     return SearchSet(job_uuid=own_uuid(), searches=searches)
-
-
-def _wrecks(batches: list[RelaxationBatch]) -> list[Structure]:
-    """Ends at which the model extrapolates, spread over all starts."""
-    found = [
-        structure
-        for b in batches
-        for structure, reason in zip(b.structures, b.reasons, strict=bool(b.reasons))
-        if reason is FailureReason.EXTRAPOLATED
-    ]
-    return [found[k] for k in evenly_spaced(len(found), WRECKS)]
 
 
 def merge_batches(
@@ -396,7 +411,7 @@ def merge_batches(
         failures=[*failures, *failed],
         threshold=found.threshold,
         doubts=[doubt for b in batches for doubt in b.doubts],
-        wrecks=_wrecks(batches),
+        wrecks=[wreck for b in batches for wreck in b.wrecks],
         n_calls=sum(end[3] for end in ends),
         seconds=sum(b.seconds for b in batches),
     )

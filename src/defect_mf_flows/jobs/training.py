@@ -33,13 +33,20 @@ class TrainMaker(Maker):
         Hyperparameters.
     seed
         Campaign seed.
+    familiarity
+        Whether to collect what the model has seen, which ``search.trust`` needs.
     """
 
     name: str = "train"
     training: TrainingSettings = field(default_factory=TrainingSettings)
     seed: int = 1
+    familiarity: bool = False
 
-    @job(data=["blob", "parity", "descriptors"], config=WITH_STORE, output_schema=Model)
+    @job(
+        data=["blob", "parity", "descriptors", "familiarity"],
+        config=WITH_STORE,
+        output_schema=Model,
+    )
     def make(self, dataset_uuid: str) -> Response:
         """Train on a dataset; a killed job continues from its last checkpoint.
 
@@ -67,6 +74,10 @@ class TrainMaker(Maker):
             threads=machine.threads,
         )
         found = {"job_uuid": own_uuid(), **_maps(model, frames, dataset)}
+        if self.familiarity:
+            from defect_mf_flows.learning.familiarity import familiarity
+
+            found["familiarity"] = familiarity(model, frames, dataset)
         return Response(output=model.model_copy(update=found))
 
 

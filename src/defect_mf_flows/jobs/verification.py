@@ -8,7 +8,7 @@ from jobflow import Job, Maker, OutputReference, Response, job
 
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, VerifySettings
 from defect_mf_flows.core.charge import with_spin
-from defect_mf_flows.core.known_minima import as_known
+from defect_mf_flows.core.known_minima import as_known, taken_over
 from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.sparing import spare, weigh
 from defect_mf_flows.engines.base import ReferenceMaker
@@ -49,8 +49,8 @@ class VerifyMaker(Maker):
     """Relaxes the lowest model minima, and the low-fidelity ground state, at high fidelity.
 
     A minimum within the committee's spread of the lowest may be the lowest, and is relaxed too.
-    One that an earlier round verified gets a single point and is not relaxed again. A label below
-    the ground state that all these lead to is relaxed as well.
+    One that an earlier round verified is not relaxed again, and gets a single point if it is the
+    model's ground state. A label below the ground state that all these lead to is relaxed as well.
 
     The first step of each relaxation is the high-fidelity single point. Where the settings say so,
     an engine that can begins from the model's curvature there.
@@ -226,7 +226,7 @@ class VerifyMaker(Maker):
         jobs = {
             k: self._jobs.single_point(owner, candidate)
             for k, (candidate, owner) in enumerate(zip(every.candidates, every.owners, strict=True))
-            if not candidate.spared
+            if not (candidate.spared or taken_over(candidate))
         }
         single = [jobs[k].output.job_uuid if k in jobs else None for k in range(len(every.owners))]
         sifted = self.sift(defects_uuid, model_uuid, state, own_uuid(), single)
@@ -275,7 +275,9 @@ class VerifyMaker(Maker):
         sifted: dict[int, Candidate] = {}
         for owner in dict.fromkeys(chosen.owners):
             places = [k for k, other in enumerate(chosen.owners) if other == owner]
-            marked = spare([known[k] for k in places], within=within)
+            marked = spare(
+                [known[k] for k in places], earlier_candidates(state, *owner), within=within
+            )
             sifted |= dict(zip(places, marked, strict=True))
         candidates = [
             c
@@ -300,7 +302,8 @@ class VerifyMaker(Maker):
         done: list[str | OutputReference | None] = []
         for k, (candidate, owner) in enumerate(zip(every.candidates, every.owners, strict=True)):
             first = None if single_points is None else single_points[k]
-            if candidate.spared or (candidate.known_from and first is not None):
+            asked = candidate.known_from and first is not None
+            if candidate.spared or asked or taken_over(candidate):
                 done.append(first)
                 continue
             jobs += self._jobs.relaxation(owner, candidate, model_uuid, first)

@@ -81,14 +81,13 @@ def _defect_map(
     # The trained charge closest to neutral: the network knows no other.
     held = min(charges, key=lambda charge: (abs(charge), -charge))
     held_spin = spins[charges.index(held)]
-    (pristine,) = _features(potential, [host], [held], [held_spin])
+    (pristine,) = features(potential, [host], [held], [held_spin])
     reference = _element_means(host, pristine)
 
     def means(told: list[int], electrons: list[int | None]) -> NDArray[np.float64]:
-        features = _features(potential, structures, told, electrons)
+        found = features(potential, structures, told, electrons)
         rows = [
-            _mean_difference(s, found, reference)
-            for s, found in zip(structures, features, strict=True)
+            _mean_difference(s, each, reference) for s, each in zip(structures, found, strict=True)
         ]
         return np.array(rows)
 
@@ -165,7 +164,7 @@ def _mean_difference(
     return mean
 
 
-def _features(
+def features(
     potential: Potential,
     structures: list[Structure],
     charges: list[int],
@@ -173,7 +172,24 @@ def _features(
     *,
     batch: int = 4,
 ) -> list[NDArray[np.float64]]:
-    """Invariant node features per structure, shape (n_atoms, n_features), of given charges."""
+    """Invariant node features of structures, told to be of given charges and spins.
+
+    Parameters
+    ----------
+    potential
+        Model.
+    structures
+        Geometries.
+    charges, spins
+        What the network is told of each.
+    batch
+        Structures per call.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Shape (n_atoms, n_features) each.
+    """
     import torch
 
     document, found = potential.document, []

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Structure
 
-from defect_mf_flows.core.charge import charge_of, charged_structure, spin_of, with_spin
 from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.core.uncertainty import force_spread
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import Doubt
-from defect_mf_flows.schemas.structures import symbols_of
 
 if TYPE_CHECKING:
     from defect_mf_flows.learning.relaxed import Relaxed
@@ -47,7 +45,7 @@ def find_doubts(
     if limit is None or not model.members:
         return []
     looks = [
-        (label, step, _geometry(end, step))
+        (label, step, end.at(step))
         for label, end in zip(labels, ends, strict=True)
         for step in _steps(end)
     ]
@@ -66,16 +64,6 @@ def _steps(end: Relaxed) -> list[int]:
     """Steps to look at; the end itself is a predicted minimum, which has its own way to labels."""
     before = 0 if end.trajectory is None else len(end.trajectory.energies) - 1
     return evenly_spaced(before, LOOKS)
-
-
-def _geometry(end: Relaxed, step: int) -> Structure:
-    assert end.trajectory is not None
-    positions = end.trajectory.positions[step]
-    known = end.structure
-    structure = charged_structure(
-        known.lattice.matrix, symbols_of(known), positions, charge_of(known)
-    )
-    return with_spin(structure, spin_of(known))
 
 
 def _forces(model: Model, structures: list[Structure], device: str) -> list[list[np.ndarray]]:

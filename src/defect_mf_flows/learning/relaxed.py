@@ -8,6 +8,9 @@ from enum import StrEnum
 import numpy as np
 from pymatgen.core import Structure
 
+from defect_mf_flows.core.charge import charge_of, charged_structure, spin_of, with_spin
+from defect_mf_flows.schemas.structures import symbols_of
+
 #: An atom that moved this far has left the defect and its bonds, Angstrom.
 MAX_MOVE = 6.0
 
@@ -69,6 +72,18 @@ class Relaxed:
     def exploded(self) -> bool:
         """Forces or displacements beyond all reason."""
         return self.problem is Problem.EXPLODED
+
+    def at(self, step: int) -> Structure:
+        """Geometry after so many steps of the trajectory, with charge and spin."""
+        assert self.trajectory is not None
+        known = self.structure
+        structure = charged_structure(
+            known.lattice.matrix,
+            symbols_of(known),
+            self.trajectory.positions[step],
+            charge_of(known),
+        )
+        return with_spin(structure, spin_of(known))
 
 
 @dataclass(frozen=True)

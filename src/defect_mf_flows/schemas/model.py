@@ -10,6 +10,7 @@ from pydantic import Field, StrictInt
 from defect_mf_flows.errors import ChargeError, FidelityError
 from defect_mf_flows.schemas.base import Document, StoredDocument
 from defect_mf_flows.schemas.dataset import HostLabels, ReferenceEnergy
+from defect_mf_flows.schemas.familiarity import Familiarity
 
 
 class HeadMetrics(Document):
@@ -353,12 +354,16 @@ class Model(Member):
         Maps of the first member's descriptors; empty in documents older than this.
     descriptors_missing
         Why they could not be made; empty if they were, or not asked for.
+    familiarity
+        What the first member has seen; None unless ``search.trust`` asks for it (kept in the
+        additional store ``data``).
     """
 
     members: list[Member] = Field(default_factory=list)
     calibration: Calibration | None = None
     descriptors: list[DescriptorMap] = Field(default_factory=list)
     descriptors_missing: str = ""
+    familiarity: Familiarity | None = None
 
 
 def _counts(composition: str) -> dict[str, int]:

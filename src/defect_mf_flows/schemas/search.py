@@ -160,7 +160,7 @@ class Search(Document):
     doubts
         Geometries on the way at which a label is asked for (kept in the store ``data``).
     wrecks
-        Some of the ends that were refused because the model extrapolates there (kept in ``data``).
+        Geometries of relaxations that left what the model knows (kept in ``data``).
     n_calls, seconds
         Force calls and wall time.
     """
@@ -366,6 +366,9 @@ class RelaxationBatch(Document):
         Every step, where ``search.trajectories`` asks for it (kept in the store ``data``).
     doubts
         Where ``search.doubt`` was passed on the way (kept in the store ``data``).
+    wrecks
+        Of the ends that were refused because the model extrapolates: where the relaxation left
+        what the model knows, or the end itself without ``search.trust`` (kept in ``data``).
     seconds
         Wall time of the batch.
     committee
@@ -386,6 +389,7 @@ class RelaxationBatch(Document):
     structures: list[PeriodicStructure]
     trajectories: list[RelaxationPath | None] = Field(default_factory=list)
     doubts: list[Doubt] = Field(default_factory=list)
+    wrecks: list[PeriodicStructure] = Field(default_factory=list)
     seconds: float
     committee: list[list[float]] = Field(default_factory=list)
     scale: float = 1.0
