@@ -121,9 +121,7 @@ def test_every_kind_of_network_knows_where_it_has_been(
     host = HostLabels(structure=defect_set.host.primitive, energies={"low": -1.0, "high": -2.0})
     dataset = labelled.dataset.model_copy(update={"host": host})
     settings = TrainingSettings(**{**tiny.model_dump(), "max_epochs": 2, **changes})
-    made = train(
-        labelled.frames, dataset, settings=settings, seed=1, scratch=tmp_path, threads=1
-    )
+    made = train(labelled.frames, dataset, settings=settings, seed=1, scratch=tmp_path, threads=1)
     found = familiarity(made, labelled.frames, dataset)
     seen = side(labelled, trained=True)[:2]
     potential = Potential(made, head="high")

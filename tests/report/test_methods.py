@@ -151,6 +151,13 @@ def test_it_says_which_candidates_were_relaxed(make_results):
     assert "got single points at the high fidelity, and those within 0.3 eV" in within
 
 
+def test_it_says_where_the_model_was_believed(make_results):
+    assert "were refused" not in told(make_results()).paragraph
+    found = told(make_results(settings={"search": {"trust": 0.25}}))
+    assert "off by more than 0.25 eV per cell" in found.paragraph
+    assert "trust" in found.cited
+
+
 def test_references_are_written_for_bibtex(uncertain, tmp_path):
     found = told(uncertain)
     text = write_references(found, tmp_path).read_text(encoding="utf-8")

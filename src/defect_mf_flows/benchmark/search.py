@@ -268,12 +268,11 @@ def _milli(value: float) -> str:
 
 def _about(size: SearchSize, ratio: float, account: dict[str, float]) -> str:
     atoms = 8 * int(np.prod(size.supercell))
-    begins = ""
-    if size.campaign.get("verification", {}).get("curvature"):
-        begins = (
-            "Verifications of this package begin from its model's curvature, all other "
-            "relaxations from springs between neighbours. "
-        )
+    differs = ", ".join(
+        f"`{section}.{name}: {value}`"
+        for section, settings in size.campaign.items()
+        for name, value in settings.items()
+    )
     spent = ", ".join(
         f"{name}: {value:.0f}" + ("" if "seconds" in name else f" {METHODS[HIGH]} calls")
         for name, value in account.items()
@@ -283,7 +282,7 @@ def _about(size: SearchSize, ratio: float, account: dict[str, float]) -> str:
         f"low fidelity {METHODS[LOW]}, high fidelity {METHODS[HIGH]}, one call of the first costs "
         f"{ratio:.2f} of the second (single points of both in turn, in this run). Every relaxation "
         f"ends at {FMAX:g} eV/A or after {size.steps} steps; the starts of ShakeNBreak are the "
-        f"same in every search. {begins}"
+        f"same in every search. This package's campaign differs from its defaults in {differs}. "
         f"In the {size.n_random} random starts per defect and charge every atom is displaced, with "
         f"a standard deviation of {RANDOM_RATTLE:g} of a bond, ShakeNBreak's own rattle, and no "
         "bond is distorted. The lowest known minimum is the lowest that any of the searches found "

@@ -93,6 +93,13 @@ WORKS: dict[str, Work] = {
         "Adv. Neural Inf. Process. Syst. 35 (2022)",
         "arXiv:2206.07697",
     ),
+    "trust": Work(
+        "J. P. Janet, C. Duan, T. Yang, A. Nandy and H. J. Kulik",
+        "A quantitative uncertainty metric controls error in neural network-driven chemical "
+        "discovery",
+        "Chem. Sci. 10, 7913 (2019)",
+        _doi("10.1039/C9SC02298H"),
+    ),
     "jobflow": Work(
         "A. S. Rosen et al.",
         "Jobflow: Computational workflows made simple",

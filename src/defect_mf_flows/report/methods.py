@@ -335,6 +335,13 @@ def _search(writer: Writer, results: Results) -> None:
         f"told apart by SOAP vectors{writer.cite('soap', 'dscribe')} at the defect site, energy "
         "and, where these do not decide, a comparison of the atoms up to symmetry."
     )
+    trust = results.settings.get("search", {}).get("trust")
+    if trust is not None:
+        writer.say(
+            "Ends were refused where the distance of an atom's node features from the training "
+            f"set{writer.cite('trust')} is one at which labels held out from training were off "
+            f"by more than {trust:g} eV per cell (root mean square)."
+        )
 
 
 def _verification(writer: Writer, results: Results) -> None:
