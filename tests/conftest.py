@@ -13,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -284,16 +285,25 @@ def model(labelled: Labelled, tiny: TrainingSettings, scratch: Path) -> Model:
 
 
 @pytest.fixture(scope="session")
-def committee(labelled: Labelled, tiny: TrainingSettings, scratch: Path, model: Model) -> Model:
-    """Three members, of which ``model`` is the first."""
+def committee(
+    labelled: Labelled,
+    tiny: TrainingSettings,
+    scratch: Path,
+    model: Model,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Model:
+    """Three members, of which ``model`` is the first and is not trained again."""
     from defect_mf_flows.learning.committee import train_committee
 
+    # A folder of its own: that of ``model`` holds one training, whichever tests ran before.
+    own = tmp_path_factory.mktemp("committee")
+    shutil.copytree(scratch, own, dirs_exist_ok=True)
     return train_committee(
         labelled.frames,
         labelled.dataset,
         settings=tiny.model_copy(update={"committee": 3}),
         seed=7,
-        scratch=scratch,
+        scratch=own,
         threads=1,
     )
 

@@ -200,12 +200,12 @@ def test_tables_of_a_finished_campaign(finished):
     by_charge = states.set_index("charge").energy_hf.to_dict()
     assert by_charge == {g.charge: g.energy_hf for g in finished.results.ground_states}
     assert set(states.fidelity) == {"gfn2"}
-    assert everything.ground_states(charge=-1).charge.tolist() == [-1]
+    assert everything.ground_states(campaign="tiny", charge=-1).charge.tolist() == [-1]
     assert everything.ground_states(fidelity="gfn1").empty
-    levels = everything.transition_levels()
+    levels = everything.transition_levels(campaign="tiny")
     assert levels.hf.tolist() == [lv.hf for lv in finished.results.transition_levels]
     assert everything.transition_levels(charge=3).empty
-    errors = everything.metrics(charge=-1, fidelity="gfn2")
+    errors = everything.metrics(campaign="tiny", charge=-1, fidelity="gfn2")
     assert set(errors.charge) == {-1}
     expected = [m for m in finished.results.metrics if (m.head, m.charge) == ("gfn2", -1)]
     assert sorted(errors.energy_rmse_cell) == sorted(m.energy_rmse_cell for m in expected)
