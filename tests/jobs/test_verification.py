@@ -57,6 +57,7 @@ def test_a_low_ground_state_that_lies_higher_makes_it_lower(vacancy):
 def test_without_any_surviving_surrogate_relaxation_the_verdict_is_wrong(vacancy):
     found = judged(vacancy, [candidate(vacancy, "low", -5.0)])
     assert found.verdict is Verdict.WRONG
+    assert "no end of the relaxations on the model was believed" in found.reason
     assert found.model_ground is None
     assert found.ground_state == 0
     assert found.energy_error is None

@@ -91,7 +91,8 @@ def verify(
     if mine:
         verdict, reason = judge(candidates, mine[0], settings=settings)
     else:
-        verdict, reason = Verdict.WRONG, "every relaxation on the model exploded"
+        verdict = Verdict.WRONG
+        reason = "no end of the relaxations on the model was believed; its failures say why"
     best = lowest(candidates)
     return Verification(
         defect=defect.name,

@@ -32,8 +32,8 @@ class GroundState(Document):
     verdict, reason
         What high fidelity says of the model's ground state, with its numbers.
     energy_model
-        Model energy of the model's ground state, high head, eV per cell; None if every
-        relaxation on the model exploded.
+        Model energy of the model's ground state, high head, eV per cell; None if no end
+        on the model was believed.
     energy_hf
         Lowest verified high-fidelity energy, eV per cell.
     residual_force

@@ -283,7 +283,7 @@ class Verification(Document):
     reason
         The numbers behind the verdict, in one sentence.
     model_ground
-        Index of the model's ground state; None if every relaxation on the model exploded.
+        Index of the model's ground state; None if no end on the model was believed.
     ground_state
         Index of the candidate with the lowest high-fidelity energy; None if all failed.
     energy_error
