@@ -13,6 +13,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import TrainingSettings
 from defect_mf_flows.core.charge import charge_of, with_charge
+from defect_mf_flows.errors import TrainingError
 from defect_mf_flows.learning.familiarity import Trust, familiarity, unfamiliarity
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.relaxation import relax
@@ -166,6 +167,19 @@ def test_a_relaxation_left_where_it_was_last_familiar(trust: Trust, labelled: La
     assert np.allclose(left.cart_coords, shaken(seen, 0.2).cart_coords)
     assert charge_of(left) == charge_of(seen)
     assert trust.left_at(walk(seen, [0.3, 0.4])) is None, "it was never where the model has been"
+
+
+def test_a_model_that_was_not_asked_what_it_has_seen_is_refused(model: Model) -> None:
+    with pytest.raises(TrainingError, match=r"search\.trust"):
+        Trust(model, error=0.3, device="cpu")
+
+
+def test_held_out_labels_of_a_charge_that_never_trained_say_nothing(
+    model: Model, labelled: Labelled, known: Familiarity
+) -> None:
+    less = model.model_copy(update={"charges": {**model.charges, "low": [0]}})
+    found = familiarity(less, labelled.frames, labelled.dataset)
+    assert 0 < len(found.errors) < len(known.errors)
 
 
 def test_a_model_that_knows_nothing_is_believed_nowhere(

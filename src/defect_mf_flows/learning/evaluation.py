@@ -73,7 +73,7 @@ def evaluate_frames(
         chosen = [
             (frame, side)
             for frame, side in zip(frames, sides, strict=True)
-            if frame.fidelity == head and _learned(model, frame)
+            if frame.fidelity == head and learned(model, frame)
         ]
         outputs = potential.interaction([with_spin(f.structure, f.spin) for f, _ in chosen])
         energies = [energy for energy, _ in outputs]
@@ -114,8 +114,21 @@ class _Offset(NamedTuple):
     fitted: bool
 
 
-def _learned(model: Model, frame: Frame) -> bool:
-    """True if the model was trained on the frame's head, charge and spin."""
+def learned(model: Model, frame: Frame) -> bool:
+    """True if the model was trained on the frame's head, charge and spin.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    frame
+        Label.
+
+    Raises
+    ------
+    FidelityError
+        If the model has no head of the frame's fidelity.
+    """
     try:
         model.check(head=frame.fidelity, charge=frame.charge)
         model.check_spin(head=frame.fidelity, charge=frame.charge, spin=frame.spin)

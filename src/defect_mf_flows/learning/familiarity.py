@@ -11,10 +11,13 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.core.charge import charge_of, spin_of, with_spin
 from defect_mf_flows.core.groups import geometry_key
+from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.core.samplers import farthest_points
 from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.core.trust import trusted_distance
+from defect_mf_flows.errors import TrainingError
 from defect_mf_flows.learning.descriptors import features
+from defect_mf_flows.learning.evaluation import learned
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.relaxed import Relaxed
 from defect_mf_flows.schemas.dataset import Dataset, Split
@@ -67,8 +70,11 @@ def familiarity(model: Model, frames: list[Frame], dataset: Dataset) -> Familiar
         for element, found in atoms.items():
             rows[element].append(found)
     known = [_environments(element, np.vstack(found)) for element, found in sorted(rows.items())]
-    held = [f for f, side in zip(frames, sides, strict=True) if side is not Split.TRAIN]
-    held = [f for f in held if f.charge in model.charges.get(f.fidelity, [])]
+    held = [
+        frame
+        for frame, side in zip(frames, sides, strict=True)
+        if side is not Split.TRAIN and frame.fidelity in model.heads and learned(model, frame)
+    ]
     seen = Familiarity(environments=known, distances=[], errors=[])
     return seen.model_copy(
         update={
@@ -132,10 +138,19 @@ class Trust:
         Root mean square error that may be, eV per cell.
     device
         torch device.
+
+    Raises
+    ------
+    TrainingError
+        If the model has no familiarity, or no label was held out from its training.
     """
 
     def __init__(self, model: Model, *, error: float, device: str) -> None:
-        assert model.familiarity is not None, "training collects it where search.trust is set"
+        if model.familiarity is None:
+            raise TrainingError(
+                "the model does not say what it has seen, which search.trust needs; train it with "
+                "TrainMaker(familiarity=True), or remove search.trust."
+            )
         self.known, self.error = model.familiarity, error
         self.limit = trusted_distance(self.known.distances, self.known.errors, error=error)
         self.potential = Potential(model, head=model.heads[-1], device=device)
@@ -201,10 +216,12 @@ def _environments(element: str, rows: Rows) -> Environments:
 
 
 def _errors(model: Model, held: list[Frame]) -> list[float]:
-    """Errors of labels on their own heads, less the median of their head, defect and charge."""
-    groups: dict[tuple[str, str | None, int], list[int]] = defaultdict(list)
+    """Errors of labels on their own heads, less the median of head, defect, charge and cell."""
+    groups: dict[tuple[str, str | None, int, str], list[int]] = defaultdict(list)
     for k, frame in enumerate(held):
-        groups[frame.fidelity, frame.lineage.defect, frame.charge].append(k)
+        # A cell of another size, as imports have, counts its energies from another zero.
+        cell = composition_key(frame.structure)
+        groups[frame.fidelity, frame.lineage.defect, frame.charge, cell].append(k)
     errors = np.zeros(len(held))
     for (head, *_), places in groups.items():
         potential = Potential(model, head=head)

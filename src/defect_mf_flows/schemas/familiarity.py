@@ -40,8 +40,8 @@ class Familiarity(Document):
         Of labels held out from training: how far the atom least like any that trained lies from
         the nearest that did.
     errors
-        Of the same labels: model minus label, less the median of their head, defect and charge,
-        eV per cell.
+        Of the same labels: model minus label, less the median of their head, defect, charge
+        and cell, eV per cell.
     """
 
     environments: list[Environments] = Field(min_length=1)
