@@ -12,7 +12,7 @@ from defect_mf_flows.core.starts import nearest_neighbours
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.engines.vasp.makers import VaspReferenceMaker
 from defect_mf_flows.engines.xtb import XtbReferenceMaker
-from defect_mf_flows.jobs.judging import finish, verify
+from defect_mf_flows.jobs.judging import finish, unasked, verify
 from defect_mf_flows.jobs.verification import VerifyMaker, _first_energy
 from defect_mf_flows.schemas.calculation import CalculationKind, Failure, FailureReason
 from defect_mf_flows.schemas.search import Candidate, Deviation, Verdict
@@ -222,6 +222,15 @@ def test_a_known_minimum_costs_one_call_and_keeps_its_verdict(vacancy, relaxed, 
     assert verdict.verdict is Verdict.CONFIRMED
     assert verdict.energy_error == pytest.approx(-4.9 - found.energy_single_point)
     assert [c.basin for c in verdict.candidates] == [0, 0]
+
+
+def test_a_known_minimum_above_the_ground_state_is_kept_without_a_call(vacancy, known):
+    before = candidate(vacancy, "model", -5.0)
+    found = known(predicted(vacancy, 0.05, rank=1), before)
+    done = unasked(found, VerifySettings())
+    assert done == found.model_copy(update={"kept": True})
+    unknown = predicted(vacancy, 0.05, rank=1)
+    assert unasked(unknown, VerifySettings()) == unknown
 
 
 def test_a_single_point_below_the_known_minimum_contradicts_it(vacancy, relaxed, known, compute):

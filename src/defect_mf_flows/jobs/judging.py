@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from defect_mf_flows.campaign import MatchSettings, VerifySettings
-from defect_mf_flows.core.known_minima import contradicted
+from defect_mf_flows.core.known_minima import contradicted, taken_over
 from defect_mf_flows.core.matching import SameMinimum, deviation, soap_vectors
 from defect_mf_flows.core.minima import unique_minima
 from defect_mf_flows.core.verdicts import in_own_basin, judge, lowest, model_error
@@ -45,6 +45,16 @@ def finish(
         }
     finished = candidate.model_copy(update=update)
     return finished.model_copy(update={"kept": in_own_basin(finished, settings)})
+
+
+def unasked(candidate: Candidate, settings: VerifySettings) -> Candidate:
+    """Finish a candidate of which high fidelity was not asked in this round.
+
+    A known minimum took over its relaxation, and stays in its basin by the rule of the others.
+    """
+    if not taken_over(candidate):
+        return candidate
+    return candidate.model_copy(update={"kept": in_own_basin(candidate, settings)})
 
 
 def _usable(calculation: Calculation) -> bool:

@@ -29,7 +29,7 @@ from defect_mf_flows.jobs.common import (
     replaced_by,
     staged,
 )
-from defect_mf_flows.jobs.judging import finish, verify
+from defect_mf_flows.jobs.judging import finish, unasked, verify
 from defect_mf_flows.jobs.lower_labels import lower_labels
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.defect import DefectSet
@@ -361,7 +361,7 @@ class VerifyMaker(Maker):
             for charge in defect.charges:
                 judged[defect.name, charge] = [
                     *(
-                        candidate
+                        unasked(candidate, self.verification)
                         if uuid is None
                         else finish(candidate, found[uuid], defect, self.verification)
                         for candidate, owner, uuid in zip(
