@@ -110,7 +110,7 @@ def small_model(scratch: Path, epochs: int) -> Model:
         counts={},
     )
     settings = TrainingSettings(
-        r_max=3.4, hidden_irreps="16x0e + 16x1o", max_epochs=epochs, validate_every=10
+        r_max=4.5, hidden_irreps="16x0e + 16x1o", max_epochs=epochs, validate_every=10
     )
     return train(frames, dataset, settings=settings, seed=1, scratch=scratch, threads=1)
 

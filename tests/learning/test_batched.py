@@ -65,6 +65,19 @@ def test_structures_that_come_in_late_walk_as_if_alone(
     assert [end.steps for end in ends] == [own.steps for own in alone]
 
 
+def test_on_a_cpu_a_cell_beyond_the_usual_batch_is_one_itself(
+    structures: list[Structure],
+    alone: list[Relaxed],
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(batched, "CPU_MEMORY", 0.5 * memory_of(structures[0]))
+    ends = relax_batched(structures[:2], model, "high", LIMITS, device="cpu")
+    assert_same(ends, alone[:2])
+    assert "batch failed" not in caplog.text
+
+
 def test_one_that_explodes_does_not_stop_its_batch(
     structures: list[Structure], alone: list[Relaxed], model: Model
 ) -> None:

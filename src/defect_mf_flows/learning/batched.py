@@ -29,6 +29,10 @@ from defect_mf_flows.schemas.model import Model
 
 logger = logging.getLogger(__name__)
 
+#: Where there is no memory to measure, atoms times number density (atoms/nm^3) of a batch: a few
+#: dozen cells of 31 atoms, which lie in a CPU's caches. A cell that is larger is a batch itself.
+CPU_MEMORY = 1e4
+
 
 def relax_batched(
     structures: Sequence[Structure],
@@ -59,7 +63,8 @@ def relax_batched(
         Called with the number of structures done.
     memory
         Largest sum of atoms times number density (atoms/nm^3) in a batch, as torch-sim counts
-        memory; None: as much as the device holds, which torch-sim finds out by trying.
+        memory; None: as much as the device holds, which torch-sim finds out by trying; on a CPU
+        ``CPU_MEMORY``.
 
     Returns
     -------
@@ -74,7 +79,7 @@ def relax_batched(
     require_torch_sim()
     potential = Potential(model, head=head, device=device, dtype=dtype)
     if memory is None and not device.startswith("cuda"):
-        memory = 1e4  # nothing to measure: a few dozen cells, which lie in a CPU's caches
+        memory = max([CPU_MEMORY, *(1.01 * memory_of(structure) for structure in structures)])
     run = _Run(structures, potential, limits, report)
     while run.waiting:
         try:
