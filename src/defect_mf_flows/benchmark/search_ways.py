@@ -19,7 +19,6 @@ from defect_mf_flows.campaign import (
     FrameSettings,
     HostSettings,
     MatchSettings,
-    SearchSettings,
     StartSettings,
 )
 from defect_mf_flows.core.defects import generate_defects
@@ -220,7 +219,8 @@ class Searches:
 
     def random(self) -> Way:
         """As many random starts as asked for, relaxed at high fidelity."""
-        return self._unordered(RANDOM, {pair: self._random(pair) for pair in self.size.each()})
+        starts = {pair: self.random_starts(pair) for pair in self.size.each()}
+        return self._unordered(RANDOM, starts)
 
     def staged(self) -> Way:
         """Every ShakeNBreak start at low fidelity; the lowest minima at high fidelity."""
@@ -254,13 +254,12 @@ class Searches:
         """Start structures of ShakeNBreak."""
         return self._maker(pair, SEED).reference()
 
-    def _random(self, pair: Pair) -> list[StartStructure]:
-        wanted = SearchSettings(
-            distortions=[], pair_distortions=[], rattles=[RANDOM_RATTLE], split_vacancies=False
-        )
+    def random_starts(self, pair: Pair) -> list[StartStructure]:
+        """Starts in which every atom is displaced, each with a seed of its own."""
         return [
-            self._maker(pair, derived_seed(SEED, "random", k)).surrogate(wanted)[-1]
+            start
             for k in range(self.size.n_random)
+            for start in self._maker(pair, derived_seed(SEED, "random", k)).rattled(RANDOM_RATTLE)
         ]
 
     def _relax(

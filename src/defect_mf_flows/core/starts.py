@@ -109,8 +109,7 @@ class StartMaker:
         for factor in search.distortions:
             starts += self._snb(f"Bond_Distortion_{100 * factor:.1f}%", 1 + factor, salt="search")
         for amplitude in search.rattles:
-            stdev = amplitude * self.defect.neighbour_distance
-            starts += self._snb(f"Rattle_{amplitude:.2f}", 1.0, salt="search", stdev=stdev)
+            starts += self.rattled(amplitude)
         starts += self._dimers(salt="search")
         starts += self._pairs(search.pair_distortions, salt="search")
         if search.split_vacancies:
@@ -118,6 +117,22 @@ class StartMaker:
         if search.exchanges:
             starts += self._moved_in("Exchange", exchanged_vacancies(self.defect))
         return starts + self._given()
+
+    def rattled(self, amplitude: float) -> list[StartStructure]:
+        """Every atom displaced, and no bond distorted.
+
+        Parameters
+        ----------
+        amplitude
+            Standard deviation of the displacements, as a fraction of the shortest bond.
+
+        Returns
+        -------
+        list of StartStructure
+            One; none if ShakeNBreak cannot make it, which is recorded.
+        """
+        label, stdev = f"Rattle_{amplitude:.2f}", amplitude * self.defect.neighbour_distance
+        return self._displaced(label, self.defect.supercell, stdev, salt="search")
 
     def _moved_in(self, name: str, found: list[tuple[int, Structure]]) -> list[StartStructure]:
         return [self._start(f"{name}_{self._names((atom,))}", s, None) for atom, s in found]
@@ -187,7 +202,6 @@ class StartMaker:
         factor: float,
         *,
         salt: str = "low",
-        stdev: float | None = None,
         atoms: tuple[int, ...] | None = None,
     ) -> list[StartStructure]:
         """One distortion with its own seed, or an empty list and a recorded failure."""
@@ -197,8 +211,8 @@ class StartMaker:
         options: dict[str, Any] = {"oxidation_states": self.oxidation_states, "seed": seed}
         if atoms is not None:
             options["distorted_atoms"] = list(atoms)
-        if stdev is None and self.settings.rattle is not None:
-            stdev = self.settings.rattle * self.defect.neighbour_distance
+        rattle = self.settings.rattle  # None: ShakeNBreak's own
+        stdev = None if rattle is None else rattle * self.defect.neighbour_distance
         try:
             with quiet():
                 made = distort_and_rattle_defect_entry(
@@ -219,15 +233,27 @@ class StartMaker:
 
     def _dimer(self, label: str, pair: tuple[int, int], *, salt: str) -> list[StartStructure]:
         """One dimer; ShakeNBreak makes only that of the two atoms which are closest."""
+        structure = with_bond(self.defect.supercell, pair, self.settings.dimer_length)
+        stdev = (self.settings.rattle or RATTLE) * self.defect.neighbour_distance
+        return self._displaced(label, structure, stdev, salt=salt, still=pair)
+
+    def _displaced(
+        self,
+        label: str,
+        structure: Structure,
+        stdev: float,
+        *,
+        salt: str,
+        still: tuple[int, ...] = (),
+    ) -> list[StartStructure]:
+        """Every atom displaced but those that stand still; ShakeNBreak's distortions keep some."""
         from shakenbreak.distortions import rattle
 
         seed = derived_seed(self.seed, salt, self.defect.name, self.charge, label)
-        structure = with_bond(self.defect.supercell, pair, self.settings.dimer_length)
-        others = [i for i in range(len(structure)) if i not in pair]
-        stdev = (self.settings.rattle or RATTLE) * self.defect.neighbour_distance
+        moving = [i for i in range(len(structure)) if i not in still]
         try:
             with quiet():
-                structure = rattle(structure, stdev=stdev, active_atoms=others, seed=seed)
+                structure = rattle(structure, stdev=stdev, active_atoms=moving, seed=seed)
         except Exception as error:  # one impossible distortion must not lose the others
             self._fail(label, f"{type(error).__name__}: {error}")
             return []
