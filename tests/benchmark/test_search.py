@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from defect_mf_flows.benchmark.pool import HIGH, LOW, compute
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.running import run_search
 from defect_mf_flows.benchmark.search import QUICK, Comparison
-from defect_mf_flows.benchmark.search_campaign import own_way, share
+from defect_mf_flows.benchmark.search_campaign import in_full, own_way, share
 from defect_mf_flows.benchmark.search_ways import (
     OURS,
     RANDOM,
@@ -84,6 +85,21 @@ def test_targets_are_judged_by_the_numbers(comparison: Comparison) -> None:
     assert "more than a minimum" in missed[0]
 
 
+def test_random_starts_displace_every_atom_and_no_two_are_alike(tmp_path: Path) -> None:
+    with executor(1) as processes:
+        searches = Searches(QUICK, tmp_path, processes)
+    for pair in (("v_Zn", 0), ("v_Zn", -1)):
+        unperturbed = searches.defects.get(pair[0]).supercell
+        starts = [start.structure for start in searches.random_starts(pair)]
+        assert len(starts) == QUICK.n_random
+        for start in starts:
+            moved = [a.distance(b) for a, b in zip(start, unperturbed, strict=True)]
+            assert min(moved) > 0.01
+            assert max(moved) < 1.5
+        places = [start.cart_coords for start in starts]
+        assert all(abs(a - b).max() > 0.01 for a, b in combinations(places, 2))
+
+
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Searches, list[Calculation]]:
     """The staged search at the smallest size, and its low-fidelity relaxations."""
@@ -131,7 +147,7 @@ def test_the_price_of_a_low_call_is_measured_side_by_side(
     assert 0.05 < searches.price(most=1) < 5
 
 
-@pytest.mark.parametrize("difference", ["fmax", "steps", "spin", "label", "geometry", "reused"])
+@pytest.mark.parametrize("difference", ["fmax", "steps", "spin", "label", "geometry"])
 def test_what_differs_is_computed_instead(
     computed: tuple[Searches, list[Calculation]], tmp_path: Path, difference: str
 ) -> None:
@@ -143,7 +159,6 @@ def test_what_differs_is_computed_instead(
         "spin": {"spin": 1},
         "label": {"start": "another"},
         "geometry": {"frames": frames, "n_frames": len(frames)},
-        "reused": {"reused_from": "earlier"},
     }
     if difference in changes:
         first = first.model_copy(update=changes[difference])
@@ -152,6 +167,19 @@ def test_what_differs_is_computed_instead(
     searches = Searches(TINY, tmp_path, alone.processes)
     count = share(searches, {LOW: settings}, [first, *others])
     assert count == len(list(tmp_path.iterdir())) == (len(others) if difference in changes else 0)
+
+
+def test_what_an_earlier_campaign_computed_is_charged_in_full(
+    computed: tuple[Searches, list[Calculation]], tmp_path: Path
+) -> None:
+    alone, done = computed
+    free = {"n_calls": 0, "reused_from": "earlier"}
+    taken = [c.model_copy(update={**free, "calls_saved": c.n_calls}) for c in as_campaign(done)]
+    charged = [in_full(c) for c in taken]
+    assert [c.n_calls for c in charged] == [c.n_calls for c in done]
+    searches = Searches(TINY, tmp_path, alone.processes)
+    assert share(searches, ENGINES, charged) == len(done), "the staged search reads them, too"
+    assert [in_full(c).n_calls for c in charged] == [c.n_calls for c in done]
 
 
 def test_only_the_end_of_a_converged_relaxation_scores(

@@ -53,6 +53,8 @@ def test_the_second_campaign_spends_no_low_fidelity_call(first, store, tmp_path)
     assert len(mine) == len(theirs)
     assert mine.n_calls.sum() == 0
     assert set(mine.reused_from) == set(theirs.uuid)
+    assert sorted(mine.calls_saved) == sorted(theirs.n_calls)
+    assert theirs.calls_saved.sum() == 0
     assert sorted(mine.final_energy) == pytest.approx(sorted(theirs.final_energy), abs=1e-12)
     frames = list(second.frames())
     assert {f.lineage.calculation for f in frames} == set(mine.uuid)
@@ -105,6 +107,7 @@ def test_costs_say_what_was_reused(finished, run_campaign_here, tmp_path):
     assert again.results.counts["reused"] >= sum(c.reused for c in low)
     before = [c for c in finished.results.cost if c.stage.startswith(Stage.LOW)]
     assert sum(c.calls for c in low) < sum(c.calls for c in before)
+    assert sum(c.calls + c.calls_saved for c in low) == sum(c.calls for c in before)
     assert [g.charge for g in again.results.ground_states] == [0, -1]
 
 

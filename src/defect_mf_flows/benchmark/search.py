@@ -44,19 +44,24 @@ FULL = SearchSize(
     n_random=3,
     top=3,
     campaign={
-        "picks": {"fraction": 0.03},
+        "frames": {"per_relaxation": 20},
+        "picks": {"fraction": 0.018},
         "training": {
             **NETWORK,
             "r_max": 4.5,
             "charge_term": "intensive",
-            "high_share": 0.3,
-            "batch_size": 8,
-            "max_epochs": 20,
+            "high_share": 0.15,
+            "max_epochs": 30,
             "compile": True,
         },
-        "search": {"pair_distortions": [-0.4], "steps": 150, "trust": 0.3},
+        "search": {
+            "pair_distortions": [-0.4],
+            "rattles": [0.05, 0.1, 0.15],
+            "steps": 150,
+            "trust": 0.3,
+        },
         "verification": {"minima": 3, "low_check": 0.3, "relax_within": 0.1},
-        "loop": {"max_rounds": 3},
+        "loop": {"max_rounds": 2},
     },
 )
 

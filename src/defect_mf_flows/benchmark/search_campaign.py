@@ -46,7 +46,8 @@ def run_own(size: SearchSize, folder: Path, *, workers: int) -> tuple[Results, l
     results
         Of the finished campaign.
     done
-        Its reference calculations with their frames, in the order in which they finished.
+        Its reference calculations with their frames, in the order in which they finished, each
+        with all its calls: those of an earlier campaign, too.
     """
     file = _campaign(size, folder)
     command = [sys.executable, "-m", "defect_mf_flows.cli", "run", str(file)]
@@ -60,7 +61,24 @@ def run_own(size: SearchSize, folder: Path, *, workers: int) -> tuple[Results, l
     results = Results.model_validate(json.loads((folder / "results.json").read_text()))
     with open_store(folder) as store:
         records = CampaignResults(store, campaign_hash=campaign_hash(*load_campaign(file)))
-        return results, list(records.documents(Calculation, load=True))
+        return results, [in_full(done) for done in records.documents(Calculation, load=True)]
+
+
+def in_full(done: Calculation) -> Calculation:
+    """Charge a calculation the calls that an earlier campaign of the same folder made for it.
+
+    Parameters
+    ----------
+    done
+        Of the campaign, which reuses what a run with other settings has computed.
+
+    Returns
+    -------
+    Calculation
+        As if it had been computed now, but for the seconds.
+    """
+    calls = done.n_calls + done.calls_saved
+    return done.model_copy(update={"n_calls": calls, "calls_saved": 0, "reused_from": None})
 
 
 def own_way(size: SearchSize, done: Iterable[Calculation], host: Structure) -> Way:
@@ -106,7 +124,8 @@ def account(results: Results) -> dict[str, float]:
     found: dict[str, float] = {}
     for cost in results.cost:
         if cost.fidelity == HIGH:
-            found[cost.stage] = found.get(cost.stage, 0.0) + cost.calls
+            calls = cost.calls + cost.calls_saved
+            found[cost.stage] = found.get(cost.stage, 0.0) + calls
         elif cost.fidelity is None:
             found[f"{cost.stage}, seconds"] = cost.seconds
     return found
@@ -136,7 +155,7 @@ def share(searches: Searches, engines: dict[str, Any], done: Iterable[Calculatio
     known = {
         (c.defect, c.charge, c.start): c
         for c in done
-        if c.fidelity == LOW and c.kind is CalculationKind.RELAX and c.reused_from is None
+        if c.fidelity == LOW and c.kind is CalculationKind.RELAX
     }
     settings, count = FidelitySettings.model_validate(engines[LOW]), 0
     for pair in searches.size.each():
@@ -173,6 +192,7 @@ def _campaign(size: SearchSize, folder: Path) -> Path:
     content = {
         "name": f"search-{size.name or 'benchmark'}",
         "seed": SEED,
+        "reuse": True,
         "disclaimer": "Tight binding at Gamma: a test of the method.",
         "host": {"structure": "host.cif", "supercell": list(size.supercell)},
         "defects": {

@@ -88,6 +88,7 @@ class ReferenceMaker(Maker):
         if self.reuse and (known := self._known(start, uuid)) is not None:
             return Response(output=take_over(known, start, fidelity=self.fidelity, uuid=uuid))
         begun = self._begun(start, uuid) if self.reuse else None
+        saved = 0 if begun is None else begun.n_calls + begun.calls_saved
         if begun is None and single_point_uuid is not None:
             begun = read_single_point(CURRENT_JOB.store, single_point_uuid, start)
         curvature = read_curvature(CURRENT_JOB.store, curvature_uuid)
@@ -95,6 +96,7 @@ class ReferenceMaker(Maker):
             done = self.resume(start, begun, uuid=uuid, curvature=curvature)
         else:
             done = self.compute(start, uuid=uuid, curvature=curvature)
+        done = done.model_copy(update={"calls_saved": saved})
         return Response(output=self.hashed(done, start, done.engine))
 
     def hashed(self, done: Calculation, start: StartStructure, engine: EngineRecord) -> Calculation:

@@ -287,6 +287,7 @@ def take_over(
             "start": start.label,
             "n_calls": 0,
             "seconds": 0.0,
+            "calls_saved": found.n_calls + found.calls_saved,
             "reused_from": found.reused_from or found.job_uuid,
             "imported": None,
             "frames": frames,

@@ -115,6 +115,7 @@ def _stage_cost(stage: Stage, done: list[Calculation], name: str | None = None) 
         calls=sum(c.n_calls for c in done),
         seconds=sum(c.seconds for c in done),
         reused=sum(c.reused_from is not None for c in done),
+        calls_saved=sum(c.calls_saved for c in done),
     )
 
 

@@ -185,6 +185,7 @@ def cost_rows(results: Results) -> Rows:
             "calculations": c.jobs,
             "reused": c.reused,
             "evaluations": c.calls,
+            "evaluations_saved": c.calls_saved,
             "wall_time_s": c.seconds,
         }
         for c in results.cost

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LABELS = ("campaign", "campaign_hash", "host", "host_hash")
 _COMPUTED = (
     "defect", "charge", "fidelity", "kind", "start", "spin", "n_atoms", "converged",
-    "final_energy", "n_frames", "n_calls", "seconds", "input_hash", "reused_from",
+    "final_energy", "n_frames", "n_calls", "seconds", "input_hash", "reused_from", "calls_saved",
 )  # fmt: skip
 _LARGE = {"structure", "schema_version"}
 

@@ -200,6 +200,10 @@ class Calculation(StoredDocument):
     reused_from
         uuid of the calculation whose outcome this one is; None if it was computed. A reused
         calculation cost this campaign nothing: no call, no second.
+    calls_saved
+        Calls that other campaigns made for it, and this one therefore did not: all of a reused
+        calculation's, and the earlier ones of a relaxation that goes on where another campaign's
+        stopped (VASP: not counted). 0 in documents from before this was recorded.
     curvature_from
         uuid of the job that asked a model for the curvature from which the minimiser began; None
         where it began from springs of its own, or from nothing.
@@ -231,6 +235,7 @@ class Calculation(StoredDocument):
     input_hash: str | None = None
     imported: ImportRecord | None = None
     reused_from: str | None = None
+    calls_saved: int = Field(0, ge=0)
     curvature_from: str | None = None
     notes: list[str] = Field(default_factory=list)
     frames: list[Frame] = Field(default_factory=list)

@@ -238,6 +238,8 @@ class StageCost(Document):
         Sum of the wall times of its calculations.
     reused
         How many of the calculations were taken over from earlier ones, at no cost.
+    calls_saved
+        Evaluations that other campaigns made for them.
     """
 
     stage: str
@@ -246,6 +248,7 @@ class StageCost(Document):
     calls: int
     seconds: float
     reused: int = 0
+    calls_saved: int = 0
 
 
 class PesPoint(Document):
