@@ -6,7 +6,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.core.refinement import refine
+from defect_mf_flows.core.refinement import refine, tried
 from defect_mf_flows.schemas.search import Candidate, Verdict, Verification
 
 CELL = with_charge(Structure(Lattice.cubic(5), ["Zn"], [[0, 0, 0]]), 0)
@@ -67,3 +67,36 @@ def test_without_a_verified_ground_state_there_is_nothing_to_reach(
     verified: list[Verification],
 ) -> None:
     assert refine(verified, {}) is None
+
+
+def test_candidates_are_told_by_round_with_energies_above_the_ground_state() -> None:
+    known = candidate(0, -2.0, "single", number=2).model_copy(
+        update={
+            "calculations": ["single", "old"],
+            "known_from": "is the minimum that round 1 relaxed",
+            "energy_single_point": -1.9,
+        }
+    )
+    spared = candidate(1, None, "far", number=2).model_copy(
+        update={"spared": "its single point lies 1 eV above", "low_error": -0.2}
+    )
+    old, failed = candidate(0, -1.99, "old"), candidate(0, None, "f")
+    found = tried(
+        [verification(known, spared, old, failed, number=2)], {"old": 7, "single": 1, "far": 1}
+    )
+    assert [(t.round, t.outcome) for t in found] == [
+        (1, "left its basin"),
+        (1, "the relaxation failed"),
+        (2, "the ground state"),
+        (2, "not relaxed: its single point lies 1 eV above"),
+    ]
+    assert [t.calls for t in found] == [7, 0, 1, 1], "the shared relaxation counts once"
+    assert found[0].energy_relaxed == pytest.approx(0.01)
+    assert found[2].energy_single_point == pytest.approx(0.1)
+    assert found[0].energy_model == 2.0
+    assert found[3].low_error == -0.2
+
+
+def test_without_a_ground_state_candidates_are_told_without_energies() -> None:
+    (found,) = tried([verification(candidate(0, None, "a"))], {"a": 3})
+    assert (found.energy_model, found.energy_relaxed, found.calls) == (None, None, 3)

@@ -24,7 +24,7 @@ from defect_mf_flows.schemas.model import (
     HeadMetrics,
     ParityPoint,
 )
-from defect_mf_flows.schemas.refinement import Refinement, SearchThreshold
+from defect_mf_flows.schemas.refinement import Refinement, SearchThreshold, TriedCandidate
 from defect_mf_flows.schemas.results import (
     FoundMinimum,
     GroundState,
@@ -338,6 +338,19 @@ def uncertain_part(defect: str = "v_Zn") -> dict[str, Any]:
         "refinement": Refinement(
             n_states=3, success=[1 / 3, 1.0], tolerance=0.01, steps=6.5, n_relaxed=4
         ),
+        "tried": [
+            TriedCandidate(
+                defect=defect, charge=0, round=1, origin="low", rank=0, start="Unperturbed",
+                energy_model=0.31, energy_single_point=0.42, energy_relaxed=0.0, calls=8,
+                outcome="the ground state",
+            ),
+            TriedCandidate(
+                defect=defect, charge=-1, round=2, origin="model", rank=1, start="Low_+0_1",
+                energy_model=0.02, low_error=-0.456,
+                outcome="not relaxed: the model is -0.456 eV off the low fidelity at the minimum "
+                "it predicts",
+            ),
+        ],
         "uncertainty": [told],
         "acquired": [asked],
         "calibration": calibration,

@@ -48,6 +48,8 @@ def test_metrics_cost_and_minima_are_complete(tables, uncertain):
     assert [r["fate"] for r in tables["minima"]] == [
         "at site", "migrated", "rearranged", "dissociated",
     ]  # fmt: skip
+    assert [r["high_fidelity_calls"] for r in tables["tried"]] == ["8", "0"]
+    assert tables["tried"][1]["model_minus_low_eV_per_cell"] == "-0.456"
     assert {"total_saving", "marginal_saving"} <= set(tables["savings"][0])
 
 

@@ -12,7 +12,7 @@ from defect_mf_flows.core.environment import environments
 from defect_mf_flows.core.fate import fate_of
 from defect_mf_flows.core.matching import shortest_bonds, symmetric_deviation
 from defect_mf_flows.core.ranking import found_minima
-from defect_mf_flows.core.refinement import refine
+from defect_mf_flows.core.refinement import refine, tried
 from defect_mf_flows.core.starts import derived_seed, nearest_neighbours
 from defect_mf_flows.core.verdicts import own_basin_energy
 from defect_mf_flows.errors import ResultsError
@@ -67,7 +67,7 @@ class ResultsMaker(Maker):
     campaign: Campaign | None = None
 
     @job(
-        data=["parity", "structure", "pes", "failures", "ranked_minima", "descriptors"],
+        data=["parity", "structure", "pes", "failures", "ranked_minima", "tried", "descriptors"],
         config=WITH_STORE,
         output_schema=Results,
     )
@@ -216,6 +216,10 @@ class Gathering:
             refinement=refine(
                 self.verdicts.verifications,
                 {c.job_uuid: c.n_frames - 1 for c in self.labels if c.converged},
+            ),
+            tried=tried(
+                self.verdicts.verifications,
+                {c.job_uuid: c.n_calls + c.calls_saved for c in self.labels},
             ),
             uncertainty=levels.uncertainty(self.searches, self.verdicts, self.model.calibration),
             rounds=self.state.rounds,

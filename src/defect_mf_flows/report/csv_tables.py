@@ -92,6 +92,27 @@ def minimum_rows(results: Results) -> Rows:
     ]
 
 
+def tried_rows(results: Results) -> Rows:
+    """What verification tried."""
+    return [
+        {
+            "defect": item.defect,
+            "charge": item.charge,
+            "round": item.round,
+            "origin": item.origin,
+            "rank": item.rank,
+            "start": item.start,
+            "energy_model_eV_per_cell": item.energy_model,
+            "model_minus_low_eV_per_cell": item.low_error,
+            "energy_single_point_eV_per_cell": item.energy_single_point,
+            "energy_relaxed_eV_per_cell": item.energy_relaxed,
+            "high_fidelity_calls": item.calls,
+            "outcome": item.outcome,
+        }
+        for item in results.tried
+    ]
+
+
 def level_rows(results: Results) -> Rows:
     """Transition levels of the three sources, with their uncertainty."""
     spreads = {
@@ -213,6 +234,7 @@ TABLES: dict[str, Callable[[Results], Rows]] = {
     "ground_states": ground_state_rows,
     "bonds": bond_rows,
     "minima": minimum_rows,
+    "tried": tried_rows,
     "levels": level_rows,
     "level_orders": order_rows,
     "metrics": metric_rows,

@@ -257,6 +257,7 @@ def _tables(results: Results) -> dict[str, tables.Table]:
         "ground": tables.ground_state_table(results),
         "bonds": figures_bonds.bond_table(results),
         "minima": tables_search.minima_table(results),
+        "tried": tables_search.tried_table(results),
         "thresholds": tables_search.threshold_table(results),
         "acquired": tables_search.acquired_table(results),
         "levels": tables.level_table(results),

@@ -11,6 +11,7 @@ from defect_mf_flows.report.formatting import (
     milli,
     percent,
     plural,
+    tidy,
 )
 from defect_mf_flows.report.tables import Cell, Table, start_cell
 from defect_mf_flows.schemas.results import FoundMinimum, Results
@@ -54,6 +55,44 @@ def minima_table(results: Results) -> Table:
                 fate_text(m.fate),
                 start_cell(m.start),
                 str(m.n_starts),
+            ]
+        )
+    return table
+
+
+#: Where a candidate comes from, in words.
+ORIGINS = {"model": "minimum {} of the model", "low": "low-fidelity ground state", "label": "label"}
+
+
+def tried_table(results: Results) -> Table:
+    """What verification asked of every candidate, one per row."""
+    table = Table(
+        [
+            "State",
+            "#Round",
+            "Candidate",
+            "Found from",
+            "#Model (meV)",
+            "#Model minus low fidelity (meV)",
+            "#High fidelity there (meV)",
+            "#High fidelity, relaxed (meV)",
+            "#Calls",
+            "Outcome",
+        ]
+    )
+    for item in results.tried:
+        table.rows.append(
+            [
+                defect_html(item.defect, item.charge),
+                str(item.round),
+                ORIGINS.get(item.origin, item.origin).format(item.rank + 1),
+                start_cell(item.start),
+                milli(item.energy_model, 0),
+                milli(item.low_error, 0, signed=True),
+                milli(item.energy_single_point, 0),
+                milli(item.energy_relaxed, 0),
+                str(item.calls),
+                tidy(item.outcome),
             ]
         )
     return table

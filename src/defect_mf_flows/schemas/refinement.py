@@ -1,4 +1,4 @@
-"""What the last search called one minimum, and how its ranking held at high fidelity."""
+"""What the last search called one minimum, what verification tried, and how the ranking held."""
 
 from __future__ import annotations
 
@@ -48,3 +48,43 @@ class Refinement(Document):
     tolerance: float
     steps: float | None
     n_relaxed: int
+
+
+class TriedCandidate(Document):
+    """One candidate of a verification, and what the two fidelities said of it.
+
+    Attributes
+    ----------
+    defect, charge, round
+        Whose, and in which round of the loop it was a candidate.
+    origin, rank, start
+        As those of the candidate.
+    energy_model
+        Of the model's high head, above the verified ground state, eV per cell. Like the other two,
+        None where the charge state has no verified ground state.
+    low_error
+        Model minus low fidelity at its geometry, eV per cell; None where that was not asked.
+    energy_single_point
+        High fidelity at its geometry, above the verified ground state, eV per cell; None where it
+        was not asked, or failed.
+    energy_relaxed
+        High fidelity after relaxation, above the verified ground state, eV per cell; None where
+        there was no relaxation, or it failed.
+    calls
+        High-fidelity calls that it took.
+    outcome
+        Why it was not relaxed, or what became of the relaxation.
+    """
+
+    defect: str
+    charge: StrictInt
+    round: int
+    origin: str
+    rank: int
+    start: str
+    energy_model: float | None
+    low_error: float | None = None
+    energy_single_point: float | None = None
+    energy_relaxed: float | None = None
+    calls: int = 0
+    outcome: str = ""

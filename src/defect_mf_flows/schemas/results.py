@@ -18,7 +18,7 @@ from defect_mf_flows.schemas.model import (
     HeadMetrics,
     ParityPoint,
 )
-from defect_mf_flows.schemas.refinement import Refinement, SearchThreshold
+from defect_mf_flows.schemas.refinement import Refinement, SearchThreshold, TriedCandidate
 from defect_mf_flows.schemas.search import Deviation, Fate, Verdict
 
 
@@ -325,6 +325,9 @@ class Results(Document):
     refinement
         From the model's minima to verified ones; None in documents older than this, and where
         no charge state has a verified ground state.
+    tried
+        What verification asked of every candidate, and the answers (kept in the additional store
+        ``data``); empty in documents older than this.
     uncertainty
         Of levels and of their order, per defect and source; empty without a committee.
     rounds
@@ -370,6 +373,7 @@ class Results(Document):
     ranked_minima: list[FoundMinimum] = Field(default_factory=list)
     thresholds: list[SearchThreshold] = Field(default_factory=list)
     refinement: Refinement | None = None
+    tried: list[TriedCandidate] = Field(default_factory=list)
     uncertainty: list[LevelUncertainty] = Field(default_factory=list)
     rounds: list[RoundSummary]
     counts: dict[str, Any]
