@@ -191,6 +191,35 @@ def test_edges_that_fill_up_are_longer_than_the_cutoff(trainer: Trainer) -> None
     assert torch.equal(filled["shifts"][:count], data["shifts"])
 
 
+def test_atoms_and_graphs_that_fill_up_change_nothing(trainer: Trainer) -> None:
+    shape = Batches(trainer.train, 4)
+    data = collate(trainer.train[:3]).to_dict()
+    assert shape.fit(data)
+    filled = shape.fill(data, cutoff=float(trainer.model.r_max))
+    assert filled["positions"].shape[0] == shape.atoms >= 28
+    assert filled["ptr"].tolist()[-2:] == [21, shape.atoms]
+    assert len(filled["total_charge"]) == len(filled["head"]) == 5
+    undo_compile(trainer.model)
+    own = trainer.model(data, training=True)
+    found = trainer.model(filled, training=True)
+    assert torch.allclose(found["energy"][:3], own["energy"], atol=1e-10)
+    assert torch.allclose(found["forces"][:21], own["forces"], atol=1e-10)
+    assert not found["forces"][21:].any()
+
+
+def test_room_is_for_batches_of_cells_of_different_sizes(trainer: Trainer) -> None:
+    class Item:
+        def __init__(self, atoms: int) -> None:
+            self.num_nodes, self.edge_index = atoms, torch.zeros(2, 20 * atoms)
+
+    mixed = Batches([Item(31)] * 20 + [Item(32)] * 10, 4)  # type: ignore[list-item]
+    assert 4 * 32 <= mixed.atoms <= 4 * 32 + 4
+    alike = Batches([Item(31)] * 20, 8)  # type: ignore[list-item]
+    assert 8 * 31 <= alike.atoms <= 8 * 31 + 8
+    few = collate(trainer.train[:1]).to_dict()
+    assert not Batches(trainer.train, 4).fit(few), "not worth four times its atoms"
+
+
 def test_trainings_on_other_labels_find_what_was_compiled_before(trainer: Trainer) -> None:
     """Their mean number of neighbours differs, and may not be written into what is compiled."""
     data, *_ = batches(trainer)

@@ -132,8 +132,8 @@ class TrainingSettings(Section):
     )
     compile: bool = Field(
         False,
-        description="Compile the training step for batches of the commonest size, where the "
-        "network is a single one (not 'per_charge'). Needs a C++ compiler and, the "
+        description="Compile the training step, where the network is a single one (not "
+        "'per_charge'). Needs a C++ compiler and, the "
         "first time, a minute or two; pays in trainings of many minutes. Results stay the same "
         "but for rounding.",
     )

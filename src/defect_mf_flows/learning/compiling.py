@@ -1,15 +1,17 @@
-"""The training step of a single network, compiled for batches of the commonest shape.
+"""The training step of a single network, compiled for batches of one shape.
 
 A step of a small cell spends its time in thousands of small operations. Energies and forces are
 traced once, forces as operations of their own, and PyTorch's inductor fuses what it can, for the
-gradients of the loss too. Shapes are fixed: shorter lists of edges are filled up with edges longer
-than the cutoff, which add exactly nothing, and batches that do not fit are computed as always.
+gradients of the loss too. Shapes are fixed, and defects differ in their numbers of atoms: a batch
+is filled up with edges longer than the cutoff, which add exactly nothing, and with atoms of no
+element in a graph of their own, which is left out of what comes back. Batches that do not fit are
+computed as always.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,8 +26,13 @@ logger = logging.getLogger(__name__)
 
 #: Classes whose forward is the same operations for every batch of a shape.
 COMPILED = (ScaleShiftMACE, HostAnchoredMACE)
-#: Edges kept room for: the mean of a batch and this many standard deviations.
+#: Edges and atoms kept room for: the mean of a batch and this many standard deviations.
 ROOM = 2.0
+#: Smallest share of that room, in atoms, for which the compiled step is the faster one.
+WORTH = 2 / 3
+#: What the network reads of a batch, beside its edges and ``ptr``: a row per atom, or per graph.
+PER_ATOM = ("positions", "node_attrs", "batch")
+PER_GRAPH = ("head", "total_charge", "total_spin")
 #: Edges that fill up are this many cutoffs long.
 FAR = 10.0
 #: Batches of which energies, forces and gradients are compared before the compiled step is used.
@@ -69,7 +76,7 @@ def undo_compile(network: torch.nn.Module) -> torch.nn.Module:
 
 
 class Batches:
-    """Shape of the batches that are worth compiling for.
+    """Shape that batches are filled up to.
 
     Parameters
     ----------
@@ -80,47 +87,68 @@ class Batches:
 
     Attributes
     ----------
-    graphs, atoms
-        Of a batch of graphs of the commonest number of atoms.
-    edges
-        Room for edges in such a batch.
+    graphs
+        Of a filled batch: one more than ``size``, for the atoms that fill up.
+    atoms, edges
+        Room for them in such a batch.
     """
 
     def __init__(self, items: list[Any], size: int) -> None:
-        atoms = Counter(int(item.num_nodes) for item in items)
-        commonest = max(atoms, key=lambda count: (atoms[count], count))
-        edges = torch.tensor(
-            [float(item.edge_index.shape[1]) for item in items if item.num_nodes == commonest]
-        )
-        self.graphs, self.atoms = size, size * commonest
-        spread = float(edges.std()) if len(edges) > 1 else 0.0
-        room = size * float(edges.mean()) + ROOM * spread * size**0.5
+        self.graphs = size + 1
         # In few sizes, so that trainings on other labels find what was compiled before.
-        step = max(16, 2 ** (int(room).bit_length() - 1) // 8)
-        self.edges = int(room // step + 1) * step
+        self.atoms = _room([item.num_nodes for item in items], size, parts=32)
+        self.edges = _room([item.edge_index.shape[1] for item in items], size, parts=8)
 
     def fit(self, data: dict[str, Any]) -> bool:
-        """Whether a batch has this shape."""
+        """Whether a batch can be filled up to this shape, and is worth it."""
+        atoms = data["positions"].shape[0]
         return (
-            data["ptr"].numel() - 1 == self.graphs
-            and data["positions"].shape[0] == self.atoms
+            data["ptr"].numel() <= self.graphs
+            and WORTH * self.atoms <= atoms <= self.atoms
             and data["edge_index"].shape[1] <= self.edges
         )
 
     def fill(self, data: dict[str, Any], cutoff: float) -> dict[str, torch.Tensor]:
-        """The tensors of a batch, with edges that add nothing up to the room there is."""
-        tensors = {k: v for k, v in data.items() if isinstance(v, torch.Tensor)}
+        """What the network reads of a batch, filled up with what adds nothing."""
+        ptr, count = data["ptr"], data["positions"].shape[0]
+        graphs, atoms = self.graphs - (ptr.numel() - 1), self.atoms - count
+        ends = [*([count] * (graphs - 1)), self.atoms]
+        rows = {name: data[name] for name in PER_ATOM}
+        rows |= {name: data[name] for name in PER_GRAPH if data.get(name) is not None}
+        more = {name: _zeros(data[name], atoms) for name in PER_ATOM}
+        more["batch"] = more["batch"] + self.graphs - 1
+        more |= {n: rows[n][:1].expand(graphs) for n in PER_GRAPH if n in rows}
+        return {
+            **{name: torch.cat([rows[name], more[name]]) for name in rows},
+            "cell": torch.cat([data["cell"], data["cell"][:3].repeat(graphs, 1)]),
+            "ptr": torch.cat([ptr, ptr.new_tensor(ends)]),
+            **self._edges(data, cutoff),
+        }
+
+    def _edges(self, data: dict[str, Any], cutoff: float) -> dict[str, torch.Tensor]:
         count = self.edges - data["edge_index"].shape[1]
-        vectors = data["shifts"].new_zeros(count, 3)
+        vectors = _zeros(data["shifts"], count)
         far = vectors.clone()
         far[:, 0] = FAR * cutoff
         none = data["edge_index"].new_zeros(2, count)
         return {
-            **tensors,
             "edge_index": torch.cat([data["edge_index"], none], dim=1),
             "shifts": torch.cat([data["shifts"], far]),
             "unit_shifts": torch.cat([data["unit_shifts"], vectors]),
         }
+
+
+def _room(counts: list[int], size: int, *, parts: int) -> int:
+    """Room for what most batches hold, in steps of a part of the next lower power of two."""
+    values = torch.tensor([float(count) for count in counts])
+    spread = float(values.std()) if len(values) > 1 else 0.0
+    room = math.ceil(size * float(values.mean()) + ROOM * spread * size**0.5)
+    step = max(1, 2 ** (room.bit_length() - 1) // parts)
+    return (room // step + 1) * step
+
+
+def _zeros(like: torch.Tensor, rows: int) -> torch.Tensor:
+    return like.new_zeros(rows, *like.shape[1:])
 
 
 class CompiledForward:
@@ -161,11 +189,10 @@ class CompiledForward:
         )
         if not training or other or self.given_up or not self.batches.fit(data):
             return self._own(data, training, options)
-        filled = self.batches.fill(data, self.cutoff)
         if self.compared < COMPARED:
-            self._compare(filled)
+            self._compare(data)
             return self._own(data, training, options)
-        energy, forces = self._compiled(filled)
+        energy, forces = self._compiled(data)
         return {"energy": energy, "forces": forces}
 
     def _own(self, data: dict[str, Any], training: bool, options: dict[str, Any]) -> dict[str, Any]:
@@ -174,25 +201,25 @@ class CompiledForward:
         )
         return found
 
-    def _compare(self, filled: dict[str, torch.Tensor]) -> None:
+    def _compare(self, data: dict[str, Any]) -> None:
         try:
             if self.step is None:
-                self.step = self._build(filled)
-            found = self._compiled(filled)
+                self.step = self._build(self.batches.fill(data, self.cutoff))
+            found = self._compiled(data)
             # mace asks for the gradient of the positions that it is given, in place.
-            own = self._own({**filled, "positions": filled["positions"].clone()}, True, {})
+            own = self._own({**data, "positions": data["positions"].clone()}, True, {})
             difference = self._difference(found, (own["energy"], own["forces"]))
         except Exception as error:  # of a compiler that is missing, or of inductor
             self._give_up(f"{type(error).__name__}: {str(error).strip()[:300]}")
             return
-        allowed = TOLERANCE[filled["positions"].dtype]
+        allowed = TOLERANCE[data["positions"].dtype]
         if not difference <= allowed:
             self._give_up(f"it differs from the network by {difference:.1e}, more than {allowed}")
             return
         self.compared += 1
         if self.compared == COMPARED:
-            logger.info("compiled: batches of %d atoms in %d cells, up to %d edges",
-                        self.batches.atoms, self.batches.graphs, self.batches.edges)  # fmt: skip
+            shape = (self.batches.graphs - 1, self.batches.atoms, self.batches.edges)
+            logger.info("compiled: batches of %d cells with up to %d atoms and %d edges", *shape)
 
     def _give_up(self, why: str) -> None:
         logger.warning("training goes on without the compiled step: %s", why)
@@ -220,10 +247,12 @@ class CompiledForward:
             for gradient, item in zip(found, trained, strict=True)
         ]
 
-    def _compiled(self, filled: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _compiled(self, data: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         assert self.step is not None
+        filled = self.batches.fill(data, self.cutoff)
         constants = [*self.buffers, *self.numbers]
-        return self.step(self.parameters, constants, [filled[name] for name in self.names])
+        energy, forces = self.step(self.parameters, constants, [filled[n] for n in self.names])
+        return energy[: data["ptr"].numel() - 1], forces[: data["positions"].shape[0]]
 
     def _build(self, filled: dict[str, torch.Tensor]) -> Step:
         """Trace the network on a batch and hand the operations to inductor."""
