@@ -35,7 +35,7 @@ ORDERS = 500
 
 #: Starts, charges and the other searches are sized for about four hours on two cores: 240 starts
 #: of some 25 steps at either fidelity are most of it, so that little is left for random starts.
-#: The campaign's settings came after a first run, half of whose ends were holes of its model.
+#: The campaign's settings came after two runs on this system, whose models had holes.
 FULL = SearchSize(
     name="",
     supercell=(2, 2, 1),
