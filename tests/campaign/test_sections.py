@@ -111,3 +111,6 @@ def test_a_share_of_high_labels_needs_a_strategy_that_mixes_fidelities(load: Loa
     content["training"]["strategy"] = "transfer"
     with pytest.raises(CampaignError, match="high_share mixes fidelities in an epoch"):
         load(content)
+    content["training"] = {**content["training"], "high_share": None, "high_prior": 0.1}
+    with pytest.raises(CampaignError, match="high_prior mixes fidelities in an epoch"):
+        load(content)

@@ -18,7 +18,7 @@ ADDED = {
     "loop": ("acquire", "acquire_energy"),
     "matching": ("auto", "displacement"),
     "picks": ("sampler",),
-    "search": ("split_vacancies", "trajectories", "dtype", "doubt"),
+    "search": ("split_vacancies", "trajectories", "dtype", "doubt", "trust"),
     "split": ("by",),
     "starts": ("given", "pair_distortions"),
     "training": (
@@ -35,10 +35,11 @@ ADDED = {
         "replay_charge",
         "enable_cueq",
         "high_share",
+        "high_prior",
         "loss",
         "polish",
     ),
-    "verification": ("uncertain", "curvature", "low_check", "relax_within"),
+    "verification": ("uncertain", "curvature", "low_check", "low_asks", "relax_within"),
 }
 
 

@@ -163,6 +163,14 @@ class TrainingSettings(Section):
         "which repeat, while others wait for another epoch; the number of steps stays. For the "
         "strategy 'joint'. null: every label once per epoch.",
     )
+    high_prior: Fraction | None = Field(
+        None,
+        description="Weight, as a share of their own, with which labels of lower fidelities also "
+        "teach the highest head, as if fidelities differed by a constant per charge and "
+        "composition: its own labels alone let it go anywhere between them. In each epoch a "
+        "quarter of those labels, by chance, does this instead of teaching its own head. For the "
+        "strategy 'joint'. null: none.",
+    )
     energy_scale: float | None = Field(
         2.0,
         gt=0,
@@ -252,12 +260,13 @@ class TrainingSettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_high_share(self) -> Self:
-        if self.high_share is not None and self.strategy != "joint":
-            raise ValueError(
-                "high_share mixes fidelities in an epoch, which only the strategy 'joint' does; "
-                "remove high_share"
-            )
+    def _check_mixing(self) -> Self:
+        for name in ("high_share", "high_prior"):
+            if getattr(self, name) is not None and self.strategy != "joint":
+                raise ValueError(
+                    f"{name} mixes fidelities in an epoch, which only the strategy 'joint' does; "
+                    f"remove {name}"
+                )
         return self
 
     @model_validator(mode="after")

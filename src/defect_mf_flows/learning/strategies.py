@@ -66,7 +66,12 @@ class TrainingLabel:
     @property
     def geometry(self) -> str:
         """Hash of charge and geometry, the same for every fidelity."""
-        return content_hash([self.frame.charge, structure_key(self.frame.structure)])
+        return geometry_of(self.frame)
+
+
+def geometry_of(frame: Frame) -> str:
+    """Hash of charge and geometry, the same for every fidelity."""
+    return content_hash([frame.charge, structure_key(frame.structure)])
 
 
 @dataclass(frozen=True)
@@ -209,7 +214,7 @@ def stage_folder(folder: Path, stage: Stage, task: dict[str, Any], frames: Path)
     if stage.initial is not None or (where.is_dir() and not where.is_symlink()):
         return where
     # What does not change what the first stage learns, of one fidelity alone.
-    without = (*UNDECISIVE, "strategy", "high_share")
+    without = (*UNDECISIVE, "strategy", "high_share", "high_prior")
     settings = {k: v for k, v in task["settings"].items() if k not in without}
     content = [{**task, "settings": settings}, hashlib.sha256(frames.read_bytes()).hexdigest()]
     shared = folder.parent / f"stage-{content_hash(content)[:20]}"

@@ -25,7 +25,9 @@ from pymatgen.core import Structure
 from torch_ema import ExponentialMovingAverage
 
 from defect_mf_flows.core.charge import (
+    ENERGY,
     FORCES,
+    PRIOR,
     WEIGHT,
     atoms_fidelity,
     read_extxyz,
@@ -44,6 +46,9 @@ from defect_mf_flows.learning.replay import REPLAY, without_replay
 from defect_mf_flows.learning.training_files import finished_network, save, write_done
 
 logger = logging.getLogger(__name__)
+
+#: Share of the labels of lower fidelities that an epoch lends to the highest head.
+LENT = 0.25
 
 
 class Trainer:
@@ -71,6 +76,10 @@ class Trainer:
         images = read_extxyz(self.folder / "frames.xyz")
         self.spin = bool(self.settings["spin_embedding"])
         sides: dict[str, list[Any]] = {"train": [], "valid": []}
+        high = [head for head in self.heads if head != REPLAY][-1]
+        prior = self.settings.get("high_prior") or 0.0  # which earlier versions do not know
+        #: Labels of lower fidelities once more, under the highest head, by their place in train.
+        self.priors: dict[int, Any] = {}
         forces: dict[str, list[np.ndarray]] = {head: [] for head in self.heads}
         for atoms in images:
             head, side = atoms_fidelity(atoms), atoms.info["split"]
@@ -78,11 +87,14 @@ class Trainer:
                 continue
             weight = self.task["head_weights"][head] * float(atoms.info.get(WEIGHT, 1.0))
             item = self._graph(atoms, head, weight)
+            if PRIOR in atoms.info and side == "train":
+                lent = atoms.copy()
+                lent.info[ENERGY] = atoms.info[PRIOR]
+                self.priors[len(sides[side])] = self._graph(lent, high, prior * weight)
             sides[side].append(item)
             if side == "train" and FORCES in atoms.arrays:
                 forces[head].append(atoms.arrays[FORCES].ravel())
         self.train, self.valid = sides["train"], sides["valid"]
-        high = [head for head in self.heads if head != REPLAY][-1]
         self.of_high = [self.heads[int(item.head)] == high for item in self.train]
         self.scale = _scales([forces[head] for head in self.heads])
 
@@ -193,15 +205,10 @@ class Trainer:
         return loss.to(self.device)
 
     def _train_epoch(self) -> float:
-        # Seeded by epoch, so that a resumed run sees the same batches.
-        order = epoch_order(
-            np.random.default_rng([self.task["seed"], self.epoch]),
-            of_high=self.of_high,
-            share=self.settings.get("high_share"),
-        )
-        size, loss_function, losses = self.settings["batch_size"], self._loss(), []
-        for start in range(0, len(order), size):
-            batch = collate([self.train[i] for i in order[start : start + size]])
+        items, losses = self._epoch_items(), []
+        size, loss_function = self.settings["batch_size"], self._loss()
+        for start in range(0, len(items), size):
+            batch = collate(items[start : start + size])
             _, report = take_step(
                 model=self.model,
                 loss_fn=loss_function,
@@ -214,6 +221,19 @@ class Trainer:
             )
             losses.append(float(report["loss"]))
         return float(np.mean(losses))
+
+    def _epoch_items(self) -> list[Any]:
+        """Graphs of one epoch in their order, some of them under the highest head instead."""
+        # Seeded by epoch, so that a resumed run sees the same batches.
+        generator = np.random.default_rng([self.task["seed"], self.epoch])
+        order = epoch_order(generator, of_high=self.of_high, share=self.settings.get("high_share"))
+        if not self.priors:
+            return [self.train[i] for i in order]
+        lent = generator.random(len(order)) < LENT
+        return [
+            self.priors[i] if now and i in self.priors else self.train[i]
+            for i, now in zip(order.tolist(), lent.tolist(), strict=True)
+        ]
 
     def _validate(self) -> dict[str, dict[str, float]]:
         """Per head: RMSE of energies (meV/atom) and forces (meV/Angstrom), and cell error."""
@@ -312,7 +332,8 @@ class Trainer:
 
     def _polisher(self) -> Polisher:
         size = self.settings["batch_size"]
-        return Polisher(self.model, self.train, batch_size=size, device=self.device)
+        items = [*self.train, *self.priors.values()]
+        return Polisher(self.model, items, batch_size=size, device=self.device)
 
     def _exhausted(self) -> bool:
         patience = self.settings["patience"]
