@@ -133,5 +133,5 @@ def test_a_little_closer_than_training_is_still_within_the_domain(host: Structur
 
 def test_an_energy_far_below_every_label_is_a_hole_of_the_model() -> None:
     assert implausible(-10.5, -10.0, max_gain=1.0) is None
-    assert "2.00 eV below every training label" in str(implausible(-12.0, -10.0, max_gain=1.0))
+    assert "2.00 eV below every label" in str(implausible(-12.0, -10.0, max_gain=1.0))
     assert implausible(-12.0, None, max_gain=1.0) is None

@@ -75,6 +75,36 @@ def test_the_model_documents_what_it_was_trained_on(
     assert groups == {(h, q, "S4 Zn3") for h in ("low", "high") for q in (0, -1)}
 
 
+def test_no_label_of_either_fidelity_lies_below_what_a_search_may_expect(
+    labelled: Labelled, tiny: TrainingSettings, tmp_path: Path
+) -> None:
+    """The lowest label may be held out, or known at the low fidelity alone."""
+    entries = list(labelled.dataset.entries)
+    high = [k for k, e in enumerate(entries) if e.fidelity == "high" and e.charge == -1]
+    bottom = min(high, key=lambda k: labelled.frames[k].energy)
+    entries[bottom] = entries[bottom].model_copy(update={"split": Split.TEST})
+    dataset = labelled.dataset.model_copy(update={"entries": entries, "dataset_hash": "held"})
+    model = train(
+        labelled.frames,
+        dataset,
+        settings=tiny.model_copy(update={"max_epochs": 1}),
+        seed=SEED,
+        scratch=tmp_path,
+        threads=1,
+    )
+    zeros = {(r.head, r.charge): r.energy for r in model.references}
+    for charge in (0, -1):
+        counted = [
+            frame.energy - zeros[frame.fidelity, charge]
+            for frame in labelled.frames
+            if frame.charge == charge
+        ]
+        for head in ("low", "high"):
+            expected = min(counted) + zeros[head, charge]
+            assert model.lowest[f"{head}|{charge:+d}|S4 Zn3"] == pytest.approx(expected)
+    assert model.lowest["high|-1|S4 Zn3"] <= labelled.frames[bottom].energy
+
+
 def test_reference_energies_come_from_the_training_side_alone(
     model: Model, labelled: Labelled
 ) -> None:

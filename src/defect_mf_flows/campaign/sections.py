@@ -205,9 +205,9 @@ class SearchSettings(Section):
     max_gain: float = Field(
         1.0,
         gt=0,
-        description="Drop ends whose model energy lies further than this below every training "
-        "label of their charge, eV per cell: such minima are holes of the model. Raise it if "
-        "the low-fidelity search cannot have come near the ground state.",
+        description="Drop ends whose model energy lies further than this below every label of "
+        "their charge, of either fidelity, eV per cell: such minima are holes of the model. Raise "
+        "it if the low-fidelity search cannot have come near the ground state.",
     )
     trust: float | None = Field(
         None,

@@ -35,8 +35,6 @@ CHARGE = "charge"
 SPIN = "spin"
 FIDELITY = "fidelity"
 WEIGHT = "config_weight"
-#: Energy with which a label of a lower fidelity also teaches the highest head.
-PRIOR = "prior_energy"
 
 # Every charged defect differs from the sum of its oxidation states; that is no news here.
 warnings.filterwarnings("ignore", message="Structure charge .* not equal to the sum of oxidation")

@@ -75,7 +75,8 @@ def implausible(energy: float, lowest: float | None, *, max_gain: float) -> str 
     energy
         Model energy of a relaxed structure, eV per cell.
     lowest
-        Lowest training label of its head, charge and composition; None if unknown.
+        Lowest label of its head, charge and composition, or of another head shifted to it; None if
+        unknown.
     max_gain
         Gain over the lowest label that is still believed, eV per cell.
 
@@ -86,7 +87,7 @@ def implausible(energy: float, lowest: float | None, *, max_gain: float) -> str 
     """
     if lowest is None or energy >= lowest - max_gain:
         return None
-    return f"{lowest - energy:.2f} eV below every training label of its charge"
+    return f"{lowest - energy:.2f} eV below every label of its charge"
 
 
 def filter_frames(

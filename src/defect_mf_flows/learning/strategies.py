@@ -66,12 +66,7 @@ class TrainingLabel:
     @property
     def geometry(self) -> str:
         """Hash of charge and geometry, the same for every fidelity."""
-        return geometry_of(self.frame)
-
-
-def geometry_of(frame: Frame) -> str:
-    """Hash of charge and geometry, the same for every fidelity."""
-    return content_hash([frame.charge, structure_key(frame.structure)])
+        return content_hash([self.frame.charge, structure_key(self.frame.structure)])
 
 
 @dataclass(frozen=True)

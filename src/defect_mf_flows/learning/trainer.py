@@ -25,9 +25,7 @@ from pymatgen.core import Structure
 from torch_ema import ExponentialMovingAverage
 
 from defect_mf_flows.core.charge import (
-    ENERGY,
     FORCES,
-    PRIOR,
     WEIGHT,
     atoms_fidelity,
     read_extxyz,
@@ -77,7 +75,7 @@ class Trainer:
         self.spin = bool(self.settings["spin_embedding"])
         sides: dict[str, list[Any]] = {"train": [], "valid": []}
         high = [head for head in self.heads if head != REPLAY][-1]
-        prior = self.settings.get("high_prior") or 0.0  # which earlier versions do not know
+        prior = self.settings.get("high_prior")  # which earlier versions do not know
         #: Labels of lower fidelities once more, under the highest head, by their place in train.
         self.priors: dict[int, Any] = {}
         forces: dict[str, list[np.ndarray]] = {head: [] for head in self.heads}
@@ -87,10 +85,10 @@ class Trainer:
                 continue
             weight = self.task["head_weights"][head] * float(atoms.info.get(WEIGHT, 1.0))
             item = self._graph(atoms, head, weight)
-            if PRIOR in atoms.info and side == "train":
-                lent = atoms.copy()
-                lent.info[ENERGY] = atoms.info[PRIOR]
-                self.priors[len(sides[side])] = self._graph(lent, high, prior * weight)
+            if prior is not None and side == "train" and head not in (high, REPLAY):
+                # Its energy counts from the reference of its own head, which is that of the
+                # highest less what they differ by on geometries that both have labelled.
+                self.priors[len(sides[side])] = self._graph(atoms, high, prior * weight)
             sides[side].append(item)
             if side == "train" and FORCES in atoms.arrays:
                 forces[head].append(atoms.arrays[FORCES].ravel())

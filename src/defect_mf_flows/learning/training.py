@@ -13,11 +13,9 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from defect_mf_flows.campaign import TrainingSettings
 from defect_mf_flows.campaign.identity import ADDED
-from defect_mf_flows.core.charge import ENERGY, PRIOR, WEIGHT, frame_to_atoms, whole_spin
+from defect_mf_flows.core.charge import ENERGY, WEIGHT, frame_to_atoms, whole_spin
 from defect_mf_flows.core.filters import shortest_distances
 from defect_mf_flows.core.references import Label, composition_key, fit_references
 from defect_mf_flows.errors import DatasetError, TrainingError
@@ -27,7 +25,6 @@ from defect_mf_flows.learning.replay import REPLAY, read_replay
 from defect_mf_flows.learning.strategies import (
     UNDECISIVE,
     TrainingLabel,
-    geometry_of,
     model_heads,
     plan,
 )
@@ -236,8 +233,6 @@ def _labels(
     """What the network learns: labels minus reference energies, with their weights."""
     energies = {(r.head, r.charge, r.composition): r.energy for r in references}
     floors = _lowest_energies(frames, dataset)
-    high = dataset.heads[-1]
-    shifts = {} if settings.high_prior is None else _shifts(frames, dataset)
     labels = []
     unseen: Counter[tuple[str, int, str]] = Counter()
     for frame, entry in zip(frames, dataset.entries, strict=True):
@@ -250,10 +245,6 @@ def _labels(
         atoms = frame_to_atoms(frame)
         atoms.info[ENERGY] = frame.energy - energies[group]
         atoms.info["split"] = entry.split.value
-        shift = shifts.get(group)
-        if shift is not None and entry.split is Split.TRAIN:
-            zero = energies[high, frame.charge, group[2]]
-            atoms.info[PRIOR] = frame.energy + shift - zero
         scale = settings.energy_scale
         excess = max(0.0, frame.energy - floors[group])
         atoms.info[WEIGHT] = 1.0 if scale is None else 1.0 / (1.0 + excess / scale)
@@ -261,26 +252,6 @@ def _labels(
     for group, count in unseen.items():
         logger.warning("no training label for %s: its %d frames count as unseen", group, count)
     return labels
-
-
-def _shifts(frames: list[Frame], dataset: Dataset) -> dict[tuple[str, int, str], float]:
-    """Highest minus a lower fidelity on geometries that both have labelled, eV per cell.
-
-    Per lower head, charge and composition, the median over the training side. What the means of
-    all labels differ by would not do: the highest fidelity's lie near the minima.
-    """
-    high = dataset.heads[-1]
-    known: dict[tuple[str, str], Frame] = {}
-    for frame, entry in zip(frames, dataset.entries, strict=True):
-        if entry.split is Split.TRAIN:
-            known[geometry_of(frame), frame.fidelity] = frame
-    found: dict[tuple[str, int, str], list[float]] = defaultdict(list)
-    for (geometry, fidelity), frame in known.items():
-        other = known.get((geometry, high))
-        if fidelity != high and other is not None:
-            group = (fidelity, frame.charge, composition_key(frame.structure))
-            found[group].append(other.energy - frame.energy)
-    return {group: float(np.median(values)) for group, values in found.items()}
 
 
 def _shortest(frames: list[Frame], dataset: Dataset) -> dict[str, float]:
@@ -302,6 +273,30 @@ def _lowest_energies(frames: list[Frame], dataset: Dataset) -> dict[tuple[str, i
         group = (frame.fidelity, frame.charge, composition_key(frame.structure))
         floors[group] = min(floors.get(group, frame.energy), frame.energy)
     return floors
+
+
+def _floors(
+    frames: list[Frame], references: list[ReferenceEnergy]
+) -> dict[tuple[str, int, str], float]:
+    """Energies that a minimum is not expected far below, per head, charge and composition.
+
+    The lowest label of the head, held out or not, or that of another head plus what their
+    reference energies differ by: a few labels of the highest fidelity may all lie high above the
+    ground state, and the lowest of them on the side that does not train.
+    """
+    known: dict[tuple[str, int, str], float] = {}
+    for frame in frames:
+        group = (frame.fidelity, frame.charge, composition_key(frame.structure))
+        known[group] = min(known.get(group, frame.energy), frame.energy)
+    zeros = {(r.head, r.charge, r.composition): r.energy for r in references}
+    return {
+        (head, charge, cell): min(
+            energy - zeros[other] + zero
+            for other, energy in known.items()
+            if other[1:] == (charge, cell) and other in zeros
+        )
+        for (head, charge, cell), zero in zeros.items()
+    }
 
 
 def _run(folder: Path, *, threads: int) -> None:
@@ -361,7 +356,7 @@ def _document(
         shortest=_shortest(frames, dataset),
         lowest={
             f"{head}|{charge:+d}|{cell}": energy
-            for (head, charge, cell), energy in _lowest_energies(frames, dataset).items()
+            for (head, charge, cell), energy in _floors(frames, references).items()
         },
         settings=task["settings"],
         foundation=task["foundation"],

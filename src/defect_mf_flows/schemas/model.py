@@ -222,7 +222,8 @@ class Member(StoredDocument):
         Shortest distance per pair of elements in the training set, Angstrom; closer contacts
         are extrapolation.
     lowest
-        Lowest training label per ``"head|charge|composition"``, eV per cell.
+        Lowest label per ``"head|charge|composition"``, held out or not, or of another head shifted
+        by what the reference energies differ by, eV per cell.
     settings
         Hyperparameters.
     foundation
