@@ -22,12 +22,7 @@ from defect_mf_flows.errors import DatasetError, TrainingError
 from defect_mf_flows.learning.acceleration import check_device
 from defect_mf_flows.learning.foundation import file_hash, find_foundation
 from defect_mf_flows.learning.replay import REPLAY, read_replay
-from defect_mf_flows.learning.strategies import (
-    UNDECISIVE,
-    TrainingLabel,
-    model_heads,
-    plan,
-)
+from defect_mf_flows.learning.strategies import UNDECISIVE, TrainingLabel, model_heads, plan
 from defect_mf_flows.schemas.dataset import Dataset, ReferenceEnergy, Split
 from defect_mf_flows.schemas.frame import Frame, content_hash
 from defect_mf_flows.schemas.model import EpochRecord, Model
