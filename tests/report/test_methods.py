@@ -151,6 +151,12 @@ def test_it_says_which_candidates_were_relaxed(make_results):
     assert "got single points at the high fidelity, and those within 0.3 eV" in within
 
 
+def test_it_says_that_lower_labels_taught_the_highest_head(make_results):
+    assert "instead of their own" not in told(make_results()).paragraph
+    found = told(make_results(settings={"training": {"high_prior": 0.1}})).paragraph
+    assert "taught the head of the highest instead of their own, with 0.1 of their weight" in found
+
+
 def test_it_says_where_the_model_was_believed(make_results):
     assert "were refused" not in told(make_results()).paragraph
     found = told(make_results(settings={"search": {"trust": 0.25}}))

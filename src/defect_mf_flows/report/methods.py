@@ -298,6 +298,12 @@ def _model(writer: Writer, results: Results) -> None:
             f"Frames of {PurePath(training['replay']).name} were replayed on a head of their own "
             f"(multi-head replay{writer.cite('mace_mh')}), which was taken off at the end."
         )
+    if training.get("high_prior"):
+        writer.say(
+            "By chance, a quarter of the labels of lower fidelity in each epoch taught the head of "
+            f"the highest instead of their own, with {training['high_prior']:g} of their weight "
+            "and their energies shifted by the reference energies."
+        )
     errors = numbers.held_out(results)
     if errors:
         told = _listed(
