@@ -201,9 +201,9 @@ class Calculation(StoredDocument):
         uuid of the calculation whose outcome this one is; None if it was computed. A reused
         calculation cost this campaign nothing: no call, no second.
     calls_saved
-        Calls that other campaigns made for it, and this one therefore did not: all of a reused
-        calculation's, and the earlier ones of a relaxation that goes on where another campaign's
-        stopped (VASP: not counted). 0 in documents from before this was recorded.
+        Calls that earlier calculations made for it, so that it did not: all of a reused
+        calculation's, and those of a relaxation that stopped where this one goes on (VASP: not
+        counted). 0 in documents from before this was recorded.
     curvature_from
         uuid of the job that asked a model for the curvature from which the minimiser began; None
         where it began from springs of its own, or from nothing.

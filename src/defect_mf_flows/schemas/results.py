@@ -239,7 +239,7 @@ class StageCost(Document):
     reused
         How many of the calculations were taken over from earlier ones, at no cost.
     calls_saved
-        Evaluations that other campaigns made for them.
+        Evaluations that earlier calculations made for them.
     """
 
     stage: str
