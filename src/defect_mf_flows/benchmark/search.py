@@ -35,7 +35,7 @@ ORDERS = 500
 
 #: Starts, charges and the other searches are sized for about four hours on two cores: 240 starts
 #: of some 25 steps at either fidelity are most of it, so that little is left for random starts.
-#: The campaign's settings came after two runs on this system, whose models had holes.
+#: The campaign's settings came after runs on this system, whose models had holes.
 FULL = SearchSize(
     name="",
     supercell=(2, 2, 1),
@@ -46,12 +46,14 @@ FULL = SearchSize(
     campaign={
         "frames": {"per_relaxation": 20},
         "picks": {"fraction": 0.018},
+        "split": {"valid": 0.1, "test": 0.02},
         "training": {
             **NETWORK,
-            "r_max": 4.5,
+            "r_max": 4.4,
             "charge_term": "intensive",
-            "high_share": 0.15,
-            "max_epochs": 30,
+            "high_prior": 0.1,
+            "energy_weight_late": 100.0,
+            "max_epochs": 16,
             "compile": True,
         },
         "search": {
