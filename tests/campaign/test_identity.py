@@ -102,6 +102,8 @@ CAME_LATER = [
 
 #: Those that cannot be changed alone.
 WITH_OTHERS = [
+    "verification.low_minima",
+    "verification.relaxations",
     "starts.given",
     "loop.acquire",
     "search.doubt",

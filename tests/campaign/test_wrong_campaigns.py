@@ -10,6 +10,18 @@ from defect_mf_flows.errors import CampaignError
 from tests.campaign.files import ASE, REMOVED, XTB, Load, changed
 
 WRONG: dict[str, tuple[str, Any, str, str]] = {
+    "reserves that nothing calls on": (
+        "verification.low_minima",
+        5,
+        "verification",
+        "set low_check, or leave low_minima out",
+    ),
+    "a limit on relaxations that single points do not choose": (
+        "verification.relaxations",
+        1,
+        "verification",
+        "set relax_within, or leave relaxations out",
+    ),
     "unknown section": ("trainig", {}, "trainig", "did you mean 'training'"),
     "unknown key": ("training.max_epoch", 3, "training.max_epoch", "did you mean 'max_epochs'"),
     "unknown nested key": (

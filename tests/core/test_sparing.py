@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.core.sparing import refuted, spare, weigh
+from defect_mf_flows.core.sparing import fill_places, refuted, spare, weigh
 from defect_mf_flows.schemas.defect import Defect
 from defect_mf_flows.schemas.search import Candidate, Verdict, Verification
 
@@ -96,3 +96,69 @@ def test_single_points_of_earlier_rounds_count(vacancy: Defect) -> None:
     near, far = spare([candidate(vacancy, -1.9), candidate(vacancy, -1.5)], earlier, within=0.3)
     assert near.spared == ""
     assert "0.500 eV above that of start at -2.0 (model)" in far.spared
+
+
+def test_no_more_are_relaxed_than_asked_for_and_those_with_the_lowest_single_points(
+    vacancy: Defect,
+) -> None:
+    energies = [-1.9, -2.0, None, -1.95, 3.0]
+    found = spare([candidate(vacancy, e) for e in energies], within=0.3, most=1)
+    assert [bool(c.spared) for c in found] == [True, False, True, True, True]
+    assert "1 of this round has lower single points" in found[0].spared
+    assert "failed" in found[2].spared
+    assert "5.000 eV above" in found[4].spared
+    two = spare([candidate(vacancy, e) for e in energies], within=0.3, most=2)
+    assert [bool(c.spared) for c in two] == [True, False, True, False, True]
+
+
+def test_a_known_minimum_takes_no_relaxation_from_the_others(vacancy: Defect) -> None:
+    known = candidate(vacancy, -2.0, known_from="is the minimum of round 1")
+    found = spare([known, candidate(vacancy, -1.9)], within=0.3, most=1)
+    assert [bool(c.spared) for c in found] == [False, False]
+
+
+def predictions(
+    vacancy: Defect, energies: list[tuple[float, float]], *, asked: int
+) -> list[Candidate]:
+    """Weighed minima of the model, those beyond the first ones in reserve."""
+    return [
+        weigh(
+            candidate(vacancy, None, rank=rank, energy_model=energy, reserve=rank >= asked),
+            low_error=error,
+            limit=0.3,
+        )
+        for rank, (energy, error) in enumerate(energies)
+    ]
+
+
+def test_what_the_low_fidelity_refuses_leaves_its_place_to_the_next(vacancy: Defect) -> None:
+    found = fill_places(
+        predictions(vacancy, [(0.0, 1.0), (0.1, -2.0), (0.2, 0.0), (0.3, 0.0), (0.4, 0.0)], asked=2)
+    )
+    assert [bool(c.spared) for c in found] == [True, True, False, False, True]
+    assert "off the low fidelity" in found[0].spared
+    assert "2 others lie lower" in found[4].spared
+
+
+def test_places_go_by_the_energy_without_the_low_heads_error(vacancy: Defect) -> None:
+    """The model puts the second 0.2 eV too low, so that the third lies lower."""
+    found = fill_places(predictions(vacancy, [(0.0, 0.0), (0.1, -0.2), (0.2, 0.0)], asked=2))
+    assert [bool(c.spared) for c in found] == [False, True, False]
+    turned = fill_places(predictions(vacancy, [(0.0, 0.0), (0.1, 0.2), (0.2, 0.0)], asked=2))
+    assert [bool(c.spared) for c in turned] == [False, False, True]
+
+
+def test_the_models_ground_state_keeps_its_place_if_the_low_fidelity_bears_it_out(
+    vacancy: Defect,
+) -> None:
+    found = fill_places(predictions(vacancy, [(0.0, -0.29), (0.1, 0.0)], asked=1))
+    assert [bool(c.spared) for c in found] == [False, True]
+
+
+def test_places_are_for_predictions_alone(vacancy: Defect) -> None:
+    known = candidate(vacancy, None, rank=1, known_from="is the minimum of round 1")
+    low = candidate(vacancy, None, origin="low")
+    label = candidate(vacancy, None, origin="label")
+    mine = predictions(vacancy, [(0.0, 0.0)], asked=1)
+    assert fill_places([*mine, known, low, label]) == [*mine, known, low, label]
+    assert fill_places([]) == []

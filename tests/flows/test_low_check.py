@@ -14,12 +14,19 @@ from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import Verdict, VerificationSet
 
 LIMIT = 0.5
+PLACES = 2
 
 
 @pytest.fixture(scope="module")
 def checked(run_campaign_here, tmp_path_factory):
     changes = {
-        "verification": {"minima": 3, "low_check": LIMIT, "relax_within": 1.0},
+        "verification": {
+            "minima": PLACES,
+            "low_check": LIMIT,
+            "low_minima": 6,
+            "relax_within": 1.0,
+            "relaxations": 1,
+        },
         "loop.max_rounds": 2,
         "search.pair_distortions": [-0.3],
     }
@@ -85,6 +92,27 @@ def test_the_high_fidelity_is_not_asked_where_the_model_does_not_know_the_low_on
                 assert verification.verdict is Verdict.WRONG
                 assert verification.reason == candidate.spared
     assert refuted > 0, "a model of a few epochs does not know where its own minima are"
+
+
+def test_minima_in_reserve_are_checked_and_no_more_asked_about_than_there_are_places(predictions):
+    assert any(c.reserve for _, c in predictions), "the search finds more minima than places"
+    for charge in (0, -1):
+        mine = [c for v, c in predictions if v.charge == charge]
+        assert all(c.reserve is (c.rank >= PLACES) for c in mine)
+        passed = [c for c in mine if c.low_error is not None and abs(c.low_error) <= LIMIT]
+        asked = [c for c in mine if c.calculations]
+        assert len(asked) == min(PLACES, len(passed))
+        by_both = sorted(passed, key=lambda c: (c.rank > 0, c.energy_model - c.low_error))
+        assert {c.rank for c in asked} == {c.rank for c in by_both[:PLACES]}
+
+
+def test_one_candidate_per_charge_and_round_is_relaxed_the_lowest_at_high_fidelity(checked):
+    first = next(checked.api.documents(VerificationSet, load=True))
+    for verification in first.verifications:
+        mine = [c for c in verification.candidates if c.round == 1 and c.origin != "label"]
+        single = [c for c in mine if c.energy_single_point is not None]
+        relaxed = [c for c in single if not c.spared]
+        assert relaxed == [min(single, key=lambda c: c.energy_single_point)]
 
 
 def test_sound_checks_train_in_the_next_round_and_nowhere_else(checked, state, checks):

@@ -39,7 +39,15 @@ ADDED = {
         "loss",
         "polish",
     ),
-    "verification": ("uncertain", "curvature", "low_check", "low_asks", "relax_within"),
+    "verification": (
+        "uncertain",
+        "curvature",
+        "low_check",
+        "low_asks",
+        "low_minima",
+        "relax_within",
+        "relaxations",
+    ),
 }
 
 

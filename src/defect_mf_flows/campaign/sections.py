@@ -300,6 +300,14 @@ class VerifySettings(Section):
         description="With low_check, the low fidelity also computes up to so many geometries per "
         "charge at which relaxations left what the model knows; they train in the next round.",
     )
+    low_minima: int | None = Field(
+        None,
+        ge=1,
+        description="With low_check, the low fidelity computes up to so many of the lowest "
+        "predicted minima per charge. Those that pass and lie lowest, the low head's error taken "
+        "off, are the ones that the high fidelity is asked about, as many as 'minima' and "
+        "'uncertain' say. null: what is refused leaves its place empty.",
+    )
     relax_within: float | None = Field(
         None,
         gt=0,
@@ -307,12 +315,29 @@ class VerifySettings(Section):
         "close to the lowest of their charge are relaxed, eV per cell; the others stay as labels. "
         "With it, 'minima' can be larger. null: every candidate is relaxed.",
     )
+    relaxations: int | None = Field(
+        None,
+        ge=1,
+        description="With relax_within, at most so many candidates per charge and round are "
+        "relaxed, those with the lowest single points; the others stay as labels. null: all that "
+        "are near enough.",
+    )
     curvature: bool = Field(
         False,
         description="Begin each relaxation from the model's curvature at its start and not from "
         "springs between neighbours: for a model that knows it well. For engines on ASE; VASP "
         "relaxes by itself.",
     )
+
+    @model_validator(mode="after")
+    def _come_with_what_they_need(self) -> VerifySettings:
+        for name, needed in (("low_minima", "low_check"), ("relaxations", "relax_within")):
+            if getattr(self, name) is not None and getattr(self, needed) is None:
+                raise ValueError(
+                    f"{name} is set and {needed} is not, without which it does nothing; set "
+                    f"{needed}, or leave {name} out."
+                )
+        return self
 
 
 class LevelSettings(Section):

@@ -36,6 +36,39 @@ def weigh(candidate: Candidate, *, low_error: float | None, limit: float) -> Can
     return candidate.model_copy(update={"low_error": low_error, "spared": why})
 
 
+def fill_places(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Let as many predictions of a charge state go on as there are places.
+
+    There is a place for each that is not in reserve. The model's ground state keeps its own, for
+    the verdict is about it. The others go to those that lie lowest once the error of the low head
+    is taken off the energy of the high one: the two heads share all but their last layer, and
+    are off together.
+
+    Parameters
+    ----------
+    candidates
+        Of one charge state and round, weighed where the low fidelity was asked. Those that are
+        spared already, known, or no predictions of the model are left as they are.
+
+    Returns
+    -------
+    list of Candidate
+        In their order, ``spared`` filled in for those that got no place.
+    """
+    predicted = [c for c in candidates if c.origin == "model" and not c.known_from]
+    places = sum(not c.reserve for c in predicted)
+    sound = [c for c in predicted if not c.spared]
+    sound.sort(key=lambda c: (c.rank > 0, c.energy_model - (c.low_error or 0.0)))
+    late = {c.rank for c in sound[places:]}
+    why = f"{places} others lie lower by what the low fidelity and the model say together"
+    return [
+        c.model_copy(update={"spared": why})
+        if c.origin == "model" and not c.known_from and c.rank in late
+        else c
+        for c in candidates
+    ]
+
+
 def refuted(verification: Verification) -> bool:
     """Whether the low fidelity refuted the model's ground state of this round.
 
@@ -51,7 +84,11 @@ def refuted(verification: Verification) -> bool:
 
 
 def spare(
-    candidates: Sequence[Candidate], earlier: Sequence[Candidate] = (), *, within: float
+    candidates: Sequence[Candidate],
+    earlier: Sequence[Candidate] = (),
+    *,
+    within: float,
+    most: int | None = None,
 ) -> list[Candidate]:
     """Mark the candidates of a charge state that need not be relaxed.
 
@@ -64,6 +101,8 @@ def spare(
         Candidates of earlier rounds, whose single points count as well.
     within
         One whose single point lies further above the lowest is spared, eV per cell.
+    most
+        Number of relaxations, of the lowest single points of this round; None: no limit.
 
     Returns
     -------
@@ -72,10 +111,20 @@ def spare(
     """
     done = [c for c in (*candidates, *earlier) if c.energy_single_point is not None]
     best = min(done, key=lambda c: c.energy_single_point or 0.0, default=None)
-    return [
+    marked = [
         c if c.known_from or c.spared else c.model_copy(update={"spared": _why(c, best, within)})
         for c in candidates
     ]
+    near = [k for k, c in enumerate(marked) if not (c.known_from or c.spared)]
+    near.sort(key=lambda k: marked[k].energy_single_point or 0.0)
+    for k in near[len(near) if most is None else most :]:
+        why = f"{most} of this round {_have(most)} lower single points, and no more are relaxed"
+        marked[k] = marked[k].model_copy(update={"spared": why})
+    return marked
+
+
+def _have(number: int | None) -> str:
+    return "has" if number == 1 else "have"
 
 
 def _why(candidate: Candidate, best: Candidate | None, within: float) -> str:

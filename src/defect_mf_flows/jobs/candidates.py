@@ -49,9 +49,11 @@ def candidates_of(
     Returns
     -------
     list of Candidate
-        The model's lowest minima, then the low-fidelity ground state unless it is known.
+        The model's lowest minima, those in reserve among them, then the low-fidelity ground state
+        unless it is known.
     """
-    ranks = worth_verifying(found.minima, certain=settings.minima, uncertain=settings.uncertain)
+    asked = worth_verifying(found.minima, certain=settings.minima, uncertain=settings.uncertain)
+    ranks = sorted({*asked, *range(min(settings.low_minima or 0, len(found.minima)))})
     chosen = [
         Candidate(
             origin="model",
@@ -60,6 +62,7 @@ def candidates_of(
             start=found.minima[rank].starts[0],
             energy_model=found.minima[rank].energy,
             structure=found.minima[rank].structure,
+            reserve=rank not in asked,
         )
         for rank in ranks
     ]

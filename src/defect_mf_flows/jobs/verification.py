@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from jobflow import Job, Maker, OutputReference, Response, job
@@ -10,10 +11,11 @@ from defect_mf_flows.campaign import DefectSettings, MatchSettings, VerifySettin
 from defect_mf_flows.core.charge import with_spin
 from defect_mf_flows.core.known_minima import as_known, taken_over
 from defect_mf_flows.core.minima import Matcher
-from defect_mf_flows.core.sparing import spare, weigh
+from defect_mf_flows.core.sparing import fill_places, spare, weigh
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.candidates import (
     CandidateJobs,
+    Owner,
     candidates_of,
     is_prediction,
     with_energies,
@@ -211,8 +213,9 @@ class VerifyMaker(Maker):
             failed = found.failure is not None or found.final_energy is None
             error = None if failed else known - float(found.final_energy or 0.0)
             candidates.append(weigh(candidate, low_error=error, limit=limit))
+        placed = _by_owner(candidates, chosen.owners, lambda _, mine: fill_places(mine))
         every = chosen.model_copy(
-            update={"job_uuid": own_uuid(), "candidates": candidates, "checks": checks}
+            update={"job_uuid": own_uuid(), "candidates": placed, "checks": checks}
         )
         return self._ask_high(every, defects_uuid, model_uuid, state)
 
@@ -272,18 +275,21 @@ class VerifyMaker(Maker):
             else candidate.model_copy(update={"energy_single_point": _first_energy(done[uuid])})
             for candidate, uuid in zip(chosen.candidates, single_points, strict=True)
         ]
-        sifted: dict[int, Candidate] = {}
-        for owner in dict.fromkeys(chosen.owners):
-            places = [k for k, other in enumerate(chosen.owners) if other == owner]
-            marked = spare(
-                [known[k] for k in places], earlier_candidates(state, *owner), within=within
-            )
-            sifted |= dict(zip(places, marked, strict=True))
+        sifted = _by_owner(
+            known,
+            chosen.owners,
+            lambda owner, mine: spare(
+                mine,
+                earlier_candidates(state, *owner),
+                within=within,
+                most=self.verification.relaxations,
+            ),
+        )
         candidates = [
             c
             if c.spared or c.known_from
             else c.model_copy(update={"calculations": [str(single_points[k])]})
-            for k, c in sorted(sifted.items())
+            for k, c in enumerate(sifted)
         ]
         every = chosen.model_copy(update={"job_uuid": own_uuid(), "candidates": candidates})
         return self._relax_all(every, defects_uuid, model_uuid, state, single_points)
@@ -450,6 +456,20 @@ class VerifyMaker(Maker):
     @property
     def _jobs(self) -> CandidateJobs:
         return CandidateJobs(self.relax, self.low, self.defects, self.verification, self.device)
+
+
+def _by_owner(
+    candidates: Sequence[Candidate],
+    owners: Sequence[Owner],
+    mark: Callable[[Owner, list[Candidate]], list[Candidate]],
+) -> list[Candidate]:
+    """Mark the candidates of each charge state together; they keep their order."""
+    marked: dict[int, Candidate] = {}
+    for owner in dict.fromkeys(owners):
+        places = [k for k, other in enumerate(owners) if other == owner]
+        found = mark(owner, [candidates[k] for k in places])
+        marked |= dict(zip(places, found, strict=True))
+    return [marked[k] for k in range(len(owners))]
 
 
 def _first_energy(found: Calculation) -> float | None:

@@ -356,11 +356,13 @@ def _verification(writer: Writer, results: Results) -> None:
     told = _listed(f"{n} {verdict.value}" for verdict, n in counts.items() if n)
     within = results.settings.get("verification", {}).get("relax_within")
     kind = "relaxation" if within is None else "calculation"
+    most = results.settings.get("verification", {}).get("relaxations")
     what = (
         "The lowest minima of every charge state were relaxed at the high fidelity"
         if within is None
         else "The lowest minima of every charge state got single points at the high fidelity, and "
         f"those within {within:g} eV of the lowest were relaxed"
+        + ("" if most is None else f", at most {most} per charge state and round")
     )
     writer.say(
         f"{what} ({plural(done, kind)}, {plural(calls, 'evaluation')}); of the model's "

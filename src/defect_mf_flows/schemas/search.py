@@ -247,8 +247,10 @@ class Candidate(Document):
     low_error
         Model minus low fidelity at its geometry, on the model's low head, eV per cell; None where
         the low fidelity was not asked, or failed.
+    reserve
+        True if it was chosen only to take the place of one that the low fidelity refuses.
     spared
-        Why it was not relaxed: what a single point said. Empty if it was relaxed.
+        Why it was not relaxed: what single points said. Empty if it was relaxed.
     """
 
     origin: str
@@ -268,6 +270,7 @@ class Candidate(Document):
     calculations: list[str] = Field(default_factory=list)
     known_from: str = ""
     low_error: float | None = None
+    reserve: bool = False
     spared: str = ""
 
 
