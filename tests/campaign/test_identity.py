@@ -25,6 +25,7 @@ def test_the_hash_does_not_depend_on_name_speed_or_where_the_host_lies(
     assert campaign_hash(*load(changed("disclaimer", "text"))) == expected
     assert campaign_hash(*load(changed("reuse", True))) == expected
     assert campaign_hash(*load(changed("training.compile", True))) == expected
+    assert campaign_hash(*load(changed("search.compile", True))) == expected
     assert campaign_hash(*load(changed("host.structure", "deep/other.cif"))) == expected
 
 
@@ -125,7 +126,8 @@ def test_a_setting_that_came_later_counts_only_where_it_is_not_the_default(
     expected = campaign_hash(campaign, host)
     content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
     content["host"].pop("structure")
-    content["training"].pop("compile")
+    for section in ("training", "search"):
+        content[section].pop("compile")
     content["search"]["batch"] = 12  # the former default
     for added in [*(later for later, _, _ in CAME_LATER), *WITH_OTHERS]:
         section, field = added.split(".")

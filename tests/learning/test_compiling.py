@@ -15,6 +15,7 @@ import torch
 from e3nn import o3
 
 from defect_mf_flows.campaign import TrainingSettings
+from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.learning.batches import collate
 from defect_mf_flows.learning.compiling import (
     COMPARED,
@@ -24,13 +25,18 @@ from defect_mf_flows.learning.compiling import (
     traced,
     undo_compile,
 )
+from defect_mf_flows.learning.flock import compile_flock
 from defect_mf_flows.learning.potential import Potential
+from defect_mf_flows.learning.relaxation import relax
 from defect_mf_flows.learning.trainer import Trainer
 from defect_mf_flows.learning.training import train
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pymatgen.core import Structure
+
+    from defect_mf_flows.schemas.defect import StartStructure
     from defect_mf_flows.schemas.model import Model
     from tests.conftest import Labelled
 
@@ -166,7 +172,7 @@ def test_a_step_that_is_wrong_or_cannot_be_built_is_not_used(
     assert "node_energy" in found
     assert trainer.model.__dict__["forward"].given_up
     said = {"fails": "no compiler", "differs": "differs from the network"}[fault]
-    assert "training goes on without the compiled step" in caplog.text
+    assert "goes on without compiled calls" in caplog.text
     assert said in caplog.text
 
 
@@ -261,3 +267,80 @@ def test_second_derivatives_of_what_is_traced_are_right(
         gradient(step)
     found = gradient(traced(step, weights, vectors))
     assert torch.allclose(found, gradient(step), rtol=1e-10, atol=1e-10)
+
+
+# -- calls of a search ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def starts(make_start: Callable[..., StartStructure]) -> list[Structure]:
+    return [make_start(charge, seed).structure for seed in (31, 32, 33) for charge in (0, -1)]
+
+
+def test_compiled_calls_give_what_the_network_gives(
+    compiled_run: tuple[Model, Path], starts: list[Structure]
+) -> None:
+    """Other geometries, charges and heads than those that were compared."""
+    for head in compiled_run[0].heads:
+        potential, own = (Potential(compiled_run[0], head=head) for _ in range(2))
+        batches = compile_flock(starts[:3], potential)
+        assert batches is not None
+        assert batches.size == 3
+        found = potential.predict(starts[3:], batch=3)
+        assert potential._call.compared == COMPARED
+        for (energy, forces), (wanted, own_forces) in zip(
+            found, own.predict(starts[3:], batch=3), strict=True
+        ):
+            assert energy == pytest.approx(wanted, abs=1e-8)
+            assert np.allclose(forces, own_forces, atol=1e-8)
+
+
+def test_compiled_calls_are_taken(
+    compiled_run: tuple[Model, Path], starts: list[Structure]
+) -> None:
+    potential = Potential(compiled_run[0], head="high")
+    assert compile_flock(starts[:3], potential) is not None
+    potential._call._own = None  # whoever asks the network itself fails
+    assert len(potential.predict(starts[3:], batch=3)) == 3
+    with pytest.raises(TypeError):
+        potential.predict(starts[:1])  # a third of the room is not worth filling up
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_relaxations_by_compiled_calls_end_where_the_others_do(
+    compiled_run: tuple[Model, Path],
+    starts: list[Structure],
+    processes: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("defect_mf_flows.learning.relaxation.WORTH_A_PROCESS", 1)
+    charges = [0, -1] * 3
+    plain = relax(starts, charges, compiled_run[0], "high", 0.01, 12)
+    ends = relax(
+        starts, charges, compiled_run[0], "high", 0.01, 12, processes=processes, compiled=True
+    )
+    for end, other in zip(ends, plain, strict=True):
+        assert end.energy == pytest.approx(other.energy, abs=1e-6)
+        assert end.steps == other.steps
+        assert charge_of(end.structure) == charge_of(other.structure)
+
+
+def test_calls_that_cannot_be_compiled_are_the_networks_own(
+    compiled_run: tuple[Model, Path],
+    starts: list[Structure],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Any,
+) -> None:
+    def build(*_: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(CompiledForward, "_build", build)
+    potential = Potential(compiled_run[0], head="high")
+    with caplog.at_level(logging.WARNING):
+        assert compile_flock(starts, potential) is None
+    assert "goes on without compiled calls: RuntimeError: no compiler" in caplog.text
+    own = Potential(compiled_run[0], head="high").predict(starts[:2])
+    assert potential.predict(starts[:2])[0][0] == own[0][0]
+    charges = [0, -1] * 3
+    ends = relax(starts, charges, compiled_run[0], "high", 0.01, 3, compiled=True)
+    assert all(end.problem is None for end in ends)

@@ -59,7 +59,8 @@ def campaign_hash(campaign: Campaign, structure: Structure) -> str:
     """
     content = json.loads(campaign.model_dump_json(exclude={"name", "disclaimer", "reuse"}))
     content["host"].pop("structure")
-    content["training"].pop("compile")  # how fast, not what
+    for section in ("training", "search"):
+        content[section].pop("compile")  # how fast, not what
     if content["search"]["batch"] is None:
         content["search"]["batch"] = CPU_BATCH  # the default of earlier versions
     for name in ("foundation", "replay"):  # files enter by their content

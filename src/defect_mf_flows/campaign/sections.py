@@ -232,6 +232,12 @@ class SearchSettings(Section):
     dtype: Literal["float32", "float64"] | None = Field(
         None, description="Precision of the relaxations; null: that of the training."
     )
+    compile: bool = Field(
+        False,
+        description="On a CPU, compile the force calls of each job, where the network is a single "
+        "one (not 'per_charge'). Needs a C++ compiler and, the first time, a minute or two; pays "
+        "in jobs of many minutes, so with a larger 'batch'. Ends stay the same but for rounding.",
+    )
 
 
 class MatchSettings(Section):

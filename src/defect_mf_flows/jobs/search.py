@@ -232,6 +232,7 @@ def relax_batch(
         device=device,
         dtype=search.dtype,
         processes=get_settings().relax_processes,
+        compiled=search.compile,
         trajectories=search.trajectories or search.doubt is not None or search.trust is not None,
     )
     found, wrecks = _judged(ends, model, search, device)

@@ -1,11 +1,11 @@
-"""The training step of a single network, compiled for batches of one shape.
+"""Energies and forces of a single network, compiled for batches of one shape.
 
-A step of a small cell spends its time in thousands of small operations. Energies and forces are
-traced once, forces as operations of their own, and PyTorch's inductor fuses what it can, for the
-gradients of the loss too. Shapes are fixed, and defects differ in their numbers of atoms: a batch
-is filled up with edges longer than the cutoff, which add exactly nothing, and with atoms of no
-element in a graph of their own, which is left out of what comes back. Batches that do not fit are
-computed as always.
+A call of a small cell spends its time in thousands of small operations. Energies and forces are
+traced once, forces as operations of their own, and PyTorch's inductor fuses what it can, in a
+training for the gradients of the loss too. Shapes are fixed, and defects differ in their numbers
+of atoms: a batch is filled up with edges longer than the cutoff, which add exactly nothing, and
+with atoms of no element in a graph of their own, which is left out of what comes back. Batches
+that do not fit are computed as always.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ PER_ATOM = ("positions", "node_attrs", "batch")
 PER_GRAPH = ("head", "total_charge", "total_spin")
 #: Edges that fill up are this many cutoffs long.
 FAR = 10.0
-#: Batches of which energies, forces and gradients are compared before the compiled step is used.
+#: Batches of which energies, forces and, in a training, gradients are compared before the compiled
+#: step is used.
 COMPARED = 2
 #: Largest difference, relative to the largest entry. Sums in another order alone have differed by
 #: 2.2e-4 in single precision; terms that were left out once, by up to 0.1.
@@ -43,9 +44,31 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-8}
 
 #: Energies (n_graphs,) and forces (n_atoms, 3), from parameters, buffers and a batch's tensors.
 Step = Callable[[list[Any], list[Any], list[Any]], tuple[torch.Tensor, torch.Tensor]]
+NOT_COMPILED = "%s is not compiled: not a single network"
 #: Number that mace keeps beside its buffers. Written into what is compiled, it would have each
 #: training on other labels compiled anew.
 NEIGHBOURS = "avg_num_neighbors"
+
+
+def compiled_calls(network: torch.nn.Module, batches: Batches) -> Any:
+    """Compiled calls of a network for energies and forces, without their gradients.
+
+    Parameters
+    ----------
+    network
+        Of a class in ``COMPILED``, on its device.
+    batches
+        Shape of the batches to come.
+
+    Returns
+    -------
+    CompiledForward
+        To be called as the network is; of another class, the network itself.
+    """
+    if type(network) not in COMPILED:
+        logger.warning(NOT_COMPILED, type(network).__name__)
+        return network
+    return CompiledForward(network, batches, training=False)
 
 
 def compile_step(network: torch.nn.Module, batches: Batches) -> torch.nn.Module:
@@ -64,7 +87,7 @@ def compile_step(network: torch.nn.Module, batches: Batches) -> torch.nn.Module:
         The same object: parameters and state are untouched.
     """
     if type(network) not in COMPILED:
-        logger.warning("%s is not compiled: not a single network", type(network).__name__)
+        logger.warning(NOT_COMPILED, type(network).__name__)
         return network
     network.__dict__["forward"] = CompiledForward(network, batches)  # before that of the class
     return network
@@ -88,6 +111,8 @@ class Batches:
 
     Attributes
     ----------
+    size
+        As given.
     graphs
         Of a filled batch: one more than ``size``, for the atoms that fill up.
     atoms, edges
@@ -95,6 +120,7 @@ class Batches:
     """
 
     def __init__(self, items: list[Any], size: int) -> None:
+        self.size = size
         self.graphs = size + 1
         # In few sizes, so that trainings on other labels find what was compiled before.
         self.atoms = _room([item.num_nodes for item in items], size, parts=32)
@@ -153,11 +179,11 @@ def _zeros(like: torch.Tensor, rows: int) -> torch.Tensor:
 
 
 class CompiledForward:
-    """What a network calls instead of its own ``forward``.
+    """What is called instead of a network's own ``forward``.
 
-    The compiled step is used once it gave the energies, forces and gradients of the network itself
-    on the first batches; if it does not, or cannot be built, the network goes on without it and
-    the log says why.
+    The compiled step is used once it gave the energies and forces of the network itself on the
+    first batches, and in a training their gradients; if it does not, or cannot be built, the
+    network goes on without it and the log says why.
 
     Parameters
     ----------
@@ -165,10 +191,13 @@ class CompiledForward:
         Whose parameters it reads.
     batches
         Shape it is built for.
+    training
+        Whether gradients of what it gives are wanted. A call of the other kind goes to the
+        network itself.
     """
 
-    def __init__(self, network: Any, batches: Batches) -> None:
-        self.network, self.batches = network, batches
+    def __init__(self, network: Any, batches: Batches, *, training: bool = True) -> None:
+        self.network, self.batches, self.training = network, batches, training
         self.cutoff = float(network.r_max)
         self.parameters = [value for _, value in network.named_parameters()]
         self.buffers = [value for _, value in network.named_buffers()]
@@ -188,7 +217,7 @@ class CompiledForward:
         other = not options.get("compute_force", True) or any(
             wanted for name, wanted in options.items() if name != "compute_force"
         )
-        if not training or other or self.given_up or not self.batches.fit(data):
+        if training is not self.training or other or self.given_up or not self.batches.fit(data):
             return self._own(data, training, options)
         if self.compared < COMPARED:
             self._compare(data)
@@ -208,7 +237,8 @@ class CompiledForward:
                 self.step = self._build(self.batches.fill(data, self.cutoff))
             found = self._compiled(data)
             # mace asks for the gradient of the positions that it is given, in place.
-            own = self._own({**data, "positions": data["positions"].clone()}, True, {})
+            copied = {**data, "positions": data["positions"].clone()}
+            own = self._own(copied, self.training, {})
             difference = self._difference(found, (own["energy"], own["forces"]))
         except Exception as error:  # of a compiler that is missing, or of inductor
             self._give_up(f"{type(error).__name__}: {str(error).strip()[:300]}")
@@ -223,7 +253,7 @@ class CompiledForward:
             logger.info("compiled: batches of %d cells with up to %d atoms and %d edges", *shape)
 
     def _give_up(self, why: str) -> None:
-        logger.warning("training goes on without the compiled step: %s", why)
+        logger.warning("goes on without compiled calls: %s", why)
         self.given_up, self.step = True, None
 
     def _difference(self, one: tuple[Any, Any], other: tuple[Any, Any]) -> float:
@@ -231,7 +261,7 @@ class CompiledForward:
         found, wanted = (
             [energy, forces, *self._gradients(energy, forces)] for energy, forces in (one, other)
         )
-        scale = max(_largest(item) for item in wanted[2:])
+        scale = max((_largest(item) for item in wanted[2:]), default=0.0)
         scales = [_largest(item) for item in wanted[:2]] + [scale] * len(wanted[2:])
         return max(
             _largest(a - b) / max(size, 1e-6)
@@ -239,6 +269,8 @@ class CompiledForward:
         )
 
     def _gradients(self, energy: Any, forces: Any) -> list[torch.Tensor]:
+        if not self.training:
+            return []
         trained = [item for item in self.parameters if item.requires_grad]
         found = torch.autograd.grad(
             energy.square().sum() + forces.square().sum(), trained, allow_unused=True
@@ -252,7 +284,8 @@ class CompiledForward:
         assert self.step is not None
         filled = self.batches.fill(data, self.cutoff)
         constants = [*self.buffers, *self.numbers]
-        energy, forces = self.step(self.parameters, constants, [filled[n] for n in self.names])
+        with torch.set_grad_enabled(self.training):
+            energy, forces = self.step(self.parameters, constants, [filled[n] for n in self.names])
         return energy[: data["ptr"].numel() - 1], forces[: data["positions"].shape[0]]
 
     def _build(self, filled: dict[str, torch.Tensor]) -> Step:

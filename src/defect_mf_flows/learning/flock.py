@@ -17,12 +17,16 @@ from ase.optimize import FIRE
 from pymatgen.core import Structure
 
 from defect_mf_flows.core.charge import charge_of, from_atoms, to_atoms
+from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.errors import DefectMFError
+from defect_mf_flows.learning.compiling import COMPARED, Batches
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.relaxed import Limits, Problem, Relaxed, Trajectory, explosion, lost
 
 #: Atoms per force call on one core; larger batches fall out of its caches.
 BATCH_ATOMS = 256
+#: Structures whose atoms and edges are counted before calls are compiled.
+SAMPLED = 16
 
 
 def relax_here(
@@ -30,6 +34,7 @@ def relax_here(
     potential: Potential,
     limits: Limits,
     *,
+    compiled: bool = False,
     report: Callable[[int], None] = lambda done: None,
 ) -> list[Relaxed]:
     """Relax structures in this process, a few at a time.
@@ -42,6 +47,8 @@ def relax_here(
         Model and head.
     limits
         When to end.
+    compiled
+        Whether to compile the force calls first.
     report
         Called with the number of structures done.
 
@@ -50,6 +57,8 @@ def relax_here(
     list of Relaxed
         In the order of the structures.
     """
+    if compiled:
+        compile_flock(structures, potential)
     flock, ends = Flock(potential), dict[int, Relaxed]()
     waiting = deque(enumerate(structures))
     while len(ends) < len(structures):
@@ -59,6 +68,37 @@ def relax_here(
             ends[number] = end
             report(len(ends))
     return [ends[i] for i in range(len(structures))]
+
+
+def compile_flock(
+    structures: Sequence[Structure], potential: Potential, *, processes: int = 1
+) -> Batches | None:
+    """Let the force calls of flocks be computed by compiled ones.
+
+    Parameters
+    ----------
+    structures
+        To be relaxed; the sizes of some, evenly spaced, are taken.
+    potential
+        Model and head. It computes batches of that shape by compiled calls from now on.
+    processes
+        Flocks that share the structures.
+
+    Returns
+    -------
+    Batches
+        Shape of a flock's calls; None if they could not be compiled, and the log says why.
+    """
+    chosen = [structures[k] for k in evenly_spaced(len(structures), min(SAMPLED, len(structures)))]
+    mean = sum(len(structure) for structure in chosen) / len(chosen)
+    share = -(-len(structures) // processes)
+    size = max(1, min(int(BATCH_ATOMS // mean), share))
+    batches = Batches([potential.graph(to_atoms(structure)) for structure in chosen], size)
+    potential.compile(batches)
+    first = [to_atoms(chosen[k % len(chosen)]) for k in range(size)]
+    for _ in range(COMPARED):
+        potential.evaluate(first)
+    return batches if potential.compiled else None
 
 
 class Flock:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymatgen.core import Structure
 
@@ -19,6 +19,9 @@ from defect_mf_flows.errors import ChargeError, FidelityError, ServiceError
 from defect_mf_flows.learning.flock import has_room
 from defect_mf_flows.learning.relaxed import Limits, Problem, Relaxed, lost
 from defect_mf_flows.schemas.model import Model
+
+if TYPE_CHECKING:
+    from defect_mf_flows.learning.compiling import Batches
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +43,14 @@ class Setup:
         Head on which it relaxes.
     dtype
         Precision; None: the model's.
+    batches
+        Shape of force calls that are to be compiled; None: of none.
     """
 
     model: Model
     head: str
     dtype: str | None = None
+    batches: Batches | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,8 @@ class RelaxationPool:
         How many; one per core that is free.
     dtype
         Precision; None: the model's.
+    batches
+        Shape of force calls that are to be compiled; None: of none.
 
     Raises
     ------
@@ -131,10 +139,16 @@ class RelaxationPool:
     """
 
     def __init__(
-        self, model: Model, head: str, *, processes: int, dtype: str | None = None
+        self,
+        model: Model,
+        head: str,
+        *,
+        processes: int,
+        dtype: str | None = None,
+        batches: Batches | None = None,
     ) -> None:
         plain = model.model_copy(update={"parity": [], "history": [], "metrics": []})
-        self.setup = Setup(plain, head, dtype)
+        self.setup = Setup(plain, head, dtype, batches)
         self._fruitless = 0
         self._processes: list[_Process] = []
         try:

@@ -27,6 +27,8 @@ def serve(pipe: Connection) -> None:
     torch.set_num_threads(1)
     try:
         potential = Potential(setup.model, head=setup.head, dtype=setup.dtype)
+        if setup.batches is not None:
+            potential.compile(setup.batches)
     except DefectMFError as error:
         pipe.send(error)
         return

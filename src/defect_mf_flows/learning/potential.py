@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
+    from defect_mf_flows.learning.compiling import Batches
+
 logger = logging.getLogger(__name__)
 
 
@@ -68,6 +70,7 @@ class Potential:
             dtype,
             device.startswith("cuda") and bool(model.settings.get("enable_cueq")),
         )
+        self._call: Any = self.network
         self.numbers = [int(z) for z in self.network.atomic_numbers]
         self.cutoff = float(self.network.r_max)
         self._cells = {item.composition for item in model.references}
@@ -178,14 +181,32 @@ class Potential:
             Atoms that carry their charge.
         """
         with default_dtype(self.network):
-            data = collate([self._data(item) for item in atoms]).to(self.device)
-        output = self.network(data.to_dict(), training=False, compute_force=True)
+            data = collate([self.graph(item) for item in atoms]).to(self.device)
+        output = self._call(data.to_dict(), training=False, compute_force=True)
         energies = output["energy"].detach().cpu().numpy()
         forces = output["forces"].detach().cpu().numpy().astype(float)
         ends = data.ptr.tolist()
         return [(float(energies[k]), forces[ends[k] : ends[k + 1]]) for k in range(len(atoms))]
 
-    def _data(self, atoms: Atoms) -> Any:
+    def compile(self, batches: Batches) -> None:
+        """Compute batches of one shape by compiled calls; others as always.
+
+        Parameters
+        ----------
+        batches
+            The shape. A network that is not a single one stays as it is, and the log says so.
+        """
+        from defect_mf_flows.learning.compiling import compiled_calls
+
+        self._call = compiled_calls(self.network, batches)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether calls are compiled: not if they could not be, or gave something else."""
+        return self._call is not self.network and not self._call.given_up
+
+    def graph(self, atoms: Atoms) -> Any:
+        """Atoms as mace's ``AtomicData``, charge and head checked."""
         return to_atomic_data(
             atoms,
             head=self.head,

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pymatgen.core import Structure
 
@@ -19,6 +20,9 @@ from defect_mf_flows.learning.acceleration import check_device
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.relaxed import Limits, Relaxed
 from defect_mf_flows.schemas.model import Model
+
+if TYPE_CHECKING:
+    from defect_mf_flows.learning.compiling import Batches
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +66,7 @@ def relax(
     device: str = "cpu",
     dtype: str | None = None,
     processes: int = 1,
+    compiled: bool = False,
     trajectories: bool = False,
     progress: Progress | None = None,
 ) -> list[Relaxed]:
@@ -89,6 +94,8 @@ def relax(
     processes
         Most single-thread processes on a CPU; 1 relaxes in this process, as does a call that is
         done before another process would have loaded the model.
+    compiled
+        On a CPU, whether to compile the force calls first.
     trajectories
         Whether to keep every step.
     progress
@@ -125,16 +132,37 @@ def relax(
         return relax_batched(
             structures, model, head, limits, device=device, dtype=dtype, report=report
         )
+
+    def potential() -> Potential:
+        return Potential(model, head=head, dtype=dtype)
+
     worth = sum(len(structure) for structure in structures) // WORTH_A_PROCESS
     if min(processes, worth, len(structures)) > 1:
         from defect_mf_flows.learning.pool import RelaxationPool
 
         count = min(processes, worth, len(structures))
-        with RelaxationPool(model, head, processes=count, dtype=dtype) as pool:
+        batches = _compiled_once(structures, potential(), count) if compiled else None
+        with RelaxationPool(model, head, processes=count, dtype=dtype, batches=batches) as pool:
             return pool.relax(structures, limits, report=report)
     from defect_mf_flows.learning.flock import relax_here
 
-    return relax_here(structures, Potential(model, head=head, dtype=dtype), limits, report=report)
+    return relax_here(structures, potential(), limits, compiled=compiled, report=report)
+
+
+def _compiled_once(
+    structures: Sequence[Structure], potential: Potential, processes: int
+) -> Batches | None:
+    """Compile the calls of single-thread processes here, so that they find them compiled."""
+    import torch
+
+    from defect_mf_flows.learning.flock import compile_flock
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # what is compiled for several is not found by one
+    try:
+        return compile_flock(structures, potential, processes=processes)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def check_charges(
