@@ -100,3 +100,20 @@ def test_candidates_are_told_by_round_with_energies_above_the_ground_state() -> 
 def test_without_a_ground_state_candidates_are_told_without_energies() -> None:
     (found,) = tried([verification(candidate(0, None, "a"))], {"a": 3})
     assert (found.energy_model, found.energy_relaxed, found.calls) == (None, None, 3)
+
+
+def test_the_ground_state_is_the_candidate_that_was_relaxed_not_one_that_took_it_over() -> None:
+    known = candidate(0, -2.0, "old", number=2).model_copy(update={"known_from": "is that of old"})
+    found = tried([verification(known, candidate(1, -2.0, "old"), number=2)], {"old": 7})
+    assert [(t.round, t.outcome, t.calls) for t in found] == [
+        (1, "the ground state", 7),
+        (2, "not relaxed: it is that of old", 0),
+    ]
+
+
+def test_minima_that_the_high_fidelity_was_not_asked_about_do_not_count_for_success() -> None:
+    refused = candidate(0, None, "").model_copy(update={"calculations": [], "spared": "off"})
+    reserve = refused.model_copy(update={"rank": 5})
+    found = refine([verification(refused, candidate(1, -1.0, "a"), reserve)], {})
+    assert found is not None
+    assert found.success == [0.0, 1.0]

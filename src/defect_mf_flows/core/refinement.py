@@ -42,7 +42,7 @@ def refine(verifications: Iterable[Verification], steps: Mapping[str, int]) -> R
         relaxed = [c for c in model if not c.known_from]
         taken += [steps[uuid] for c in relaxed for uuid in c.calculations if uuid in steps]
         last = [c for c in model if c.round == verification.round]
-        most = max([most, *(c.rank + 1 for c in last)])
+        most = max([most, *(c.rank + 1 for c in last if c.calculations)])
         reached = [
             c.rank + 1
             for c in last
@@ -80,7 +80,7 @@ def tried(verifications: Iterable[Verification], calls: Mapping[str, int]) -> li
     """
     found, left = [], dict(calls)
     for verification in verifications:
-        best = lowest(verification.candidates)
+        best = _relaxed_first(verification.candidates)
         zero = None if best is None else verification.candidates[best].energy_relaxed
         for place, candidate in sorted(
             enumerate(verification.candidates), key=lambda item: (item[1].round, item[0])
@@ -103,6 +103,16 @@ def tried(verifications: Iterable[Verification], calls: Mapping[str, int]) -> li
                 )
             )
     return found
+
+
+def _relaxed_first(candidates: list[Candidate]) -> int | None:
+    """Index of the ground state: of its relaxation, not of those that took it over since."""
+    best = lowest(candidates)
+    if best is None:
+        return None
+    energy = candidates[best].energy_relaxed
+    own = (i for i, c in enumerate(candidates) if c.energy_relaxed == energy and not c.known_from)
+    return next(own, best)
 
 
 def _above(energy: float | None, zero: float | None) -> float | None:
