@@ -275,28 +275,34 @@ def _milli(value: float) -> str:
 
 def _about(size: SearchSize, ratio: float, account: dict[str, float]) -> str:
     atoms = 8 * int(np.prod(size.supercell))
-    differs = ", ".join(
-        f"`{section}.{name}: {value}`"
-        for section, settings in size.campaign.items()
-        for name, value in settings.items()
-    )
-    spent = ", ".join(
-        f"{name}: {value:.0f}" + ("" if "seconds" in name else f" {METHODS[HIGH]} calls")
+    spent = {
+        name: f"{value:.0f}" + ("" if "seconds" in name else f" {METHODS[HIGH]} calls")
         for name, value in account.items()
-    )
-    return (
-        f"{', '.join(size.pairs)} in ZnS, {atoms}-atom host cell, Gamma only, closed shell; "
-        f"low fidelity {METHODS[LOW]}, high fidelity {METHODS[HIGH]}, one call of the first costs "
-        f"{ratio:.2f} of the second (single points of both in turn, in this run). Every relaxation "
-        f"ends at {FMAX:g} eV/A or after {size.steps} steps; the starts of ShakeNBreak are the "
-        f"same in every search. This package's campaign differs from its defaults in {differs}. "
-        f"In the {size.n_random} random starts per defect and charge every atom is displaced, with "
-        f"a standard deviation of {RANDOM_RATTLE:g} of a bond, ShakeNBreak's own rattle, and no "
-        "bond is distorted. The lowest known minimum is the lowest that any of the searches found "
-        "at high fidelity; in every search alike only ends of converged relaxations count. A call "
-        f"is one energy with forces. What this package spent: {spent}. Each defect and charge "
-        "bears its own calls, training labels included, in the order in which they finished; those "
-        "on the pristine host are shared equally. The staged search takes its low-fidelity "
-        "relaxations from this package's campaign where start and settings are the same, and both "
-        f"are charged for them in full. Unordered starts are taken in {ORDERS} random orders."
+    }
+    return "\n\n".join(
+        [
+            f"{', '.join(size.pairs)} in ZnS, {atoms}-atom host cell, Gamma only, closed shell; "
+            f"low fidelity {METHODS[LOW]}, high fidelity {METHODS[HIGH]}, one call of the first "
+            f"costs {ratio:.2f} of the second (single points of both in turn, in this run). A call "
+            "is one energy with forces.",
+            f"Every relaxation ends at {FMAX:g} eV/A or after {size.steps} steps; the starts of "
+            f"ShakeNBreak are the same in every search. In the {size.n_random} random starts per "
+            "defect and charge every atom is displaced, with a standard deviation of "
+            f"{RANDOM_RATTLE:g} of a bond, ShakeNBreak's own rattle, and no bond is distorted. "
+            "Unordered starts are taken in "
+            f"{ORDERS} random orders.",
+            "The lowest known minimum is the lowest that any of the searches found at high "
+            "fidelity; in every search alike only ends of converged relaxations count. Each "
+            "defect and charge bears its own calls, training labels included, in the order in "
+            "which they finished; those on the pristine host are shared equally. The staged search "
+            "takes its low-fidelity relaxations from this package's campaign where start and "
+            "settings are the same, and both are charged for them in full.",
+            "This package's campaign differs from its defaults in\n\n"
+            + "\n".join(
+                f"- `{section}`: "
+                + ", ".join(f"`{name}: {value}`" for name, value in settings.items())
+                for section, settings in size.campaign.items()
+            ),
+            "and spent\n\n" + "\n".join(f"- {name}: {value}" for name, value in spent.items()),
+        ]
     )
