@@ -6,6 +6,7 @@ import pytest
 
 from defect_mf_flows.campaign import FrameSettings
 from defect_mf_flows.core.filters import filter_frames
+from defect_mf_flows.jobs.second_look import worth_relaxing
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.dataset import Dataset, Split
@@ -106,13 +107,20 @@ def test_minima_in_reserve_are_checked_and_no_more_asked_about_than_there_are_pl
         assert {c.rank for c in asked} == {c.rank for c in by_both[:PLACES]}
 
 
-def test_one_candidate_per_charge_and_round_is_relaxed_the_lowest_at_high_fidelity(checked):
+def test_the_lowest_at_high_fidelity_is_relaxed_and_others_if_they_may_end_lower(checked):
+    calculations = {c.job_uuid: c for c in checked.api.documents(Calculation, load=True)}
     first = next(checked.api.documents(VerificationSet, load=True))
+    owners, finished, asked, judged = [], [], [], {}
     for verification in first.verifications:
-        mine = [c for c in verification.candidates if c.round == 1 and c.origin != "label"]
+        mine = [c for c in verification.candidates if c.origin != "label"]
         single = [c for c in mine if c.energy_single_point is not None]
-        relaxed = [c for c in single if not c.spared]
-        assert relaxed == [min(single, key=lambda c: c.energy_single_point)]
+        assert not min(single, key=lambda c: c.energy_single_point).spared
+        owner = verification.defect, verification.charge
+        owners += [owner] * len(mine)
+        finished += mine
+        asked += [calculations[c.calculations[0]] if c.calculations else None for c in mine]
+        judged[owner] = mine
+    assert not worth_relaxing(finished, owners, asked, judged, within=1.0), "none is left out"
 
 
 def test_sound_checks_train_in_the_next_round_and_nowhere_else(checked, state, checks):

@@ -149,10 +149,10 @@ def test_it_says_which_candidates_were_relaxed(make_results):
     assert "lowest minima of every charge state were relaxed at the high fidelity" in plain
     within = told(make_results(settings={"verification": {"relax_within": 0.3}})).paragraph
     assert "got single points at the high fidelity, and those within 0.3 eV" in within
-    assert "at most" not in within
+    assert "per charge state and round" not in within
     settings = {"verification": {"relax_within": 0.3, "relaxations": 1}}
     few = told(make_results(settings=settings)).paragraph
-    assert "of the lowest were relaxed, at most 1 per charge state and round" in few
+    assert "of the lowest were relaxed, 1 per charge state and round first" in few
 
 
 def test_it_says_that_lower_labels_taught_the_highest_head(make_results):

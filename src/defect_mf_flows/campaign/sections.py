@@ -324,9 +324,9 @@ class VerifySettings(Section):
     relaxations: int | None = Field(
         None,
         ge=1,
-        description="With relax_within, at most so many candidates per charge and round are "
-        "relaxed, those with the lowest single points; the others stay as labels. null: all that "
-        "are near enough.",
+        description="With relax_within, so many candidates per charge and round are relaxed first, "
+        "those with the lowest single points; others that are near enough follow only where they "
+        "may end lower by their forces. null: all that are near enough.",
     )
     curvature: bool = Field(
         False,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import neighbor_list
 from ase.optimize.precon import Exp, PreconLBFGS
 from ase.optimize.precon.precon import Precon
+
+from defect_mf_flows.core.springs import springs
 
 #: Longest step of an atom, Angstrom.
 LONGEST = 0.3
@@ -79,9 +80,7 @@ class Relaxer(PreconLBFGS):
 
     def __init__(self, atoms: Atoms, curvature: np.ndarray | None = None) -> None:
         known: Precon = (
-            Exp(mu=FIRST_SCALE, r_NN=_neighbour_distance(atoms), solver="direct")
-            if curvature is None
-            else KnownCurvature(curvature)
+            springs(atoms, scale=FIRST_SCALE) if curvature is None else KnownCurvature(curvature)
         )
         super().__init__(atoms, logfile=None, precon=known, maxstep=LONGEST)
         self._curvatures: list[float] = []
@@ -152,14 +151,3 @@ class Relaxer(PreconLBFGS):
             raise RuntimeError("only a sum of forces is left, which moves no atom: it is noise")
         self.alpha_k = min(1.0, self.maxstep / longest)
         self.e0 = self.e1 = e
-
-
-def _neighbour_distance(atoms: Atoms) -> float:
-    """Median distance of the atoms to their nearest neighbours, Angstrom."""
-    cutoff = 3.0
-    while True:
-        first, distances = neighbor_list("id", atoms, cutoff)
-        if len(np.unique(first)) == len(atoms):
-            break
-        cutoff *= 1.5
-    return float(np.median([distances[first == i].min() for i in range(len(atoms))]))

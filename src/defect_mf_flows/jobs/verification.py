@@ -33,6 +33,7 @@ from defect_mf_flows.jobs.common import (
 )
 from defect_mf_flows.jobs.judging import finish, unasked, verify
 from defect_mf_flows.jobs.lower_labels import lower_labels
+from defect_mf_flows.jobs.second_look import worth_relaxing
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.defect import DefectSet
 from defect_mf_flows.schemas.loop import LoopState
@@ -330,12 +331,15 @@ class VerifyMaker(Maker):
         candidates_uuid: str,
         relaxations: list[str | None],
         single_points: list[str] | None = None,
+        looked_again: bool = False,
         lower_relaxed: bool = False,
     ) -> Response:
         """Attach the relaxations to their candidates and judge every charge state.
 
-        A ground state cannot lie above a label of its charge state. Where one does, the model
-        has missed a basin that is known: the lowest label is relaxed, too, before judging.
+        Where the settings limit relaxations, those left out that may end lower by their forces
+        are relaxed now. A ground state cannot lie above a label of its charge state. Where one
+        does, the model has missed a basin that is known: the lowest label is relaxed, too, before
+        judging.
 
         Parameters
         ----------
@@ -349,8 +353,8 @@ class VerifyMaker(Maker):
             uuids of their calculations, in the same order; None where high fidelity was not asked.
         single_points
             uuids of calculations that came before: their frames are labels, their calls count.
-        lower_relaxed
-            True once labels have been relaxed in this round.
+        looked_again, lower_relaxed
+            True once candidates left out, or labels, have been relaxed in this round.
 
         Returns
         -------
@@ -362,21 +366,34 @@ class VerifyMaker(Maker):
         chosen = read_output(store, candidates_uuid, CandidateSet, load=True, first=True)
         done = calculations([uuid for uuid in relaxations if uuid is not None])
         found = {c.job_uuid: c for c in done}
-        judged: dict[tuple[str, int], list[Candidate]] = {}
-        for defect in defects.defects:
-            for charge in defect.charges:
-                judged[defect.name, charge] = [
-                    *(
-                        unasked(candidate, self.verification)
-                        if uuid is None
-                        else finish(candidate, found[uuid], defect, self.verification)
-                        for candidate, owner, uuid in zip(
-                            chosen.candidates, chosen.owners, relaxations, strict=True
-                        )
-                        if owner == (defect.name, charge)
-                    ),
-                    *earlier_candidates(state, defect.name, charge),
-                ]
+        named = {defect.name: defect for defect in defects.defects}
+        finished = [
+            unasked(candidate, self.verification)
+            if uuid is None
+            else finish(candidate, found[uuid], named[defect], self.verification)
+            for candidate, (defect, _), uuid in zip(
+                chosen.candidates, chosen.owners, relaxations, strict=True
+            )
+        ]
+        judged = {
+            (defect.name, charge): [
+                *(
+                    candidate
+                    for candidate, owner in zip(finished, chosen.owners, strict=True)
+                    if owner == (defect.name, charge)
+                ),
+                *earlier_candidates(state, defect.name, charge),
+            ]
+            for defect in defects.defects
+            for charge in defect.charges
+        }
+        context = (defects_uuid, model_uuid, state)
+        within = self.verification.relax_within
+        if not looked_again and within is not None and self.verification.relaxations is not None:
+            asked = [None if uuid is None else found[uuid] for uuid in relaxations]
+            left_out = worth_relaxing(finished, chosen.owners, asked, judged, within=within)
+            if left_out:
+                return self._relax_left_out(left_out, chosen, relaxations, single_points, context)
         if not lower_relaxed:
             labels = calculations(state.labels, frames=False)
             lower = lower_labels(
@@ -386,9 +403,7 @@ class VerifyMaker(Maker):
                 tolerance=self.verification.energy_tolerance,
             )
             if lower:
-                return self._relax_lower(
-                    lower, chosen, relaxations, single_points, (defects_uuid, model_uuid, state)
-                )
+                return self._relax_lower(lower, chosen, relaxations, single_points, context)
         verifications = [
             verify(
                 defect,
@@ -412,6 +427,36 @@ class VerifyMaker(Maker):
                 checks=chosen.checks,
             )
         )
+
+    def _relax_left_out(
+        self,
+        left_out: list[int],
+        chosen: CandidateSet,
+        relaxations: list[str | None],
+        single_points: list[str] | None,
+        context: tuple[str, str, LoopState],
+    ) -> Response:
+        """Relax candidates that were left out, and judge again."""
+        defects_uuid, model_uuid, state = context
+        jobs: list[Job] = []
+        done: list[str | OutputReference | None] = [*relaxations]
+        candidates = list(chosen.candidates)
+        for k in left_out:
+            first = str(relaxations[k])
+            update = {"spared": "", "calculations": [first]}
+            candidates[k] = candidates[k].model_copy(update=update)
+            jobs += self._jobs.relaxation(chosen.owners[k], candidates[k], model_uuid, first)
+            done[k] = jobs[-1].output.job_uuid
+        again = self.judge(
+            defects_uuid, model_uuid, state, own_uuid(), done, single_points, looked_again=True
+        )
+        name = f"verdicts of round {len(state.rounds) + 1}, those left out relaxed"
+        staged(again, Stage.VERIFICATION, name)
+        response = replaced_by([*jobs, again], again.output)
+        response.output = chosen.model_copy(
+            update={"job_uuid": own_uuid(), "candidates": candidates}
+        )
+        return response
 
     def _relax_lower(
         self,
@@ -440,6 +485,7 @@ class VerifyMaker(Maker):
             own_uuid(),
             [*relaxations, *added],
             single_points,
+            looked_again=True,
             lower_relaxed=True,
         )
         staged(again, Stage.VERIFICATION, f"verdicts of round {number}, lower labels relaxed")

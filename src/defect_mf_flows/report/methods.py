@@ -362,7 +362,12 @@ def _verification(writer: Writer, results: Results) -> None:
         if within is None
         else "The lowest minima of every charge state got single points at the high fidelity, and "
         f"those within {within:g} eV of the lowest were relaxed"
-        + ("" if most is None else f", at most {most} per charge state and round")
+        + (
+            ""
+            if most is None
+            else f", {most} per charge state and round first and of the others those that might "
+            "end lower by their forces"
+        )
     )
     writer.say(
         f"{what} ({plural(done, kind)}, {plural(calls, 'evaluation')}); of the model's "
