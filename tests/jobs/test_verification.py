@@ -13,8 +13,8 @@ from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.engines.vasp.makers import VaspReferenceMaker
 from defect_mf_flows.engines.xtb import XtbReferenceMaker
 from defect_mf_flows.jobs.judging import finish, unasked, verify
-from defect_mf_flows.jobs.verification import VerifyMaker, _first_energy
-from defect_mf_flows.schemas.calculation import CalculationKind, Failure, FailureReason
+from defect_mf_flows.jobs.verification import VerifyMaker
+from defect_mf_flows.schemas.calculation import CalculationKind, FailureReason
 from defect_mf_flows.schemas.search import Candidate, Deviation, Verdict
 
 STAYS = Deviation(rmsd=0.01, local_rmsd=0.01, max_displacement=0.02)
@@ -296,18 +296,3 @@ def test_nothing_is_lower_than_a_low_ground_state_that_could_still_fall(vacancy)
     found = judged(vacancy, [ground, falling])
     assert found.verdict is Verdict.CONFIRMED
     assert "ran out of steps at high fidelity, 1.000 eV above it" in found.reason
-
-
-def test_a_single_point_that_failed_has_no_energy_to_compare(vacancy, make_start, compute):
-    single = compute(make_start(-1, 1), fidelity="high")
-    assert _first_energy(single) == single.frames[0].energy
-    failure = Failure(
-        stage="static",
-        reason=FailureReason.EXPLODED,
-        message="force 900 eV/A",
-        fidelity="high",
-        defect="v_Zn",
-        charge=-1,
-        start=single.start,
-    )
-    assert _first_energy(single.model_copy(update={"failure": failure})) is None

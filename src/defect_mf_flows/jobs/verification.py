@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from jobflow import Job, Maker, OutputReference, Response, job
 
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, VerifySettings
-from defect_mf_flows.core.charge import with_spin
 from defect_mf_flows.core.known_minima import as_known, taken_over
 from defect_mf_flows.core.minima import Matcher
-from defect_mf_flows.core.sparing import fill_places, spare, weigh
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.candidates import (
     CandidateJobs,
-    Owner,
     candidates_of,
     is_prediction,
     with_energies,
@@ -34,7 +30,7 @@ from defect_mf_flows.jobs.common import (
 from defect_mf_flows.jobs.judging import finish, unasked, verify
 from defect_mf_flows.jobs.lower_labels import lower_labels
 from defect_mf_flows.jobs.second_look import worth_relaxing
-from defect_mf_flows.schemas.calculation import Calculation
+from defect_mf_flows.jobs.sifting import sifted_candidates, weighed_candidates
 from defect_mf_flows.schemas.defect import DefectSet
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
@@ -190,33 +186,20 @@ class VerifyMaker(Maker):
         VerificationSet
             Through the gathering job that replaces this one.
         """
-        from defect_mf_flows.learning.potential import Potential
-
         store, limit = job_store(), self.verification.low_check
         assert limit is not None
         chosen = read_output(store, candidates_uuid, CandidateSet, load=True, first=True)
-        model = read_output(store, model_uuid, Model, load=True)
-        low = self.low.fidelity
-        # Models of the high fidelity alone have no low head and are not weighed.
-        potential = Potential(model, head=low, device=self.device) if low in model.heads else None
-        done = iter(calculations(checks, frames=False))
-        candidates = []
-        for candidate, owner in zip(chosen.candidates, chosen.owners, strict=True):
-            if not is_prediction(candidate):
-                candidates.append(candidate)
-                continue
-            found = next(done)
-            if potential is None:
-                candidates.append(candidate)
-                continue
-            spin = self.defects.spin_of(*owner)
-            known = potential.predict([with_spin(candidate.structure, spin)])[0][0]
-            failed = found.failure is not None or found.final_energy is None
-            error = None if failed else known - float(found.final_energy or 0.0)
-            candidates.append(weigh(candidate, low_error=error, limit=limit))
-        placed = _by_owner(candidates, chosen.owners, lambda _, mine: fill_places(mine))
+        candidates = weighed_candidates(
+            chosen,
+            checks,
+            read_output(store, model_uuid, Model, load=True),
+            self.low.fidelity,
+            defects=self.defects,
+            limit=limit,
+            device=self.device,
+        )
         every = chosen.model_copy(
-            update={"job_uuid": own_uuid(), "candidates": placed, "checks": checks}
+            update={"job_uuid": own_uuid(), "candidates": candidates, "checks": checks}
         )
         return self._ask_high(every, defects_uuid, model_uuid, state)
 
@@ -266,32 +249,8 @@ class VerifyMaker(Maker):
         VerificationSet
             Through the gathering job that replaces this one.
         """
-        store, within = job_store(), self.verification.relax_within
-        assert within is not None
-        chosen = read_output(store, candidates_uuid, CandidateSet, load=True, first=True)
-        done = {c.job_uuid: c for c in calculations([u for u in single_points if u is not None])}
-        known = [
-            candidate
-            if uuid is None
-            else candidate.model_copy(update={"energy_single_point": _first_energy(done[uuid])})
-            for candidate, uuid in zip(chosen.candidates, single_points, strict=True)
-        ]
-        sifted = _by_owner(
-            known,
-            chosen.owners,
-            lambda owner, mine: spare(
-                mine,
-                earlier_candidates(state, *owner),
-                within=within,
-                most=self.verification.relaxations,
-            ),
-        )
-        candidates = [
-            c
-            if c.spared or c.known_from
-            else c.model_copy(update={"calculations": [str(single_points[k])]})
-            for k, c in enumerate(sifted)
-        ]
+        chosen = read_output(job_store(), candidates_uuid, CandidateSet, load=True, first=True)
+        candidates = sifted_candidates(chosen, single_points, state, settings=self.verification)
         every = chosen.model_copy(update={"job_uuid": own_uuid(), "candidates": candidates})
         return self._relax_all(every, defects_uuid, model_uuid, state, single_points)
 
@@ -447,16 +406,11 @@ class VerifyMaker(Maker):
             candidates[k] = candidates[k].model_copy(update=update)
             jobs += self._jobs.relaxation(chosen.owners[k], candidates[k], model_uuid, first)
             done[k] = jobs[-1].output.job_uuid
+        every = chosen.model_copy(update={"job_uuid": own_uuid(), "candidates": candidates})
         again = self.judge(
             defects_uuid, model_uuid, state, own_uuid(), done, single_points, looked_again=True
         )
-        name = f"verdicts of round {len(state.rounds) + 1}, those left out relaxed"
-        staged(again, Stage.VERIFICATION, name)
-        response = replaced_by([*jobs, again], again.output)
-        response.output = chosen.model_copy(
-            update={"job_uuid": own_uuid(), "candidates": candidates}
-        )
-        return response
+        return self._judged_again(jobs, again, every, "those left out relaxed", state)
 
     def _relax_lower(
         self,
@@ -468,7 +422,6 @@ class VerifyMaker(Maker):
     ) -> Response:
         """Relax labels that lie below their ground states, and judge again."""
         defects_uuid, model_uuid, state = context
-        number = len(state.rounds) + 1
         model = read_output(job_store(), model_uuid, Model, load=True)
         jobs: list[Job] = []
         new: list[Candidate] = []
@@ -488,36 +441,24 @@ class VerifyMaker(Maker):
             looked_again=True,
             lower_relaxed=True,
         )
-        staged(again, Stage.VERIFICATION, f"verdicts of round {number}, lower labels relaxed")
-        response = replaced_by([*jobs, again], again.output)
-        response.output = chosen.model_copy(
+        every = chosen.model_copy(
             update={
                 "job_uuid": own_uuid(),
                 "candidates": [*chosen.candidates, *new],
                 "owners": [*chosen.owners, *lower],
             }
         )
+        return self._judged_again(jobs, again, every, "lower labels relaxed", state)
+
+    def _judged_again(
+        self, jobs: list[Job], again: Job, every: CandidateSet, why: str, state: LoopState
+    ) -> Response:
+        """Run jobs and judge their candidates once more."""
+        staged(again, Stage.VERIFICATION, f"verdicts of round {len(state.rounds) + 1}, {why}")
+        response = replaced_by([*jobs, again], again.output)
+        response.output = every
         return response
 
     @property
     def _jobs(self) -> CandidateJobs:
         return CandidateJobs(self.relax, self.low, self.defects, self.verification, self.device)
-
-
-def _by_owner(
-    candidates: Sequence[Candidate],
-    owners: Sequence[Owner],
-    mark: Callable[[Owner, list[Candidate]], list[Candidate]],
-) -> list[Candidate]:
-    """Mark the candidates of each charge state together; they keep their order."""
-    marked: dict[int, Candidate] = {}
-    for owner in dict.fromkeys(owners):
-        places = [k for k, other in enumerate(owners) if other == owner]
-        found = mark(owner, [candidates[k] for k in places])
-        marked |= dict(zip(places, found, strict=True))
-    return [marked[k] for k in range(len(owners))]
-
-
-def _first_energy(found: Calculation) -> float | None:
-    """Energy of a single point that did not fail; an exploded cell has a frame all the same."""
-    return found.frames[0].energy if found.failure is None and found.frames else None
