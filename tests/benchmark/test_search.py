@@ -66,7 +66,7 @@ def test_a_ground_state_counts_within_the_tolerance_of_the_lowest_known(
 
 
 def test_low_calls_count_at_their_price_and_come_first(comparison: Comparison) -> None:
-    own, staged, stepwise, random = (comparison.curve(way) for way in comparison.ways)
+    own, staged, stepwise, random = (comparison.curve(way, ratio=0.5) for way in comparison.ways)
     assert own == [(16.0, 0.5), (16.0, 1.0)]
     assert staged == [(30.0, 0.5)], "20 low calls at half, then both minima of the first"
     # The right start comes first or second, equally often.
@@ -74,6 +74,7 @@ def test_low_calls_count_at_their_price_and_come_first(comparison: Comparison) -
     assert stepwise[-1] == (80.0, 1.0)
     assert dict(stepwise)[40.0] == pytest.approx(0.5, abs=0.05)
     assert random == []
+    assert comparison.curve(comparison.ways[1], ratio=0.0) == [(20.0, 0.5)]
 
 
 def test_targets_are_judged_by_the_numbers(comparison: Comparison) -> None:

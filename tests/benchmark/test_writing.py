@@ -46,7 +46,7 @@ def test_an_arm_without_a_number_has_no_mark_and_zero_keeps_the_axis_linear() ->
 @pytest.mark.parametrize(("scale", "start"), [("linear", 0.0), ("log", 1.0)])
 def test_a_stair_rises_where_its_arm_does(scale: str, start: float) -> None:
     lines = {"a": [(start, 0.0), (5.0, 0.5), (9.0, 1.0)], "b": [(7.0, 1.0)]}
-    (axes,) = staircases(lines, "calls", "share", scale=scale).axes
+    (axes,) = staircases({"calls": lines}, "share", scale=scale).axes
     assert axes.get_xscale() == scale
     shown = axes.xaxis.get_major_formatter().format_ticks(axes.get_xticks())
     assert "5" in shown or scale == "linear"
@@ -55,3 +55,13 @@ def test_a_stair_rises_where_its_arm_does(scale: str, start: float) -> None:
     assert stair.get_drawstyle() == "steps-post"
     assert (stair.get_marker(), mark.get_marker()) == ("None", "o")
     assert axes.get_ylim()[0] == 0
+
+
+def test_stairs_of_two_panels_stand_side_by_side_with_one_legend() -> None:
+    lines = {"a": [(1.0, 0.0), (5.0, 0.5)], "b": [(7.0, 1.0)]}
+    figure = staircases({"calls": lines, "hours": lines}, "share", scale="log")
+    left, right = figure.axes
+    assert [axes.get_xlabel() for axes in figure.axes] == ["calls", "hours"]
+    assert (left.get_ylabel(), right.get_ylabel()) == ("share", "")
+    assert left.get_ylim() == right.get_ylim()
+    assert sum(axes.get_legend() is not None for axes in figure.axes) + len(figure.legends) == 1

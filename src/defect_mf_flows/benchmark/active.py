@@ -335,7 +335,7 @@ def stairs(rows: list[dict[str, Any]]) -> Any:
         name: [(place, float(k)) for k, place in enumerate([0.0, *sorted(places)])]
         for name, places in events.items()
     }
-    return staircases(lines, "GFN2-xTB calls of a run", f"ground states verified, of {every}")
+    return staircases({"GFN2-xTB calls of a run": lines}, f"ground states verified, of {every}")
 
 
 def _about(job: Job, rows: list[dict[str, Any]]) -> str:

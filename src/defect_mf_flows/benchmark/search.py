@@ -62,7 +62,13 @@ FULL = SearchSize(
             "steps": 150,
             "trust": 0.3,
         },
-        "verification": {"minima": 3, "low_check": 0.3, "relax_within": 0.1},
+        "verification": {
+            "minima": 2,
+            "low_check": 0.3,
+            "low_minima": 8,
+            "relax_within": 0.1,
+            "relaxations": 1,
+        },
         "loop": {"max_rounds": 2},
     },
 )
@@ -171,8 +177,15 @@ class Comparison:
             ],
         )
         drawing = staircases(
-            {way.name: self.curve(way) for way in self.ways},
-            "high-fidelity equivalent calls per defect and charge",
+            {
+                f"{what} per defect and charge": {
+                    way.name: self.curve(way, ratio=ratio) for way in self.ways
+                }
+                for what, ratio in (
+                    ("high-fidelity calls", 0.0),
+                    ("high-fidelity equivalent calls", self.ratio),
+                )
+            },
             "share of ground states reached",
             scale="log",
         )
@@ -192,8 +205,21 @@ class Comparison:
         """All high-fidelity calls of a search."""
         return sum(trial.calls for pair in self.pairs for trial in way.trials[pair])
 
-    def curve(self, way: Way) -> list[tuple[float, float]]:
-        """Share of ground states reached against equivalent calls per defect and charge."""
+    def curve(self, way: Way, *, ratio: float) -> list[tuple[float, float]]:
+        """Share of ground states reached against calls per defect and charge.
+
+        Parameters
+        ----------
+        way
+            Of searching.
+        ratio
+            High-fidelity calls that a low-fidelity call counts for.
+
+        Returns
+        -------
+        list of (float, float)
+            Calls, ascending, and the share from there on.
+        """
         rng = np.random.default_rng(0)
         first: list[float] = []
         orders = 1 if way.ordered else ORDERS
@@ -201,14 +227,15 @@ class Comparison:
             trials = way.trials[pair]
             for _ in range(orders):
                 order = range(len(trials)) if way.ordered else rng.permutation(len(trials))
-                spent = self._first(way, pair, [trials[int(k)] for k in order])
+                spent = ratio * way.low_calls[pair]
+                spent += self._first(pair, [trials[int(k)] for k in order])
                 first.append(spent)
         at = np.sort([spent for spent in first if math.isfinite(spent)])
         return [(float(x), (k + 1) / len(first)) for k, x in enumerate(at)]
 
-    def _first(self, way: Way, pair: Pair, trials: list[Trial]) -> float:
-        """Equivalent calls until the ground state; infinite if it is never reached."""
-        spent = self.ratio * way.low_calls[pair]
+    def _first(self, pair: Pair, trials: list[Trial]) -> float:
+        """High-fidelity calls until the ground state; infinite if it is never reached."""
+        spent = 0.0
         for trial in trials:
             spent += trial.calls
             if trial.energy - self.best[pair] <= REACHED:

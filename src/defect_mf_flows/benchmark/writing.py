@@ -95,13 +95,14 @@ def _plain(value: Any) -> Any:
 LONG_NAME = 30
 
 
-def _figure() -> tuple[Any, Any]:
+def _figure(panels: int = 1) -> tuple[Any, Any]:
+    """A figure, and the first of its panels, which share their heights."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     mpl.rcParams["svg.hashsalt"] = "defect-mf"
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    return figure, figure.add_subplot()
+    figure = Figure(figsize=(7 if panels == 1 else 5 * panels, 4), layout="constrained")
+    return figure, figure.subplots(1, panels, sharey=True, squeeze=False)[0][0]
 
 
 def _around(values: Iterable[Interval]) -> list[list[float]]:
@@ -147,16 +148,17 @@ def intervals(values: dict[str, Interval], label: str) -> Any:
 
 
 def staircases(
-    lines: dict[str, list[tuple[float, float]]], x: str, y: str, *, scale: str = "linear"
+    panels: dict[str, dict[str, list[tuple[float, float]]]], y: str, *, scale: str = "linear"
 ) -> Any:
     """Draw one rising stair per arm; an arm of one point is a mark.
 
     Parameters
     ----------
-    lines
-        Arm -> places, ascending, and the height from each of them on.
-    x, y
-        Labels of the axes.
+    panels
+        Label of the horizontal axis -> arm -> places, ascending, and the height from each of them
+        on. Panels stand side by side and have the same arms.
+    y
+        Label of the heights.
     scale
         Of the places: ``linear`` begins at zero, ``log`` cannot.
 
@@ -165,20 +167,21 @@ def staircases(
     matplotlib.figure.Figure
         The figure.
     """
-    figure, axes = _figure()
-    for name, points in lines.items():
-        places, heights = [p for p, _ in points], [h for _, h in points]
-        marked = "o" if len(set(places)) == 1 else None
-        axes.step(places, heights, where="post", marker=marked, markevery=[-1], label=name)
-    axes.set_xscale(scale)
-    if scale == "linear":
-        axes.set_xlim(left=0)
-    else:
-        _plain_numbers(axes.xaxis)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    _legend(axes)
+    figure, first = _figure(len(panels))
+    for axes, (x, lines) in zip(figure.axes, panels.items(), strict=True):
+        for name, points in lines.items():
+            places, heights = [p for p, _ in points], [h for _, h in points]
+            marked = "o" if len(set(places)) == 1 else None
+            axes.step(places, heights, where="post", marker=marked, markevery=[-1], label=name)
+        axes.set_xscale(scale)
+        if scale == "linear":
+            axes.set_xlim(left=0)
+        else:
+            _plain_numbers(axes.xaxis)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(x)
+    first.set_ylabel(y)
+    _legend(first)
     return figure
 
 
