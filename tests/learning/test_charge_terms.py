@@ -189,7 +189,7 @@ def test_a_compiled_step_counts_from_the_host_of_every_charge_and_head(
         graphs_of([with_charge(cell, q) for cell, q in zip(cells, charges, strict=True)], head=head)
         for charges, head in (((1, 1), "low"), ((0, -1), "low"), ((-1, 1), "high"))
     ]
-    compile_step(network, Batches([item for pair in graphs for item in pair], 2))
+    compile_step(network, Batches.of([item for pair in graphs for item in pair], 2))
     first, *others = [collate(pair) for pair in graphs]
     compiled = network.__dict__["forward"]
     for _ in range(COMPARED):

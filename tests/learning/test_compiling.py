@@ -15,7 +15,7 @@ import torch
 from e3nn import o3
 
 from defect_mf_flows.campaign import TrainingSettings
-from defect_mf_flows.core.charge import charge_of
+from defect_mf_flows.core.charge import charge_of, to_atoms
 from defect_mf_flows.learning.batches import collate
 from defect_mf_flows.learning.compiling import (
     COMPARED,
@@ -179,13 +179,13 @@ def test_a_step_that_is_wrong_or_cannot_be_built_is_not_used(
 def test_a_network_that_is_not_mace_s_own_stays_as_it_is(trainer: Trainer, caplog: Any) -> None:
     other = torch.nn.Linear(1, 1)
     with caplog.at_level(logging.WARNING):
-        assert compile_step(other, Batches(trainer.train, 4)) is other
+        assert compile_step(other, Batches.of(trainer.train, 4)) is other
     assert "forward" not in other.__dict__
     assert "Linear is not compiled" in caplog.text
 
 
 def test_edges_that_fill_up_are_longer_than_the_cutoff(trainer: Trainer) -> None:
-    shape = Batches(trainer.train, 2)
+    shape = Batches.of(trainer.train, 2)
     data = collate(trainer.train[:2]).to_dict()
     assert shape.fit(data)
     count = data["edge_index"].shape[1]
@@ -198,7 +198,7 @@ def test_edges_that_fill_up_are_longer_than_the_cutoff(trainer: Trainer) -> None
 
 
 def test_atoms_and_graphs_that_fill_up_change_nothing(trainer: Trainer) -> None:
-    shape = Batches(trainer.train, 4)
+    shape = Batches.of(trainer.train, 4)
     data = collate(trainer.train[:3]).to_dict()
     assert shape.fit(data)
     filled = shape.fill(data, cutoff=float(trainer.model.r_max))
@@ -218,12 +218,12 @@ def test_room_is_for_batches_of_cells_of_different_sizes(trainer: Trainer) -> No
         def __init__(self, atoms: int) -> None:
             self.num_nodes, self.edge_index = atoms, torch.zeros(2, 20 * atoms)
 
-    mixed = Batches([Item(31)] * 20 + [Item(32)] * 10, 4)  # type: ignore[list-item]
+    mixed = Batches.of([Item(31)] * 20 + [Item(32)] * 10, 4)  # type: ignore[list-item]
     assert 4 * 32 <= mixed.atoms <= 4 * 32 + 4
-    alike = Batches([Item(31)] * 20, 8)  # type: ignore[list-item]
+    alike = Batches.of([Item(31)] * 20, 8)  # type: ignore[list-item]
     assert 8 * 31 <= alike.atoms <= 8 * 31 + 8
     few = collate(trainer.train[:1]).to_dict()
-    assert not Batches(trainer.train, 4).fit(few), "not worth four times its atoms"
+    assert not Batches.of(trainer.train, 4).fit(few), "not worth four times its atoms"
 
 
 def test_trainings_on_other_labels_find_what_was_compiled_before(trainer: Trainer) -> None:
@@ -293,6 +293,19 @@ def test_compiled_calls_give_what_the_network_gives(
         ):
             assert energy == pytest.approx(wanted, abs=1e-8)
             assert np.allclose(forces, own_forces, atol=1e-8)
+
+
+def test_there_is_room_for_neighbours_that_come_in_on_the_way(
+    compiled_run: tuple[Model, Path], starts: list[Structure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Second neighbours lie between the cutoff and an Angstrom beyond it."""
+    monkeypatch.setattr(Potential, "evaluate", lambda *_: [])
+    monkeypatch.setattr("defect_mf_flows.learning.flock.DRAWN_IN", 1.0)
+    potential = Potential(compiled_run[0], head="high")
+    batches = compile_flock(starts, potential)
+    assert batches is not None
+    edges = [potential.graph(to_atoms(s)).edge_index.shape[1] for s in starts]
+    assert batches.edges > Batches([7] * 6, edges, 6).edges
 
 
 def test_compiled_calls_are_taken(

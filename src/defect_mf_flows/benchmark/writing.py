@@ -125,8 +125,9 @@ def _plain_numbers(axis: Any) -> None:
 
 def _legend(axes: Any) -> None:
     """Names beside the axes, where they hide nothing; long ones below, where they take no width."""
-    if max(len(name) for name in axes.get_legend_handles_labels()[1]) > LONG_NAME:
-        axes.figure.legend(fontsize="small", loc="outside lower center", ncols=2)
+    arms = axes.get_legend_handles_labels()
+    if max(len(name) for name in arms[1]) > LONG_NAME:
+        axes.figure.legend(*arms, fontsize="small", loc="outside lower center", ncols=2)
     else:
         axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
 

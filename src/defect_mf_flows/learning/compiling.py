@@ -104,8 +104,8 @@ class Batches:
 
     Parameters
     ----------
-    items
-        mace's graphs of the training set.
+    atoms, edges
+        Of the graphs to come, or of some of them.
     size
         Graphs per batch.
 
@@ -119,12 +119,19 @@ class Batches:
         Room for them in such a batch.
     """
 
-    def __init__(self, items: list[Any], size: int) -> None:
+    def __init__(self, atoms: list[int], edges: list[int], size: int) -> None:
         self.size = size
         self.graphs = size + 1
         # In few sizes, so that trainings on other labels find what was compiled before.
-        self.atoms = _room([item.num_nodes for item in items], size, parts=32)
-        self.edges = _room([item.edge_index.shape[1] for item in items], size, parts=8)
+        self.atoms = _room(atoms, size, parts=32)
+        self.edges = _room(edges, size, parts=8)
+
+    @classmethod
+    def of(cls, items: list[Any], size: int) -> Batches:
+        """Shape for mace's graphs of a training set, so many of them per batch."""
+        return cls(
+            [item.num_nodes for item in items], [item.edge_index.shape[1] for item in items], size
+        )
 
     def fit(self, data: dict[str, Any]) -> bool:
         """Whether a batch can be filled up to this shape, and is worth it."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.neighborlist import neighbor_list
 from ase.optimize import FIRE
 from pymatgen.core import Structure
 
@@ -27,6 +28,9 @@ from defect_mf_flows.learning.relaxed import Limits, Problem, Relaxed, Trajector
 BATCH_ATOMS = 256
 #: Structures whose atoms and edges are counted before calls are compiled.
 SAMPLED = 16
+#: Neighbours this far beyond the cutoff get room as well, Angstrom: a shell that a rattled start
+#: has half outside comes in when it relaxes.
+DRAWN_IN = 0.3
 
 
 def relax_here(
@@ -93,9 +97,12 @@ def compile_flock(
     mean = sum(len(structure) for structure in chosen) / len(chosen)
     share = -(-len(structures) // processes)
     size = max(1, min(int(BATCH_ATOMS // mean), share))
-    batches = Batches([potential.graph(to_atoms(structure)) for structure in chosen], size)
+    atoms = [to_atoms(structure) for structure in chosen]
+    reach = potential.cutoff + DRAWN_IN
+    edges = [len(neighbor_list("i", item, reach)) for item in atoms]
+    batches = Batches([len(item) for item in atoms], edges, size)
     potential.compile(batches)
-    first = [to_atoms(chosen[k % len(chosen)]) for k in range(size)]
+    first = [atoms[k % len(atoms)] for k in range(size)]
     for _ in range(COMPARED):
         potential.evaluate(first)
     return batches if potential.compiled else None

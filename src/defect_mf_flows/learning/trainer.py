@@ -110,7 +110,7 @@ class Trainer:
     def _build(self) -> None:
         self.model = accelerated(self._network().to(self.device), self.settings)
         if self.settings.get("compile", False):
-            compile_step(self.model, Batches(self.train, self.settings["batch_size"]))
+            compile_step(self.model, Batches.of(self.train, self.settings["batch_size"]))
         if self.task["freeze"]:
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad = "readout" in name
