@@ -28,6 +28,7 @@ from defect_mf_flows.core.charge import (
 from defect_mf_flows.errors import DatasetError, TrainingError
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.training import train
+from defect_mf_flows.schemas.calculation import Failure, FailureReason
 from defect_mf_flows.schemas.dataset import Split
 from defect_mf_flows.schemas.model import HeadMetrics, Model
 
@@ -424,3 +425,29 @@ def test_a_head_with_fewer_than_two_training_labels_is_refused(
     with pytest.raises(DatasetError, match=r"heads \['high'\].*picks\.fraction"):
         train(frames, dataset, settings=tiny, seed=1, scratch=tmp_path, threads=1)
     assert not (tmp_path / "training").exists(), "nothing was started"
+
+
+def test_too_few_labels_are_refused_with_what_became_of_the_others(
+    labelled: Labelled, tmp_path: Path
+) -> None:
+    high = [k for k, e in enumerate(labelled.dataset.entries) if e.fidelity == "high"]
+    kept = [k for k in range(len(labelled.frames)) if k not in high[1:]]
+    lost = Failure(
+        stage="high",
+        reason=FailureReason.SCF,
+        message="SCF not converged",
+        fidelity="high",
+        defect="v_Zn",
+        charge=-1,
+        start="a",
+    )
+    update = {"entries": [labelled.dataset.entries[k] for k in kept], "excluded": [lost]}
+    with pytest.raises(DatasetError, match=r"'high'.*1 were left out .*v_Zn -1, a: SCF not conv"):
+        train(
+            [labelled.frames[k] for k in kept],
+            labelled.dataset.model_copy(update=update),
+            settings=TrainingSettings(r_max=3.0, max_epochs=1),
+            seed=1,
+            scratch=tmp_path,
+            threads=1,
+        )

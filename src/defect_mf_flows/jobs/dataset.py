@@ -11,6 +11,7 @@ from defect_mf_flows.campaign import FrameSettings, SplitSettings
 from defect_mf_flows.core.filters import filter_frames
 from defect_mf_flows.core.groups import Ending, frame_side, split_groups
 from defect_mf_flows.core.imported_frames import ImportedFrames
+from defect_mf_flows.core.left_out import told_left_out
 from defect_mf_flows.core.references import host_labels
 from defect_mf_flows.core.splits import check_no_leak
 from defect_mf_flows.core.stratified import evenly_spaced
@@ -185,8 +186,9 @@ class DatasetMaker(Maker):
         missing = [h for h in self.heads if not any(e.fidelity == h for e in entries)]
         if missing:
             raise DatasetError(
-                f"no usable label of {missing}: every calculation failed or was filtered out; "
-                "see `defect-mf results` for the reasons."
+                f"no usable label of {missing}: every calculation failed or was filtered out: "
+                + " ".join(told_left_out(excluded, head) for head in missing)
+                + " See to their method (fidelities.NAME.settings), then start again."
             )
         # Labels are identified by content, so that the same data give the same training.
         key = [

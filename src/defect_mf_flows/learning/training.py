@@ -17,6 +17,7 @@ from defect_mf_flows.campaign import TrainingSettings
 from defect_mf_flows.campaign.identity import ADDED
 from defect_mf_flows.core.charge import ENERGY, WEIGHT, frame_to_atoms, whole_spin
 from defect_mf_flows.core.filters import shortest_distances
+from defect_mf_flows.core.left_out import told_left_out
 from defect_mf_flows.core.references import Label, composition_key, fit_references
 from defect_mf_flows.errors import DatasetError, TrainingError
 from defect_mf_flows.learning.acceleration import check_device
@@ -198,7 +199,9 @@ def _references(
     poor = [head for head in heads if counts[head] < 2]
     if poor:
         raise DatasetError(
-            f"heads {poor} have fewer than two training labels; label more frames "
+            f"heads {poor} have fewer than two training labels: "
+            + " ".join(told_left_out(dataset.excluded, head) for head in poor)
+            + " Where calculations failed, see to their method first; else label more frames "
             "(picks.fraction) or relax more starts."
         )
     return fit_references(labels, heads=heads)
