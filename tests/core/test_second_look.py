@@ -29,12 +29,14 @@ def candidate(vacancy: Defect, single: float | None, ended: float | None = None,
     return Candidate(**{**values, **changes})
 
 
-def looked(candidates: dict[str, list], gains: dict[str, list], **changes: Any):
-    ended = {
-        owner: min((c.energy_relaxed for c in mine if c.energy_relaxed is not None), default=None)
-        for owner, mine in candidates.items()
-    }
-    return may_end_lower(candidates, gains, {**ended, **changes}, within=0.1)
+def looked(candidates: dict[str, list], gains: dict[str, list], **earlier: Any):
+    found = may_end_lower(
+        {(name, -1): mine for name, mine in candidates.items()},
+        {(name, -1): mine for name, mine in gains.items()},
+        {(name, -1): earlier.get(name, []) for name in candidates},
+        within=0.1,
+    )
+    return {name: places for (name, _), places in found.items()}
 
 
 def test_forces_decide_between_two_single_points_of_one_height(vacancy: Defect) -> None:
@@ -66,7 +68,14 @@ def test_one_relaxation_out_of_many_that_ran_far_does_not_count(vacancy: Defect)
 def test_an_earlier_round_may_have_ended_lower_already(vacancy: Defect) -> None:
     mine = [candidate(vacancy, -1.0, -1.2), candidate(vacancy, -0.95)]
     assert looked({"a": mine}, {"a": [0.1, 0.2]}) == {"a": [1]}
-    assert looked({"a": mine}, {"a": [0.1, 0.2]}, a=-1.4) == {}
+    before = candidate(vacancy, -1.0, -1.4)
+    assert looked({"a": mine}, {"a": [0.1, 0.2]}, a=[before]) == {}
+
+
+def test_the_window_counts_from_the_single_points_of_earlier_rounds_too(vacancy: Defect) -> None:
+    mine = [candidate(vacancy, -1.0, -1.2), candidate(vacancy, -0.95)]
+    spared = candidate(vacancy, -1.06)
+    assert looked({"a": mine}, {"a": [0.1, 0.2]}, a=[spared]) == {}
 
 
 @pytest.mark.parametrize(

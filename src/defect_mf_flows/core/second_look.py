@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from defect_mf_flows.core.sparing import spare
+from defect_mf_flows.core.verdicts import lowest
 from defect_mf_flows.schemas.search import Candidate
 
+#: Defect and charge.
+Owner = tuple[str, int]
 #: Of what relaxations gained, in units of what springs would: this share of them gained less.
 LIKELY = 0.8
 #: Of fewer relaxations, the largest gain counts.
@@ -16,12 +19,12 @@ FEW = 5
 
 
 def may_end_lower(
-    candidates: Mapping[str, Sequence[Candidate]],
-    gains: Mapping[str, Sequence[float | None]],
-    lowest: Mapping[str, float | None],
+    candidates: Mapping[Owner, Sequence[Candidate]],
+    gains: Mapping[Owner, Sequence[float | None]],
+    earlier: Mapping[Owner, Sequence[Candidate]],
     *,
     within: float,
-) -> dict[str, list[int]]:
+) -> dict[Owner, list[int]]:
     """Find the candidates that may end below what their charge state has relaxed to.
 
     A relaxation gains more, the larger the forces at its start and the softer the cell. What
@@ -35,8 +38,8 @@ def may_end_lower(
         they ended at.
     gains
         What unit springs would gain at each, eV; None where there are no forces.
-    lowest
-        Per charge state: lowest relaxed energy of all rounds, eV per cell; None: nothing relaxed.
+    earlier
+        Per charge state: candidates of earlier rounds, whose energies count as well.
     within
         As for :func:`~defect_mf_flows.core.sparing.spare`: only candidates whose single points
         are this close to the lowest, eV per cell.
@@ -47,13 +50,15 @@ def may_end_lower(
         Per charge state, places among its candidates; charge states without any are left out.
     """
     softness = _softness(candidates, gains)
-    found: dict[str, list[int]] = {}
+    found: dict[Owner, list[int]] = {}
     for owner, mine in candidates.items():
-        bound = lowest[owner]
-        if softness is None or bound is None:
+        before = earlier[owner]
+        best = lowest([*mine, *before])
+        if softness is None or best is None:
             continue
+        bound = [*mine, *before][best].energy_relaxed or 0.0
         asked = [c.model_copy(update={"spared": ""}) for c in mine]
-        near = [not c.spared for c in spare(asked, within=within)]
+        near = [not c.spared for c in spare(asked, before, within=within)]
         chosen = [
             k
             for k, (c, gain) in enumerate(zip(mine, gains[owner], strict=True))
@@ -69,7 +74,7 @@ def may_end_lower(
 
 
 def _softness(
-    candidates: Mapping[str, Sequence[Candidate]], gains: Mapping[str, Sequence[float | None]]
+    candidates: Mapping[Owner, Sequence[Candidate]], gains: Mapping[Owner, Sequence[float | None]]
 ) -> float | None:
     """What most relaxations gained at most, in units of what springs would."""
     ratios = [

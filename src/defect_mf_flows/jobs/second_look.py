@@ -9,7 +9,6 @@ import numpy as np
 from defect_mf_flows.core.charge import to_atoms
 from defect_mf_flows.core.second_look import may_end_lower
 from defect_mf_flows.core.springs import spring_gain
-from defect_mf_flows.core.verdicts import lowest
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.search import Candidate
 
@@ -32,7 +31,7 @@ def worth_relaxing(
         Their relaxations, or the single points of those that were spared; None where the high
         fidelity was not asked.
     judged
-        Candidates of all rounds, per defect and charge.
+        Candidates of all rounds, per defect and charge, those of this round first.
     within
         Only those whose single points are this close to the lowest, eV per cell.
 
@@ -41,21 +40,14 @@ def worth_relaxing(
     list of int
         Places among the candidates.
     """
-    places = {
-        f"{defect} {charge:+d}": [k for k, o in enumerate(owners) if o == (defect, charge)]
-        for defect, charge in dict.fromkeys(owners)
-    }
-    bounds: dict[str, float | None] = {}
-    for (defect, charge), every in judged.items():
-        best = lowest(list(every))
-        bounds[f"{defect} {charge:+d}"] = None if best is None else every[best].energy_relaxed
+    places = {owner: [k for k, o in enumerate(owners) if o == owner] for owner in judged}
     found = may_end_lower(
-        {name: [candidates[k] for k in mine] for name, mine in places.items()},
-        {name: [_gain(asked[k]) for k in mine] for name, mine in places.items()},
-        bounds,
+        {owner: [candidates[k] for k in mine] for owner, mine in places.items()},
+        {owner: [_gain(asked[k]) for k in mine] for owner, mine in places.items()},
+        {owner: every[len(places[owner]) :] for owner, every in judged.items()},
         within=within,
     )
-    return sorted(places[name][k] for name, chosen in found.items() for k in chosen)
+    return sorted(places[owner][k] for owner, chosen in found.items() for k in chosen)
 
 
 def _gain(calculation: Calculation | None) -> float | None:
