@@ -272,7 +272,7 @@ NOTE = (
     "within 2 times of the force calls alone. Force calls alone: the model's own calls on the "
     "starts, scaled to the number of calls that the relaxations took; on a CPU on one core. "
     "Processes are warm: they load the model once per job, in seconds; what they compile takes "
-    "a minute or two the first time, and some ten seconds per job from then on. The differences "
+    "a minute or two the first time, and some seconds per job from then on. The differences "
     "are the largest between the ends of a way and those of the first."
 )
 

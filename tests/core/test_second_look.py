@@ -8,10 +8,9 @@ import pytest
 
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.second_look import may_end_lower
+from defect_mf_flows.core.sparing import LATER
 from defect_mf_flows.schemas.defect import Defect
 from defect_mf_flows.schemas.search import Candidate
-
-LEFT_OUT = "1 of this round has lower single points, and no more are relaxed"
 
 
 def candidate(vacancy: Defect, single: float | None, ended: float | None = None, **changes: Any):
@@ -23,7 +22,7 @@ def candidate(vacancy: Defect, single: float | None, ended: float | None = None,
         "energy_model": 0.0,
         "energy_single_point": single,
         "energy_relaxed": ended,
-        "spared": "" if ended is not None else LEFT_OUT,
+        "spared": "" if ended is not None else LATER,
         "structure": with_charge(vacancy.supercell, -1),
     }
     return Candidate(**{**values, **changes})

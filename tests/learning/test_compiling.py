@@ -357,3 +357,25 @@ def test_calls_that_cannot_be_compiled_are_the_networks_own(
     charges = [0, -1] * 3
     ends = relax(starts, charges, compiled_run[0], "high", 0.01, 3, compiled=True)
     assert all(end.problem is None for end in ends)
+
+
+def test_a_start_without_a_neighbour_list_costs_the_compiler_and_not_the_others(
+    compiled_run: tuple[Model, Path],
+    starts: list[Structure],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Any,
+) -> None:
+    evaluate, calls = Potential.evaluate, []
+
+    def failing_once(self: Potential, atoms: list[Any]) -> Any:
+        calls.append(len(atoms))
+        if len(calls) == 1:
+            raise RuntimeError("no neighbour list")
+        return evaluate(self, atoms)
+
+    monkeypatch.setattr(Potential, "evaluate", failing_once)
+    with caplog.at_level(logging.WARNING):
+        ends = relax(starts, [0, -1] * 3, compiled_run[0], "high", 0.01, 3, compiled=True)
+    assert "force calls are not compiled: RuntimeError: no neighbour list" in caplog.text
+    assert all(end.problem is None for end in ends)
+    assert relax([], [], compiled_run[0], "high", 0.01, 3, compiled=True) == []

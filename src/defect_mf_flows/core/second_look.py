@@ -8,10 +8,8 @@ import numpy as np
 
 from defect_mf_flows.core.sparing import spare
 from defect_mf_flows.core.verdicts import lowest
-from defect_mf_flows.schemas.search import Candidate
+from defect_mf_flows.schemas.search import Candidate, Owner
 
-#: Defect and charge.
-Owner = tuple[str, int]
 #: Of what relaxations gained, in units of what springs would: this share of them gained less.
 LIKELY = 0.8
 #: Of fewer relaxations, the largest gain counts.

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from defect_mf_flows.schemas.search import Candidate, Verification
 
+#: Why a candidate is not relaxed though its single point is low enough.
+LATER = "others of this round have lower single points, and its forces promise no more"
+
 
 def weigh(candidate: Candidate, *, low_error: float | None, limit: float) -> Candidate:
     """Mark a candidate at which the model does not even know the low fidelity.
@@ -41,8 +44,8 @@ def fill_places(candidates: Sequence[Candidate]) -> list[Candidate]:
 
     There is a place for each that is not in reserve. The model's ground state keeps its own, for
     the verdict is about it. The others go to those that lie lowest once the error of the low head
-    is taken off the energy of the high one: the two heads share all but their last layer, and
-    are off together.
+    is taken off the energy of the high one: the two heads share all but their readouts, and are
+    off together.
 
     Parameters
     ----------
@@ -60,7 +63,7 @@ def fill_places(candidates: Sequence[Candidate]) -> list[Candidate]:
     sound = [c for c in predicted if not c.spared]
     sound.sort(key=lambda c: (c.rank > 0, c.energy_model - (c.low_error or 0.0)))
     late = {c.rank for c in sound[places:]}
-    why = f"{places} others lie lower by what the low fidelity and the model say together"
+    why = "its place went to others, which lie lower by all that the model and the low fidelity say"
     return [
         c.model_copy(update={"spared": why})
         if c.origin == "model" and not c.known_from and c.rank in late
@@ -118,13 +121,8 @@ def spare(
     near = [k for k, c in enumerate(marked) if not (c.known_from or c.spared)]
     near.sort(key=lambda k: marked[k].energy_single_point or 0.0)
     for k in near[len(near) if most is None else most :]:
-        why = f"{most} of this round {_have(most)} lower single points, and no more are relaxed"
-        marked[k] = marked[k].model_copy(update={"spared": why})
+        marked[k] = marked[k].model_copy(update={"spared": LATER})
     return marked
-
-
-def _have(number: int | None) -> str:
-    return "has" if number == 1 else "have"
 
 
 def _why(candidate: Candidate, best: Candidate | None, within: float) -> str:

@@ -17,10 +17,7 @@ from defect_mf_flows.jobs.curvature import model_curvature
 from defect_mf_flows.schemas.calculation import CalculationKind
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.model import Model
-from defect_mf_flows.schemas.search import Candidate, Search
-
-#: Defect and charge.
-Owner = tuple[str, int]
+from defect_mf_flows.schemas.search import Candidate, Owner, Search
 
 
 def candidates_of(

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from defect_mf_flows.campaign import DefectSettings, VerifySettings
 from defect_mf_flows.core.charge import with_spin
 from defect_mf_flows.core.sparing import fill_places, spare, weigh
-from defect_mf_flows.jobs.candidates import Owner, is_prediction
+from defect_mf_flows.jobs.candidates import is_prediction
 from defect_mf_flows.jobs.common import calculations, earlier_candidates
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
-from defect_mf_flows.schemas.search import Candidate, CandidateSet
+from defect_mf_flows.schemas.search import Candidate, CandidateSet, Owner
 
 
 def weighed_candidates(

@@ -6,6 +6,7 @@ take about as long as two alone.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ from defect_mf_flows.errors import DefectMFError
 from defect_mf_flows.learning.compiling import COMPARED, Batches
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.relaxed import Limits, Problem, Relaxed, Trajectory, explosion, lost
+
+logger = logging.getLogger(__name__)
 
 #: Atoms per force call on one core; larger batches fall out of its caches.
 BATCH_ATOMS = 256
@@ -61,7 +64,7 @@ def relax_here(
     list of Relaxed
         In the order of the structures.
     """
-    if compiled:
+    if compiled and structures:
         compile_flock(structures, potential)
     flock, ends = Flock(potential), dict[int, Relaxed]()
     waiting = deque(enumerate(structures))
@@ -103,8 +106,14 @@ def compile_flock(
     batches = Batches([len(item) for item in atoms], edges, size)
     potential.compile(batches)
     first = [atoms[k % len(atoms)] for k in range(size)]
-    for _ in range(COMPARED):
-        potential.evaluate(first)
+    try:
+        for _ in range(COMPARED):
+            potential.evaluate(first)
+    except DefectMFError:
+        raise
+    except Exception as error:  # a start that has no neighbour list, for one: it fails alone
+        logger.warning("force calls are not compiled: %s: %s", type(error).__name__, error)
+        potential.compile(None)
     return batches if potential.compiled else None
 
 

@@ -188,17 +188,18 @@ class Potential:
         ends = data.ptr.tolist()
         return [(float(energies[k]), forces[ends[k] : ends[k + 1]]) for k in range(len(atoms))]
 
-    def compile(self, batches: Batches) -> None:
+    def compile(self, batches: Batches | None) -> None:
         """Compute batches of one shape by compiled calls; others as always.
 
         Parameters
         ----------
         batches
-            The shape. A network that is not a single one stays as it is, and the log says so.
+            The shape; None: none from now on. A network that is not a single one stays as it is,
+            and the log says so.
         """
         from defect_mf_flows.learning.compiling import compiled_calls
 
-        self._call = compiled_calls(self.network, batches)
+        self._call = self.network if batches is None else compiled_calls(self.network, batches)
 
     @property
     def compiled(self) -> bool:

@@ -9,6 +9,9 @@ from pydantic import Field, StrictInt
 from defect_mf_flows.schemas.base import Document, PeriodicStructure, StoredDocument, Vector
 from defect_mf_flows.schemas.calculation import Failure, FailureReason
 
+#: Defect and charge.
+Owner = tuple[str, int]
+
 
 class FateKind(StrEnum):
     """What a relaxation made of a defect."""
