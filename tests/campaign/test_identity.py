@@ -104,6 +104,7 @@ CAME_LATER = [
 #: Those that cannot be changed alone.
 WITH_OTHERS = [
     "verification.low_minima",
+    "loop.low_rounds",
     "verification.relaxations",
     "starts.given",
     "loop.acquire",

@@ -16,6 +16,18 @@ WRONG: dict[str, tuple[str, Any, str, str]] = {
         "verification",
         "set low_check, or leave low_minima out",
     ),
+    "rounds of a low fidelity that is not asked": (
+        "loop.low_rounds",
+        1,
+        "loop.low_rounds",
+        "only with verification.low_check",
+    ),
+    "no round left to the high fidelity": (
+        "loop.low_rounds",
+        2,
+        "loop",
+        "set max_rounds higher",
+    ),
     "a limit on relaxations that single points do not choose": (
         "verification.relaxations",
         1,
@@ -153,3 +165,12 @@ def test_a_wrong_campaign_gives_one_error_with_file_field_and_remedy(load: Load,
     assert "campaign.yaml" in message
     assert field in message
     assert remedy in message
+
+
+def test_a_model_without_a_low_head_cannot_learn_in_rounds_of_the_low_fidelity(load: Load) -> None:
+    content = changed("loop", {"max_rounds": 2, "low_rounds": 1})
+    content["verification"] = {"low_check": 0.3}
+    load(content)
+    content["training"] = {**content.get("training", {}), "strategy": "transfer"}
+    with pytest.raises(CampaignError, match="'transfer' does not keep; choose another strategy"):
+        load(content)

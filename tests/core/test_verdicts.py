@@ -211,6 +211,14 @@ def test_the_loop_ends_with_its_rounds() -> None:
     assert stop([round_(1)], max_rounds=2)[0] is None
 
 
+def test_a_round_that_asked_the_low_fidelity_alone_never_stalls() -> None:
+    nothing_new = [round_(1), round_(2)]
+    assert stop(nothing_new, max_rounds=4)[0] is StopVerdict.STALLED
+    found, reason = stop(nothing_new, max_rounds=4, low_rounds=2)
+    assert found is None
+    assert "asked the low fidelity alone" in reason
+
+
 def test_the_loop_ends_with_its_budget_of_calls() -> None:
     assert stop([round_(1)], calls=100, max_high_calls=100)[0] is StopVerdict.BUDGET
     assert stop([round_(1)], calls=99, max_high_calls=100)[0] is None

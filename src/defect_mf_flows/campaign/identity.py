@@ -15,7 +15,7 @@ ADDED = {
     "defects": ("environments",),
     "frames": ("imported",),
     "levels": ("dielectric",),
-    "loop": ("acquire", "acquire_energy"),
+    "loop": ("acquire", "acquire_energy", "low_rounds"),
     "matching": ("auto", "displacement"),
     "picks": ("sampler",),
     "search": ("split_vacancies", "trajectories", "dtype", "doubt", "trust"),

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from defect_mf_flows.campaign.foundations import ARCHITECTURE
 from defect_mf_flows.campaign.section import Fraction, Section
 
+#: Strategies whose models forget the low fidelity, or never saw it.
+WITHOUT_LOW_HEAD = ("high_only", "transfer", "transfer_frozen")
 #: Of absolute errors, where nothing else is given.
 ABSOLUTE_WEIGHTS = {"energy_weight": 10.0, "energy_weight_late": 300.0, "forces_weight": 10.0}
 
@@ -287,6 +289,13 @@ class LoopSettings(Section):
     """When to stop."""
 
     max_rounds: int = Field(2, ge=1, description="Rounds of train, search, verify.")
+    low_rounds: int = Field(
+        0,
+        ge=0,
+        description="So many of them, the first, ask the low fidelity alone: it computes what the "
+        "model predicts, and that trains, before the high fidelity is asked about any of it. "
+        "Needs verification.low_check.",
+    )
     max_high_calls: int | None = Field(
         None, ge=1, description="Budget of high-fidelity force calls; null: none."
     )
@@ -303,6 +312,15 @@ class LoopSettings(Section):
         description="A geometry this far above the model's lowest minimum is worth 1/e of the "
         "same spread at that minimum, eV per cell.",
     )
+
+    @model_validator(mode="after")
+    def _the_high_fidelity_is_asked(self) -> LoopSettings:
+        if self.low_rounds >= self.max_rounds:
+            raise ValueError(
+                f"low_rounds = {self.low_rounds} leaves none of max_rounds = {self.max_rounds} "
+                "rounds to the high fidelity; set max_rounds higher"
+            )
+        return self
 
 
 class LearningSettings(Section):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StrictInt, model_validator
 
 from defect_mf_flows.campaign.learning import (
+    WITHOUT_LOW_HEAD,
     FilterSettings,
     LoopSettings,
     PickSettings,
@@ -426,6 +427,17 @@ class Campaign(Section):
             raise ValueError(
                 "loop.acquire asks for labels where a committee disagrees; set training.committee "
                 "to at least 2, or loop.acquire to 0"
+            )
+        if self.loop.low_rounds and self.verification.low_check is None:
+            raise ValueError(
+                "loop.low_rounds lets the low fidelity alone look over predictions, which it does "
+                "only with verification.low_check; set that, or loop.low_rounds to 0"
+            )
+        if self.loop.low_rounds and self.training.strategy in WITHOUT_LOW_HEAD:
+            raise ValueError(
+                f"loop.low_rounds teaches the low head, which the strategy "
+                f"{self.training.strategy!r} does not keep; choose another strategy, or set "
+                "loop.low_rounds to 0"
             )
         if self.search.doubt is not None and not self.loop.acquire:
             raise ValueError(

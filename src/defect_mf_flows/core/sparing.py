@@ -9,6 +9,9 @@ from defect_mf_flows.schemas.search import Candidate, Verification
 #: Why a candidate is not relaxed though its single point is low enough.
 LATER = "others of this round have lower single points, and its forces promise no more"
 
+#: Why nothing is computed at high fidelity in a round of ``loop.low_rounds``.
+LOW_ALONE = "this round asked the low fidelity alone (loop.low_rounds)"
+
 
 def weigh(candidate: Candidate, *, low_error: float | None, limit: float) -> Candidate:
     """Mark a candidate at which the model does not even know the low fidelity.
@@ -37,6 +40,22 @@ def weigh(candidate: Candidate, *, low_error: float | None, limit: float) -> Can
     else:
         why = ""
     return candidate.model_copy(update={"low_error": low_error, "spared": why})
+
+
+def left_to_low(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Spare what the low fidelity has not refused either, in a round that asks it alone.
+
+    Parameters
+    ----------
+    candidates
+        Of one round, weighed.
+
+    Returns
+    -------
+    list of Candidate
+        In their order, all of them spared.
+    """
+    return [c if c.spared else c.model_copy(update={"spared": LOW_ALONE}) for c in candidates]
 
 
 def fill_places(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -151,6 +151,8 @@ def stop_verdict(
         return StopVerdict.BUDGET, f"{names} still wrong after max_rounds = {last.round}"
     if settings.max_high_calls is not None and high_calls >= settings.max_high_calls:
         return StopVerdict.BUDGET, f"{names} still wrong after {high_calls} high-fidelity calls"
+    if last.round <= settings.low_rounds:
+        return None, f"round {last.round} asked the low fidelity alone"
     if len(rounds) > 1 and _stalled(rounds[-2], last, wrong, tolerance):
         return StopVerdict.STALLED, f"round {last.round} improved nothing for {names}"
     return None, f"{names} wrong in round {last.round}"

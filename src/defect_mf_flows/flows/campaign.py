@@ -109,6 +109,7 @@ class CampaignMaker(Maker):
                     defects=c.defects,
                     verification=c.verification,
                     matching=c.matching,
+                    low_rounds=c.loop.low_rounds,
                     device=c.training.device,
                 ),
                 acquire=AcquireMaker(

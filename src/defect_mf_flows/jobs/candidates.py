@@ -27,6 +27,7 @@ def candidates_of(
     *,
     number: int,
     settings: VerifySettings,
+    low_alone: bool = False,
 ) -> list[Candidate]:
     """Choose the candidates of a charge state.
 
@@ -42,12 +43,14 @@ def candidates_of(
         Round.
     settings
         How many.
+    low_alone
+        Whether the high fidelity is not asked in this round.
 
     Returns
     -------
     list of Candidate
         The model's lowest minima, those in reserve among them, then the low-fidelity ground state
-        unless it is known.
+        unless it is known or there is nothing to ask about it.
     """
     asked = worth_verifying(found.minima, certain=settings.minima, uncertain=settings.uncertain)
     ranks = sorted({*asked, *range(min(settings.low_minima or 0, len(found.minima)))})
@@ -64,7 +67,7 @@ def candidates_of(
         for rank in ranks
     ]
     low = explored.minima
-    if low and not any(c.origin == "low" for c in known):
+    if low and not low_alone and not any(c.origin == "low" for c in known):
         chosen.append(
             Candidate(
                 origin="low",

@@ -126,7 +126,7 @@ class RoundMaker(Maker):
         if stop is not None:
             return Response(output=state.model_copy(update={"stop": stop, "stop_reason": reason}))
         jobs = []
-        if self.loop.acquire:
+        if self.loop.acquire and len(state.rounds) > self.loop.low_rounds:
             acquired = self.acquire.make(uuids["model"], uuids["searches"], state)
             jobs.append(staged(acquired, Stage.PICKS, f"acquire after round {len(state.rounds)}"))
         known = jobs[0].output if jobs else state

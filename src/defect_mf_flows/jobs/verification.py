@@ -9,6 +9,7 @@ from jobflow import Job, Maker, OutputReference, Response, job
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, VerifySettings
 from defect_mf_flows.core.known_minima import as_known, taken_over
 from defect_mf_flows.core.minima import Matcher
+from defect_mf_flows.core.sparing import left_to_low
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.candidates import (
     CandidateJobs,
@@ -64,6 +65,8 @@ class VerifyMaker(Maker):
         Low-fidelity single point.
     defects, verification, matching
         Settings.
+    low_rounds
+        So many rounds, the first, ask the low fidelity alone.
     device
         torch device of the model.
     """
@@ -74,6 +77,7 @@ class VerifyMaker(Maker):
     defects: DefectSettings = field(default_factory=DefectSettings)
     verification: VerifySettings = field(default_factory=VerifySettings)
     matching: MatchSettings = field(default_factory=MatchSettings)
+    low_rounds: int = 0
     device: str = "cpu"
 
     @job(data=["candidates"], config=WITH_STORE)
@@ -115,6 +119,7 @@ class VerifyMaker(Maker):
                     known,
                     number=number,
                     settings=self.verification,
+                    low_alone=number <= self.low_rounds,
                 )
                 if known:
                     matcher = Matcher(defect, defects.host.supercell, self.matching)
@@ -198,10 +203,32 @@ class VerifyMaker(Maker):
             limit=limit,
             device=self.device,
         )
+        alone = len(state.rounds) < self.low_rounds
         every = chosen.model_copy(
-            update={"job_uuid": own_uuid(), "candidates": candidates, "checks": checks}
+            update={
+                "job_uuid": own_uuid(),
+                "candidates": left_to_low(candidates) if alone else candidates,
+                "checks": checks,
+            }
         )
+        if alone:
+            return self._judge_unasked(every, defects_uuid, model_uuid, state)
         return self._ask_high(every, defects_uuid, model_uuid, state)
+
+    def _judge_unasked(
+        self, every: CandidateSet, defects_uuid: str, model_uuid: str, state: LoopState
+    ) -> Response:
+        """Record a round in which the high fidelity computed nothing."""
+        judged = self.judge(
+            defects_uuid,
+            model_uuid,
+            state,
+            own_uuid(),
+            [None] * len(every.candidates),
+            looked_again=True,
+            lower_relaxed=True,
+        )
+        return self._judged_again([], judged, every, "low fidelity alone", state)
 
     def _ask_high(
         self, every: CandidateSet, defects_uuid: str, model_uuid: str, state: LoopState

@@ -30,6 +30,7 @@ from typing import Any
 
 from ase import Atoms
 
+from defect_mf_flows.campaign.learning import WITHOUT_LOW_HEAD
 from defect_mf_flows.core.charge import (
     ENERGY,
     FORCES,
@@ -112,7 +113,7 @@ def model_heads(strategy: str, heads: list[str]) -> list[str]:
     list of str
         Transfer forgets the lower fidelities, and ``high_only`` never saw them.
     """
-    return heads[-1:] if strategy in ("high_only", "transfer", "transfer_frozen") else heads
+    return heads[-1:] if strategy in WITHOUT_LOW_HEAD else heads
 
 
 def plan(
