@@ -63,12 +63,12 @@ class LocalPlace:
         """Its status, to print and as plain types."""
         from dataclasses import asdict
 
-        from defect_mf_flows.local.campaign import campaign_progress
-        from defect_mf_flows.local.printer import render
+        from defect_mf_flows.local.campaign import campaign_status
+        from defect_mf_flows.local.printer import render_status
 
-        progress = campaign_progress(self.campaign, folder=self.folder)
+        progress, spent = campaign_status(self.campaign, folder=self.folder)
         plain = {**asdict(progress), "total": progress.total, "done": progress.done}
-        return render(progress), plain
+        return render_status(progress, spent), {**plain, "spent": [asdict(one) for one in spent]}
 
     def report_path(self) -> Path:
         """Where its report is written by default: its folder."""

@@ -24,6 +24,7 @@ from defect_mf_flows.report.csv_tables import table_folder, write_tables
 from defect_mf_flows.report.html import write_report
 from defect_mf_flows.report.methods import methods, write_references
 from defect_mf_flows.results import CampaignResults, write_results
+from defect_mf_flows.results.spent import Spent, spent
 from defect_mf_flows.schemas.results import Results
 from defect_mf_flows.settings import available_cores, get_settings
 
@@ -142,8 +143,8 @@ def read_results(path: Path, *, folder: Path | None) -> Results:
         return CampaignResults(store, campaign_hash=key).results()
 
 
-def campaign_progress(path: Path, *, folder: Path | None) -> Progress:
-    """Count a campaign's jobs, per stage and state.
+def campaign_status(path: Path, *, folder: Path | None) -> tuple[Progress, tuple[Spent, ...]]:
+    """Count a campaign's jobs, per stage and state, and its calculations, per fidelity.
 
     Parameters
     ----------
@@ -154,6 +155,8 @@ def campaign_progress(path: Path, *, folder: Path | None) -> Progress:
     -------
     Progress
         Of the running or the interrupted campaign.
+    tuple of Spent
+        What its reference calculations cost, and how many failed.
 
     Raises
     ------
@@ -166,8 +169,8 @@ def campaign_progress(path: Path, *, folder: Path | None) -> Progress:
             f"{where} was run with --serial, which keeps no list of jobs; "
             "use `defect-mf results` when it has finished."
         )
-    with connect(where, get_settings().mongod) as (launchpad, _):
-        return workflow_progress(launchpad, key)
+    with connect(where, get_settings().mongod) as (launchpad, store):
+        return workflow_progress(launchpad, key), spent(store, key)
 
 
 def ran_serially(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -11,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from defect_mf_flows.launchpad.progress import Progress
+from defect_mf_flows.report.spent import spent_lines
+from defect_mf_flows.results.spent import Spent
 
 PLAIN_SECONDS = 20.0
 MAX_NAMES = 6
@@ -93,6 +96,24 @@ def render(progress: Progress) -> Group:
     progress
         The snapshot.
     """
+    return _group(progress, f", {_times(progress)}", ())
+
+
+def render_status(progress: Progress, spent: Sequence[Spent]) -> Group:
+    """Return the same table for somebody who looks in, with what was spent and what failed.
+
+    Parameters
+    ----------
+    progress
+        The snapshot. How long the campaign has run nobody has measured.
+    spent
+        Per fidelity.
+    """
+    to_go = "" if progress.complete or progress.remaining is None else _to_go(progress.remaining)
+    return _group(progress, to_go, spent_lines(spent))
+
+
+def _group(progress: Progress, times: str, more: Sequence[str]) -> Group:
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
     for heading in ("done", "running", "failed", "mean"):
@@ -103,8 +124,10 @@ def render(progress: Progress) -> Group:
         table.add_row(
             Text(name), f"{stage.done}/{stage.total}", str(stage.running or ""), failed, mean
         )
-    summary = f"{progress.done}/{progress.total} jobs done, {_times(progress)}"
-    return Group(table, Text(summary), Text(_names("running", progress.running)))
+    summary = f"{progress.done}/{progress.total} jobs done{times}"
+    names = [_names("running", progress.running), _names("failed", progress.failed)]
+    lines = [summary, *names, *more]
+    return Group(table, *(Text(line) for line in lines if line))
 
 
 def duration(seconds: float) -> str:
@@ -124,9 +147,12 @@ def duration(seconds: float) -> str:
 
 
 def _times(progress: Progress) -> str:
-    if progress.remaining is None:
-        return f"elapsed {duration(progress.elapsed)}"
-    return f"elapsed {duration(progress.elapsed)}, about {duration(progress.remaining)} to go"
+    elapsed = f"elapsed {duration(progress.elapsed)}"
+    return elapsed if progress.remaining is None else elapsed + _to_go(progress.remaining)
+
+
+def _to_go(seconds: float) -> str:
+    return f", about {duration(seconds)} to go"
 
 
 def _names(label: str, names: tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from defect_mf_flows.report.formatting import duration, plural
+from defect_mf_flows.report.spent import spent_lines
 from defect_mf_flows.site.recovery import Findings
 from defect_mf_flows.site.status import COLUMNS, CampaignLine, SiteStatus
 
@@ -116,9 +117,4 @@ def _remarks(status: SiteStatus) -> Iterator[str]:
         yield f"lost and given back so far: {causes}"
     for version, count in sorted(status.other_versions.items()):
         yield f"{plural(count, 'unfinished job')} of version {version} of this package"
-    for fidelity in status.spent:
-        yield (
-            f"spent: {fidelity.fidelity} {fidelity.calls} calls in "
-            f"{plural(fidelity.calculations, 'calculation')}, "
-            f"{fidelity.core_seconds:.0f} core-seconds"
-        )
+    yield from spent_lines(status.spent)

@@ -11,7 +11,7 @@ from jobflow import JobStore
 
 from defect_mf_flows.launchpad.failures import reason, stacktrace
 from defect_mf_flows.launchpad.progress import ProgressTracker
-from defect_mf_flows.schemas.calculation import Calculation
+from defect_mf_flows.results.spent import Spent, spent
 from defect_mf_flows.site.campaigns import CampaignEntry, campaign_workflow, list_campaigns
 from defect_mf_flows.site.launchpad import ACTIVE, SiteLaunchPad
 from defect_mf_flows.site.losses import losses
@@ -67,28 +67,6 @@ class Failed:
     reason: str
     jobs: dict[int, str]
     workers: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Spent:
-    """Reference calculations of one fidelity.
-
-    Attributes
-    ----------
-    fidelity
-        Its name.
-    calculations
-        How many were stored.
-    calls
-        Energy-and-force evaluations.
-    core_seconds
-        Wall time times the cores that the jobs asked of the queue, 1 where they asked for none.
-    """
-
-    fidelity: str
-    calculations: int
-    calls: int
-    core_seconds: float
 
 
 @dataclass(frozen=True)
@@ -198,7 +176,7 @@ def site_status(
         lost=losses(launchpad, states),
         other_versions=other_versions(launchpad, entry.key),
         remaining=None if progress.complete else progress.remaining,
-        spent=spent(store, entry.key, jobs),
+        spent=spent(store, entry.key, cores=lambda fw_id: _cores(jobs.get(fw_id, {}))),
     )
 
 
@@ -258,41 +236,6 @@ def overall_state(entry: CampaignEntry, states: dict[int, str], complete: bool) 
     if present & {"READY", "RESERVED"}:
         return "queued"
     return "failed" if "FIZZLED" in present else "paused"
-
-
-def spent(store: JobStore, key: str, jobs: dict[int, dict[str, Any]]) -> tuple[Spent, ...]:
-    """Sum up the reference calculations of a campaign per fidelity.
-
-    Parameters
-    ----------
-    store
-        A job store, connected.
-    key
-        The campaign's hash.
-    jobs
-        Its Fireworks' specifications by id, for the number of cores.
-
-    Returns
-    -------
-    tuple of Spent
-        By name of the fidelity. Failed calculations that left a document are in it.
-    """
-    criteria = {"output.@class": Calculation.__name__, "metadata.campaign_hash": key}
-    wanted = ["uuid", "index", "metadata.fw_id"]
-    wanted += [f"output.{name}" for name in ("fidelity", "n_calls", "seconds")]
-    newest: dict[str, dict[str, Any]] = {}
-    for row in store.query(criteria, properties=wanted):
-        if row["uuid"] not in newest or row["index"] > newest[row["uuid"]]["index"]:
-            newest[row["uuid"]] = row
-    groups: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for row in newest.values():
-        output, fw_id = row["output"], (row.get("metadata") or {}).get("fw_id")
-        seconds = output["seconds"] * _cores(jobs.get(fw_id or 0, {}))
-        groups[output["fidelity"]].append((output["n_calls"], seconds))
-    return tuple(
-        Spent(name, len(group), sum(calls for calls, _ in group), sum(s for _, s in group))
-        for name, group in sorted(groups.items())
-    )
 
 
 def _cores(job: dict[str, Any]) -> int:
