@@ -106,6 +106,7 @@ WITH_OTHERS = [
     "verification.low_minima",
     "loop.low_rounds",
     "verification.relaxations",
+    "verification.trace_verified",
     "starts.given",
     "loop.acquire",
     "search.doubt",

@@ -92,8 +92,15 @@ def test_others_are_not_looked_at(vacancy: Defect, other: dict[str, Any]) -> Non
     assert looked({"a": mine}, {"a": [0.1, 9.0]}) == {}
 
 
-def test_without_forces_or_a_relaxation_nothing_is_promised(vacancy: Defect) -> None:
+def test_without_forces_or_something_relaxed_nothing_is_promised(vacancy: Defect) -> None:
     mine = [candidate(vacancy, -1.0, -1.2), candidate(vacancy, -0.95)]
     assert looked({"a": mine}, {"a": [0.1, None]}) == {}
-    assert looked({"a": mine}, {"a": [None, 0.3]}) == {}
     assert looked({"a": mine[1:]}, {"a": [0.3]}) == {}
+
+
+def test_where_no_relaxation_of_the_round_tells_how_soft_cells_are_all_may_end_lower(
+    vacancy: Defect,
+) -> None:
+    known = candidate(vacancy, -1.0, -1.2, known_from="is the minimum of round 1")
+    mine = [known, candidate(vacancy, -0.95), candidate(vacancy, -0.85)]
+    assert looked({"a": mine}, {"a": [0.1, 0.01, 0.01]}) == {"a": [1]}, "the last is too high"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.core.sparing import fill_places, refuted, spare, weigh
+from defect_mf_flows.core.sparing import LATER, fill_places, refuted, spare, weigh
 from defect_mf_flows.schemas.defect import Defect
 from defect_mf_flows.schemas.search import Candidate, Verdict, Verification
 
@@ -111,10 +111,15 @@ def test_no_more_are_relaxed_than_asked_for_and_those_with_the_lowest_single_poi
     assert [bool(c.spared) for c in two] == [True, False, True, False, True]
 
 
-def test_a_known_minimum_takes_no_relaxation_from_the_others(vacancy: Defect) -> None:
+def test_a_known_minimum_is_relaxed_already_and_others_must_promise_more(vacancy: Defect) -> None:
     known = candidate(vacancy, -2.0, known_from="is the minimum of round 1")
     found = spare([known, candidate(vacancy, -1.9)], within=0.3, most=1)
-    assert [bool(c.spared) for c in found] == [False, False]
+    assert [c.spared for c in found] == ["", LATER]
+    found = spare([known, candidate(vacancy, -2.1)], within=0.3, most=1)
+    assert [c.spared for c in found] == ["", ""]
+    unasked = candidate(vacancy, None, known_from="is the minimum of round 1", rank=1)
+    found = spare([unasked, candidate(vacancy, -1.9)], within=0.3, most=1)
+    assert [c.spared for c in found] == ["", ""]
 
 
 def predictions(

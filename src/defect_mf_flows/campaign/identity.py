@@ -47,6 +47,7 @@ ADDED = {
         "low_minima",
         "relax_within",
         "relaxations",
+        "trace_verified",
     ),
 }
 

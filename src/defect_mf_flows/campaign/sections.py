@@ -329,6 +329,12 @@ class VerifySettings(Section):
         "those with the lowest single points; others that are near enough follow only where they "
         "may end lower by their forces. null: all that are near enough.",
     )
+    trace_verified: bool = Field(
+        False,
+        description="With relax_within, a predicted minimum into which the model relaxes a minimum "
+        "of the same charge that an earlier round verified counts as that one, however far it "
+        "moved, unless its single point lies lower. false: only where both geometries agree.",
+    )
     curvature: bool = Field(
         False,
         description="Begin each relaxation from the model's curvature at its start and not from "
@@ -338,8 +344,12 @@ class VerifySettings(Section):
 
     @model_validator(mode="after")
     def _come_with_what_they_need(self) -> VerifySettings:
-        for name, needed in (("low_minima", "low_check"), ("relaxations", "relax_within")):
-            if getattr(self, name) is not None and getattr(self, needed) is None:
+        for name, needed in (
+            ("low_minima", "low_check"),
+            ("relaxations", "relax_within"),
+            ("trace_verified", "relax_within"),
+        ):
+            if getattr(self, name) and getattr(self, needed) is None:
                 raise ValueError(
                     f"{name} is set and {needed} is not, without which it does nothing; set "
                     f"{needed}, or leave {name} out."

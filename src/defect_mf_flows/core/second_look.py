@@ -52,7 +52,7 @@ def may_end_lower(
     for owner, mine in candidates.items():
         before = earlier[owner]
         best = lowest([*mine, *before])
-        if softness is None or best is None:
+        if best is None:
             continue
         bound = [*mine, *before][best].energy_relaxed or 0.0
         asked = [c.model_copy(update={"spared": ""}) for c in mine]
@@ -73,8 +73,11 @@ def may_end_lower(
 
 def _softness(
     candidates: Mapping[Owner, Sequence[Candidate]], gains: Mapping[Owner, Sequence[float | None]]
-) -> float | None:
-    """What most relaxations gained at most, in units of what springs would."""
+) -> float:
+    """What most relaxations gained at most, in units of what springs would.
+
+    Infinite where nothing was relaxed that could tell.
+    """
     ratios = [
         (c.energy_single_point - c.energy_relaxed) / gain
         for owner, mine in candidates.items()
@@ -85,5 +88,5 @@ def _softness(
         and gain
     ]
     if not ratios:
-        return None
+        return float("inf")
     return max(ratios) if len(ratios) < FEW else float(np.quantile(ratios, LIKELY))

@@ -124,7 +124,8 @@ def spare(
     within
         One whose single point lies further above the lowest is spared, eV per cell.
     most
-        Number of relaxations, of the lowest single points of this round; None: no limit.
+        Number of relaxations, of the lowest single points of this round, those of known minima,
+        which are relaxed already, among them; None: no limit.
 
     Returns
     -------
@@ -137,10 +138,11 @@ def spare(
         c if c.known_from or c.spared else c.model_copy(update={"spared": _why(c, best, within)})
         for c in candidates
     ]
-    near = [k for k, c in enumerate(marked) if not (c.known_from or c.spared)]
+    near = [k for k, c in enumerate(marked) if c.energy_single_point is not None and not c.spared]
     near.sort(key=lambda k: marked[k].energy_single_point or 0.0)
     for k in near[len(near) if most is None else most :]:
-        marked[k] = marked[k].model_copy(update={"spared": LATER})
+        if not marked[k].known_from:
+            marked[k] = marked[k].model_copy(update={"spared": LATER})
     return marked
 
 

@@ -50,9 +50,12 @@ def judge(
         move.local_rmsd > settings.max_local_rmsd
         or move.max_displacement > settings.max_displacement
     ):
-        return Verdict.WRONG, (
-            f"high fidelity moved it by {move.local_rmsd:.3f} A (local RMSD), "
-            f"{move.max_displacement:.2f} A at most"
+        far = f"{move.max_displacement:.2f} A at most"
+        if ground.known_from:
+            return Verdict.WRONG, f"it {ground.known_from}, {far}"
+        return (
+            Verdict.WRONG,
+            f"high fidelity moved it by {move.local_rmsd:.3f} A (local RMSD), {far}",
         )
     if ground.residual_force is not None:
         return Verdict.WRONG, (

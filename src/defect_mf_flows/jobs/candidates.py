@@ -10,6 +10,7 @@ from pymatgen.core import Structure
 from defect_mf_flows.campaign import DefectSettings, VerifySettings
 from defect_mf_flows.core.charge import with_spin
 from defect_mf_flows.core.ranking import worth_verifying
+from defect_mf_flows.core.start_labels import is_verified_at
 from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import Stage, staged
@@ -63,6 +64,7 @@ def candidates_of(
             energy_model=found.minima[rank].energy,
             structure=found.minima[rank].structure,
             reserve=rank not in asked,
+            led_by=[s for s in found.minima[rank].starts if is_verified_at(s, found.charge)],
         )
         for rank in ranks
     ]

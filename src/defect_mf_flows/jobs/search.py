@@ -18,6 +18,7 @@ from defect_mf_flows.campaign import (
 from defect_mf_flows.campaign.sections import CPU_BATCH
 from defect_mf_flows.core.charge import charge_of, with_charge, with_spin
 from defect_mf_flows.core.filters import extrapolation, implausible
+from defect_mf_flows.core.known_minima import verified_minima
 from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.references import composition_key
 from defect_mf_flows.core.starts import StartMaker
@@ -169,12 +170,14 @@ class SearchMaker(Maker):
                 defect=defect.name,
                 charge=charge,
                 spin=self.defects.spin_of(defect.name, charge),
-                label=f"Verified_{other:+d}_{number}",
+                label=label,
                 structure=with_charge(candidate.relaxed, charge),
             )
             for other in defect.charges
-            for number, candidate in enumerate(earlier_candidates(state, defect.name, other))
-            if candidate.relaxed is not None and not candidate.known_from
+            for label, candidate in verified_minima(
+                earlier_candidates(state, defect.name, other), other
+            ).items()
+            if candidate.relaxed is not None
         ]
 
 

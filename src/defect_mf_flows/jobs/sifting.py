@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 
 from defect_mf_flows.campaign import DefectSettings, VerifySettings
 from defect_mf_flows.core.charge import with_spin
+from defect_mf_flows.core.known_minima import as_traced
 from defect_mf_flows.core.sparing import fill_places, spare, weigh
 from defect_mf_flows.jobs.candidates import is_prediction
 from defect_mf_flows.jobs.common import calculations, earlier_candidates
 from defect_mf_flows.schemas.calculation import Calculation
+from defect_mf_flows.schemas.defect import DefectSet
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import Candidate, CandidateSet, Owner
@@ -78,6 +80,7 @@ def sifted_candidates(
     chosen: CandidateSet,
     single_points: list[str | None],
     state: LoopState,
+    defects: DefectSet,
     *,
     settings: VerifySettings,
 ) -> list[Candidate]:
@@ -91,6 +94,8 @@ def sifted_candidates(
         uuids of their single points, in the same order; None where there is none.
     state
         Holds the earlier rounds, whose single points count as well.
+    defects
+        For their sites.
     settings
         ``relax_within`` is set.
 
@@ -108,13 +113,16 @@ def sifted_candidates(
         else candidate.model_copy(update={"energy_single_point": _first_energy(done[uuid])})
         for candidate, uuid in zip(chosen.candidates, single_points, strict=True)
     ]
-    marked = _by_owner(
-        known,
-        chosen.owners,
-        lambda owner, mine: spare(
-            mine, earlier_candidates(state, *owner), within=within, most=most
-        ),
-    )
+    sites = {defect.name: defect.site for defect in defects.defects}
+
+    def sift(owner: Owner, mine: list[Candidate]) -> list[Candidate]:
+        earlier = earlier_candidates(state, *owner)
+        if settings.trace_verified:
+            name, charge = owner
+            mine = [as_traced(c, earlier, charge=charge, site=sites[name]) for c in mine]
+        return spare(mine, earlier, within=within, most=most)
+
+    marked = _by_owner(known, chosen.owners, sift)
     return [
         c
         if c.spared or c.known_from

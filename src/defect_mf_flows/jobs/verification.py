@@ -276,8 +276,12 @@ class VerifyMaker(Maker):
         VerificationSet
             Through the gathering job that replaces this one.
         """
-        chosen = read_output(job_store(), candidates_uuid, CandidateSet, load=True, first=True)
-        candidates = sifted_candidates(chosen, single_points, state, settings=self.verification)
+        store = job_store()
+        chosen = read_output(store, candidates_uuid, CandidateSet, load=True, first=True)
+        defects = read_output(store, defects_uuid, DefectSet, load=False)
+        candidates = sifted_candidates(
+            chosen, single_points, state, defects, settings=self.verification
+        )
         every = chosen.model_copy(update={"job_uuid": own_uuid(), "candidates": candidates})
         return self._relax_all(every, defects_uuid, model_uuid, state, single_points)
 

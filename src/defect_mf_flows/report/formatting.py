@@ -9,6 +9,7 @@ import re
 from markupsafe import Markup
 
 from defect_mf_flows.core.notation import MINUS, charge_text
+from defect_mf_flows.core.start_labels import VERIFIED
 from defect_mf_flows.schemas.search import Fate, FateKind
 
 MISSING = "\u2013"
@@ -18,7 +19,6 @@ _OTHER = re.compile(r"^([A-Z][a-z]?)_(i|[A-Z][a-z]?)(?:_(.+))?$")
 _DISTORTION = re.compile(r"^Bond_Distortion_(-?\d+(?:\.\d+)?)%$")
 _PAIR = re.compile(r"^Pair_([A-Z][a-z]?\d+)-([A-Z][a-z]?\d+)_(-?\d+(?:\.\d+)?)%$")
 _DIMER = re.compile(r"^Dimer_([A-Z][a-z]?\d+)-([A-Z][a-z]?\d+)$")
-_VERIFIED = re.compile(r"^Verified_([+-]\d+)_(\d+)$")
 _LOW_SEED = re.compile(r"^Low_([+-]\d+)_(\d+)$")
 _LABEL = re.compile(r"^(.+)@(\d+)$")
 _UNFINISHED = re.compile(r"^Unfinished_([+-]\d+)_(.+)$")
@@ -157,7 +157,7 @@ def start_text(start: str) -> str:
         return f"{found[1]}\N{EN DASH}{found[2]} {change_text(float(found[3]))}"
     if found := _DIMER.match(start):
         return f"Dimer {found[1]}\N{EN DASH}{found[2]}"
-    if found := _VERIFIED.match(start):
+    if found := VERIFIED.match(start):
         return f"verified {page_charge(int(found[1]))} #{found[2]}"
     if found := _LOW_SEED.match(start):
         return f"LF {page_charge(int(found[1]))} #{found[2]}"

@@ -247,6 +247,8 @@ class Candidate(Document):
     known_from
         Why it was not relaxed: which verified minimum it is. Its relaxation is then that of the
         other, its single point its own. Empty if it was relaxed.
+    led_by
+        Starts that were verified minima of the same charge and that the model relaxed into it.
     low_error
         Model minus low fidelity at its geometry, on the model's low head, eV per cell; None where
         the low fidelity was not asked, or failed.
@@ -272,6 +274,7 @@ class Candidate(Document):
     relaxed: PeriodicStructure | None = None
     calculations: list[str] = Field(default_factory=list)
     known_from: str = ""
+    led_by: list[str] = Field(default_factory=list)
     low_error: float | None = None
     reserve: bool = False
     spared: str = ""
