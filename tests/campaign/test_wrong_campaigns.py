@@ -167,10 +167,12 @@ def test_a_wrong_campaign_gives_one_error_with_file_field_and_remedy(load: Load,
     assert remedy in message
 
 
-def test_a_model_without_a_low_head_cannot_learn_in_rounds_of_the_low_fidelity(load: Load) -> None:
-    content = changed("loop", {"max_rounds": 2, "low_rounds": 1})
-    content["verification"] = {"low_check": 0.3}
+@pytest.mark.parametrize("strategy", ["high_only", "transfer", "transfer_frozen"])
+def test_the_low_fidelity_cannot_look_over_a_model_without_a_low_head(
+    load: Load, strategy: str
+) -> None:
+    content = changed("verification", {"low_check": 0.3})
     load(content)
-    content["training"] = {**content.get("training", {}), "strategy": "transfer"}
-    with pytest.raises(CampaignError, match="'transfer' does not keep; choose another strategy"):
+    content["training"] = {**content.get("training", {}), "strategy": strategy}
+    with pytest.raises(CampaignError, match=f"'{strategy}' keeps none; choose another strategy"):
         load(content)

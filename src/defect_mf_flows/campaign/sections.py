@@ -443,11 +443,11 @@ class Campaign(Section):
                 "loop.low_rounds lets the low fidelity alone look over predictions, which it does "
                 "only with verification.low_check; set that, or loop.low_rounds to 0"
             )
-        if self.loop.low_rounds and self.training.strategy in WITHOUT_LOW_HEAD:
+        if self.verification.low_check is not None and self.training.strategy in WITHOUT_LOW_HEAD:
             raise ValueError(
-                f"loop.low_rounds teaches the low head, which the strategy "
-                f"{self.training.strategy!r} does not keep; choose another strategy, or set "
-                "loop.low_rounds to 0"
+                "verification.low_check compares the model's low head with the low fidelity, and "
+                f"the strategy {self.training.strategy!r} keeps none; choose another strategy, or "
+                "leave low_check out"
             )
         if self.search.doubt is not None and not self.loop.acquire:
             raise ValueError(

@@ -37,7 +37,7 @@ def weighed_candidates(
         uuids of the low-fidelity single points: of the predicted minima in their order, then of
         ends that were refused.
     model
-        With its blob. One of the high fidelity alone has no low head and is not weighed.
+        With its blob.
     low
         Low fidelity.
     defects
@@ -54,15 +54,13 @@ def weighed_candidates(
     """
     from defect_mf_flows.learning.potential import Potential
 
-    potential = Potential(model, head=low, device=device) if low in model.heads else None
+    potential = Potential(model, head=low, device=device)
     done = iter(calculations(checks, frames=False))
 
     def judged(candidate: Candidate, owner: Owner) -> Candidate:
         if not is_prediction(candidate):
             return candidate
         found = next(done)
-        if potential is None:
-            return candidate
         spin = defects.spin_of(*owner)
         known = potential.predict([with_spin(candidate.structure, spin)])[0][0]
         failed = found.failure is not None or found.final_energy is None
