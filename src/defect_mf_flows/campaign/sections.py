@@ -389,7 +389,8 @@ class Campaign(Section):
     reuse: bool = Field(
         False,
         description="Take over reference calculations of other campaigns in the same database "
-        "whose input is identical: structure, charge, spin, engine, version, settings.",
+        "whose input is identical: structure, charge, spin, engine, version, settings; and what "
+        "the same model has relaxed from the same starts.",
     )
     host: HostSettings
     defects: DefectSettings = DefectSettings()

@@ -102,6 +102,7 @@ class CampaignMaker(Maker):
                     matching=c.matching,
                     device=c.training.device,
                     seed=seed,
+                    reuse=c.reuse,
                 ),
                 verify=VerifyMaker(
                     relax=relax[c.roles.high],

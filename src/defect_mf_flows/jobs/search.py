@@ -34,6 +34,7 @@ from defect_mf_flows.jobs.common import (
     replaced_by,
     staged,
 )
+from defect_mf_flows.jobs.search_reuse import batch_hash, find_batch
 from defect_mf_flows.schemas.calculation import Failure, FailureReason
 from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
 from defect_mf_flows.schemas.loop import LoopState
@@ -70,6 +71,8 @@ class SearchMaker(Maker):
         torch device.
     seed
         Campaign seed.
+    reuse
+        Whether batches that the same model has relaxed from the same starts are taken over.
     """
 
     name: str = "surrogate search"
@@ -79,6 +82,7 @@ class SearchMaker(Maker):
     matching: MatchSettings = field(default_factory=MatchSettings)
     device: str = "cpu"
     seed: int = 1
+    reuse: bool = False
 
     @job(config=WITH_STORE)
     def make(
@@ -112,7 +116,9 @@ class SearchMaker(Maker):
                 batch = self._batch(len(starts))
                 for first in range(0, len(starts), batch):
                     chunk = starts[first : first + batch]
-                    item = relax_batch(chunk, model_uuid, self.search, self.device)
+                    item = relax_batch(
+                        chunk, model_uuid, self.search, self.device, reuse=self.reuse
+                    )
                     name = f"{defect.name} {charge:+d} | search {first + 1}-{first + len(chunk)}"
                     staged(
                         item,
@@ -199,7 +205,11 @@ def _unfinished(defect: Defect, exploration: Exploration) -> list[tuple[str, Str
     output_schema=RelaxationBatch,
 )
 def relax_batch(
-    starts: list[StartStructure], model_uuid: str, search: SearchSettings, device: str
+    starts: list[StartStructure],
+    model_uuid: str,
+    search: SearchSettings,
+    device: str,
+    reuse: bool = False,
 ) -> RelaxationBatch:
     """Relax a batch of starts on the model's high head.
 
@@ -213,6 +223,8 @@ def relax_batch(
         Force threshold and step limit.
     device
         torch device.
+    reuse
+        Whether to take over what another campaign of the same database has relaxed.
 
     Returns
     -------
@@ -225,6 +237,10 @@ def relax_batch(
 
     began = time.monotonic()
     model = read_output(job_store(), model_uuid, Model, load=True)
+    key = batch_hash(starts, model, search, device=device)
+    known = find_batch(job_store(), key, but=own_uuid()) if reuse else None
+    if known is not None:
+        return known
     ends = relax(
         [with_spin(s.structure, s.spin) for s in starts],
         [s.charge for s in starts],
@@ -258,6 +274,7 @@ def relax_batch(
         ),
         wrecks=wrecks,
         seconds=time.monotonic() - began,
+        input_hash=key,
     )
 
 

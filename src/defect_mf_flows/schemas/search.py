@@ -385,6 +385,10 @@ class RelaxationBatch(Document):
         or where the end is worthless.
     scale
         Calibration of the members' spread.
+    input_hash
+        Of all that decides what becomes of the starts; batches with the same are the same.
+    reused_from
+        uuid of the job that relaxed it, where that was another.
     """
 
     defect: str
@@ -402,6 +406,8 @@ class RelaxationBatch(Document):
     seconds: float
     committee: list[list[float]] = Field(default_factory=list)
     scale: float = 1.0
+    input_hash: str | None = None
+    reused_from: str | None = None
 
 
 class SearchSet(StoredDocument):
