@@ -155,6 +155,25 @@ def test_it_says_which_candidates_were_relaxed(make_results):
     assert "of the lowest were relaxed, 1 per charge state and round first" in few
 
 
+def test_it_says_which_predictions_took_over_a_verified_minimum(make_results):
+    settings = {"relax_within": 0.3, "relaxations": 1, "trace_verified": True}
+    traced = told(make_results(settings={"verification": settings})).paragraph
+    assert "verified at the same charge was taken for that minimum unless its" in traced
+    settings["trace_verified"] = False
+    plain = told(make_results(settings={"verification": settings})).paragraph
+    assert "taken for that minimum" not in plain
+
+
+def test_it_says_what_the_low_fidelity_looked_over(make_results):
+    assert "head was off" not in told(make_results()).paragraph
+    settings = {"verification": {"low_check": 0.3}}
+    checked = told(make_results(settings=settings)).paragraph
+    assert "low-fidelity head was off by more than 0.3 eV per cell" in checked
+    assert "low fidelity alone" not in checked
+    alone = told(make_results(settings={**settings, "loop": {"low_rounds": 1}})).paragraph
+    assert "the first round asked the low fidelity alone" in alone
+
+
 def test_it_says_that_lower_labels_taught_the_highest_head(make_results):
     assert "instead of their own" not in told(make_results()).paragraph
     found = told(make_results(settings={"training": {"high_prior": 0.1}})).paragraph

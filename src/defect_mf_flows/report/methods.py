@@ -350,13 +350,28 @@ def _search(writer: Writer, results: Results) -> None:
         )
 
 
+def _low_check(writer: Writer, results: Results) -> None:
+    limit = results.settings.get("verification", {}).get("low_check")
+    if limit is None:
+        return
+    rounds = results.settings.get("loop", {}).get("low_rounds")
+    first = "round" if rounds == 1 else f"{rounds} rounds"
+    alone = f"; the first {first} asked the low fidelity alone" if rounds else ""
+    writer.say(
+        "Predicted minima were computed at the low fidelity first, and the high fidelity was not "
+        f"asked where the model's low-fidelity head was off by more than {limit:g} eV per cell; "
+        f"these labels train in the next round{alone}."
+    )
+
+
 def _verification(writer: Writer, results: Results) -> None:
+    _low_check(writer, results)
     done, calls = _calls(results, "verification")
     counts = numbers.verdict_counts(results)
     told = _listed(f"{n} {verdict.value}" for verdict, n in counts.items() if n)
-    within = results.settings.get("verification", {}).get("relax_within")
+    settings = results.settings.get("verification", {})
+    within, most = settings.get("relax_within"), settings.get("relaxations")
     kind = "relaxation" if within is None else "calculation"
-    most = results.settings.get("verification", {}).get("relaxations")
     what = (
         "The lowest minima of every charge state were relaxed at the high fidelity"
         if within is None
@@ -369,6 +384,11 @@ def _verification(writer: Writer, results: Results) -> None:
             "end lower by their forces"
         )
     )
+    if settings.get("trace_verified"):
+        what += (
+            "; a prediction into which the model relaxed a minimum that had been verified at the "
+            "same charge was taken for that minimum unless its single point lay lower"
+        )
     writer.say(
         f"{what} ({plural(done, kind)}, {plural(calls, 'evaluation')}); of the model's "
         f"ground states {told}. The loop ended {results.stop.value}."
