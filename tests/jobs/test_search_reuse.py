@@ -8,6 +8,7 @@ from jobflow import run_locally
 from defect_mf_flows.campaign import SearchSettings
 from defect_mf_flows.jobs.search import relax_batch
 from defect_mf_flows.jobs.search_reuse import batch_hash
+from defect_mf_flows.schemas.calculation import FailureReason
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import RelaxationBatch
 
@@ -50,6 +51,16 @@ def test_without_reuse_and_with_other_settings_it_is_relaxed(relaxed, starts):
     assert relaxed(starts, reuse=False)[1].reused_from is None
     assert relaxed(starts, search=SearchSettings(steps=4))[1].reused_from is None
     assert relaxed(starts[:1])[1].reused_from is None
+
+
+def test_a_batch_that_lost_a_process_is_relaxed_again(finished, relaxed, starts):
+    search = SearchSettings(steps=2)
+    first, _ = relaxed(starts, search=search)
+    docs = finished.store.docs_store
+    (stored,) = docs.query({"uuid": first})
+    stored["output"]["reasons"] = [FailureReason.LOST.value, None]
+    docs.update(stored, key=["uuid", "index"])
+    assert relaxed(starts, search=search)[1].reused_from is None
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-import numpy as np
 from jobflow import JobStore
 
 from defect_mf_flows.campaign import SearchSettings
 from defect_mf_flows.jobs.common import read_output
+from defect_mf_flows.schemas.calculation import FailureReason
 from defect_mf_flows.schemas.defect import StartStructure
-from defect_mf_flows.schemas.frame import content_hash
+from defect_mf_flows.schemas.frame import content_hash, structure_key
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import RelaxationBatch
-from defect_mf_flows.schemas.structures import symbols_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +41,8 @@ def batch_hash(
     Parameters
     ----------
     starts
-        Their geometries (positions count to 1e-6 Angstrom, in their order), charges, spins and
-        labels.
+        Their geometries (fractional coordinates count to 1e-9, in their order), charges, spins
+        and labels.
     model
         Every network of a committee counts, the labels that it learned from, and its calibration.
     search
@@ -64,9 +63,7 @@ def batch_hash(
                     "defect": start.defect,
                     "charge": start.charge,
                     "spin": start.spin,
-                    "species": symbols_of(start.structure),
-                    "cell": _rounded(start.structure.lattice.matrix),
-                    "positions": _rounded(start.structure.cart_coords),
+                    "geometry": structure_key(start.structure),
                 }
                 for start in starts
             ],
@@ -95,7 +92,7 @@ def find_batch(store: JobStore, key: str, *, but: str) -> RelaxationBatch | None
     -------
     RelaxationBatch or None
         With its geometries. Its seconds are those of whoever relaxed it, whom
-        ``reused_from`` names.
+        ``reused_from`` names. One that lost a process does not count: that was the machine's.
     """
     criteria = {
         "output.@class": RelaxationBatch.__name__,
@@ -109,11 +106,7 @@ def find_batch(store: JobStore, key: str, *, but: str) -> RelaxationBatch | None
         except KeyError:  # jobflow writes a document before its geometries
             logger.info("batch %s is being stored and is not reused", uuid)
             continue
-        if len(found.structures) == len(found.starts):
+        whole = len(found.structures) == len(found.starts)
+        if whole and FailureReason.LOST not in found.reasons:
             return found.model_copy(update={"reused_from": found.reused_from or uuid})
     return None
-
-
-def _rounded(values: np.ndarray) -> list[list[float]]:
-    rounded: list[list[float]] = (np.round(values, 6) + 0.0).tolist()
-    return rounded
