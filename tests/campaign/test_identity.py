@@ -90,6 +90,7 @@ CAME_LATER = [
     ("verification.curvature", False, True),
     ("verification.low_check", None, 0.3),
     ("verification.low_asks", 8, 4),
+    ("verification.ask_within", None, 0.5),
     ("verification.relax_within", None, 0.5),
     ("search.dtype", None, "float64"),
     ("search.trust", None, 0.3),

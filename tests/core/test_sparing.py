@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.core.sparing import LATER, fill_places, refuted, spare, weigh
+from defect_mf_flows.core.sparing import LATER, ask_near, fill_places, refuted, spare, weigh
 from defect_mf_flows.schemas.defect import Defect
 from defect_mf_flows.schemas.search import Candidate, Verdict, Verification
 
@@ -120,6 +120,39 @@ def test_a_known_minimum_is_relaxed_already_and_others_must_promise_more(vacancy
     unasked = candidate(vacancy, None, known_from="is the minimum of round 1", rank=1)
     found = spare([unasked, candidate(vacancy, -1.9)], within=0.3, most=1)
     assert [c.spared for c in found] == ["", ""]
+
+
+def test_predictions_far_above_the_lowest_are_not_asked_about(vacancy: Defect) -> None:
+    energies = [(0.0, 0.0), (0.4, 0.0), (0.4, -0.2), (0.9, 0.3), (0.6, None)]
+    found = [
+        candidate(vacancy, None, rank=rank, energy_model=energy, low_error=error)
+        for rank, (energy, error) in enumerate(energies)
+    ]
+    asked = ask_near(found, within=0.5)
+    assert [c.spared for c in asked[:2]] == ["", ""]
+    assert "0.600 eV above its lowest" in asked[2].spared
+    assert "0.600 eV above its lowest" in asked[3].spared
+    assert "0.600 eV above its lowest" in asked[4].spared
+
+
+def test_the_lowest_is_one_that_nobody_refused_and_the_ground_state_is_always_asked_about(
+    vacancy: Defect,
+) -> None:
+    hole = candidate(vacancy, None, rank=0, energy_model=-3.0, spared="the model is -3 eV off")
+    high = candidate(vacancy, None, rank=1, energy_model=1.0)
+    assert ask_near([hole, high], within=0.5) == [hole, high]
+    ground = candidate(vacancy, None, rank=0, energy_model=0.0, low_error=-0.3)
+    lower = candidate(vacancy, None, rank=1, energy_model=0.1, low_error=0.3)
+    assert ask_near([ground, lower], within=0.1) == [ground, lower]
+
+
+def test_a_known_minimum_counts_as_lowest_and_others_are_left_alone(vacancy: Defect) -> None:
+    known = candidate(vacancy, None, rank=1, energy_model=0.0, known_from="is a minimum")
+    far = candidate(vacancy, None, rank=2, energy_model=2.0)
+    low = candidate(vacancy, None, origin="low", energy_model=9.0)
+    again = candidate(vacancy, None, rank=3, energy_model=4.0, known_from="is another")
+    found = ask_near([known, far, low, again], within=0.5)
+    assert [bool(c.spared) for c in found] == [False, True, False, False]
 
 
 def predictions(

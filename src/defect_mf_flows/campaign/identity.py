@@ -45,6 +45,7 @@ ADDED = {
         "low_check",
         "low_asks",
         "low_minima",
+        "ask_within",
         "relax_within",
         "relaxations",
         "trace_verified",

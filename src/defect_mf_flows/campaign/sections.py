@@ -315,6 +315,13 @@ class VerifySettings(Section):
         "off, are the ones that the high fidelity is asked about, as many as 'minima' and "
         "'uncertain' say. null: what is refused leaves its place empty.",
     )
+    ask_within: float | None = Field(
+        None,
+        gt=0,
+        description="The high fidelity is not asked about predicted minima that the model puts "
+        "further than this above its lowest, the low head's error taken off, eV per cell. null: "
+        "about 'minima' and 'uncertain' of them, however high.",
+    )
     relax_within: float | None = Field(
         None,
         gt=0,

@@ -91,6 +91,41 @@ def fill_places(candidates: Sequence[Candidate]) -> list[Candidate]:
     ]
 
 
+def ask_near(candidates: Sequence[Candidate], *, within: float) -> list[Candidate]:
+    """Spare predictions that lie far above the lowest one, before high fidelity is asked.
+
+    Parameters
+    ----------
+    candidates
+        Of one charge state and round, weighed where the low fidelity was asked.
+    within
+        A prediction further above the lowest that was not refused is spared, eV per cell. What the
+        low head is off by is taken off the energy. The model's ground state never is.
+
+    Returns
+    -------
+    list of Candidate
+        In their order, ``spared`` filled in where it applies.
+    """
+    heights = {
+        k: c.energy_model - (c.low_error or 0.0)
+        for k, c in enumerate(candidates)
+        if c.origin == "model" and not c.spared
+    }
+    lowest = min(heights.values(), default=0.0)
+    far = {
+        k: height - lowest
+        for k, height in heights.items()
+        if height - lowest > within and candidates[k].rank > 0 and not candidates[k].known_from
+    }
+    return [
+        c.model_copy(update={"spared": f"the model puts it {far[k]:.3f} eV above its lowest"})
+        if k in far
+        else c
+        for k, c in enumerate(candidates)
+    ]
+
+
 def refuted(verification: Verification) -> bool:
     """Whether the low fidelity refuted the model's ground state of this round.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from defect_mf_flows.campaign import DefectSettings, VerifySettings
 from defect_mf_flows.core.charge import with_spin
 from defect_mf_flows.core.known_minima import as_traced
-from defect_mf_flows.core.sparing import fill_places, spare, weigh
+from defect_mf_flows.core.sparing import ask_near, fill_places, spare, weigh
 from defect_mf_flows.jobs.candidates import is_prediction
 from defect_mf_flows.jobs.common import calculations, earlier_candidates
 from defect_mf_flows.schemas.calculation import Calculation
@@ -72,6 +72,28 @@ def weighed_candidates(
         for candidate, owner in zip(chosen.candidates, chosen.owners, strict=True)
     ]
     return _by_owner(candidates, chosen.owners, lambda _, mine: fill_places(mine))
+
+
+def near_candidates(chosen: CandidateSet, *, within: float | None) -> list[Candidate]:
+    """Spare the predictions that lie too high to be asked about.
+
+    Parameters
+    ----------
+    chosen
+        Candidates of the round.
+    within
+        As for :func:`~defect_mf_flows.core.sparing.ask_near`; None: all are near enough.
+
+    Returns
+    -------
+    list of Candidate
+        In their order.
+    """
+    if within is None:
+        return chosen.candidates
+    return _by_owner(
+        chosen.candidates, chosen.owners, lambda _, mine: ask_near(mine, within=within)
+    )
 
 
 def sifted_candidates(
