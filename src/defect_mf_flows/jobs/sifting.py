@@ -50,7 +50,7 @@ def weighed_candidates(
     Returns
     -------
     list of Candidate
-        In their order; what is refused has left its place to those in reserve.
+        In their order.
     """
     from defect_mf_flows.learning.potential import Potential
 
@@ -67,33 +67,33 @@ def weighed_candidates(
         error = None if failed else known - float(found.final_energy or 0.0)
         return weigh(candidate, low_error=error, limit=limit)
 
-    candidates = [
+    return [
         judged(candidate, owner)
         for candidate, owner in zip(chosen.candidates, chosen.owners, strict=True)
     ]
-    return _by_owner(candidates, chosen.owners, lambda _, mine: fill_places(mine))
 
 
-def near_candidates(chosen: CandidateSet, *, within: float | None) -> list[Candidate]:
-    """Spare the predictions that lie too high to be asked about.
+def placed_candidates(chosen: CandidateSet, *, within: float | None) -> list[Candidate]:
+    """Spare the predictions that the high fidelity is not asked about.
 
     Parameters
     ----------
     chosen
-        Candidates of the round.
+        Candidates of the round, weighed where the low fidelity was asked.
     within
-        As for :func:`~defect_mf_flows.core.sparing.ask_near`; None: all are near enough.
+        As for :func:`~defect_mf_flows.core.sparing.ask_near`; None: none lies too high.
 
     Returns
     -------
     list of Candidate
-        In their order.
+        In their order; what the low fidelity refused has left its place to those in reserve.
     """
-    if within is None:
-        return chosen.candidates
-    return _by_owner(
-        chosen.candidates, chosen.owners, lambda _, mine: ask_near(mine, within=within)
-    )
+
+    def place(_: Owner, mine: list[Candidate]) -> list[Candidate]:
+        placed = fill_places(mine)
+        return placed if within is None else ask_near(placed, within=within)
+
+    return _by_owner(chosen.candidates, chosen.owners, place)
 
 
 def sifted_candidates(

@@ -31,7 +31,7 @@ from defect_mf_flows.jobs.common import (
 from defect_mf_flows.jobs.judging import finish, unasked, verify
 from defect_mf_flows.jobs.lower_labels import lower_labels
 from defect_mf_flows.jobs.second_look import worth_relaxing
-from defect_mf_flows.jobs.sifting import near_candidates, sifted_candidates, weighed_candidates
+from defect_mf_flows.jobs.sifting import placed_candidates, sifted_candidates, weighed_candidates
 from defect_mf_flows.schemas.defect import DefectSet
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
@@ -235,8 +235,8 @@ class VerifyMaker(Maker):
     ) -> Response:
         """Relax the candidates, or compute them first where the settings say so."""
         number = len(state.rounds) + 1
-        near = near_candidates(every, within=self.verification.ask_within)
-        every = every.model_copy(update={"candidates": near})
+        placed = placed_candidates(every, within=self.verification.ask_within)
+        every = every.model_copy(update={"candidates": placed})
         if self.verification.relax_within is None:
             return self._relax_all(every, defects_uuid, model_uuid, state)
         jobs = {
