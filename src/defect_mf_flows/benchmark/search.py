@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,13 +122,22 @@ def run(size: SearchSize, *, scratch: Path, out: Path, command: str, workers: in
         own = own_way(size, done, searches.defects.host.supercell)
         share(searches, results.engines, done)
         ways = [own, searches.staged(), searches.stepwise(), searches.random()]
-    ratio = searches.price()
+    ratio = _price(searches, scratch / f"price-{size.name or 'full'}.json")
     missed = sum(missed_minima(searches.defects, pair, *ways[:2]) for pair in size.each())
     comparison = Comparison(size, ways, ratio, missed)
     page = Page("search", size.name, out, command)
     page.text("Searches", _about(size, ratio, account(results)), DISCLAIMER)
     comparison.write(page)
     return page.write(comparison.rows())
+
+
+def _price(searches: Searches, file: Path) -> float:
+    """What a low-fidelity call costs: measured once, so that a page written again is the same."""
+    if not file.is_file():
+        temporary = file.with_suffix(".part")
+        temporary.write_text(json.dumps(searches.price()))
+        temporary.replace(file)
+    return float(json.loads(file.read_text()))
 
 
 class Comparison:
@@ -310,8 +320,8 @@ def _about(size: SearchSize, ratio: float, account: dict[str, float]) -> str:
         [
             f"{', '.join(size.pairs)} in ZnS, {atoms}-atom host cell, Gamma only, closed shell; "
             f"low fidelity {METHODS[LOW]}, high fidelity {METHODS[HIGH]}, one call of the first "
-            f"costs {ratio:.2f} of the second (single points of both in turn, in this run). A call "
-            "is one energy with forces.",
+            f"costs {ratio:.2f} of the second (single points of both in turn, measured once). A "
+            "call is one energy with forces.",
             f"Every relaxation ends at {FMAX:g} eV/A or after {size.steps} steps; the starts of "
             f"ShakeNBreak are the same in every search. In the {size.n_random} random starts per "
             "defect and charge every atom is displaced, with a standard deviation of "
