@@ -69,8 +69,9 @@ FULL = SearchSize(
             "low_minima": 8,
             "relax_within": 0.1,
             "relaxations": 1,
+            "trace_verified": True,
         },
-        "loop": {"max_rounds": 2},
+        "loop": {"max_rounds": 3, "low_rounds": 1},
     },
 )
 
