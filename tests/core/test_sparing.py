@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.core.sparing import LATER, ask_near, fill_places, refuted, spare, weigh
+from defect_mf_flows.core.sparing import (
+    LATER,
+    LOW_ALONE,
+    ask_near,
+    fill_places,
+    refuted,
+    spare,
+    weigh,
+)
 from defect_mf_flows.schemas.defect import Defect
 from defect_mf_flows.schemas.search import Candidate, Verdict, Verification
 
@@ -89,6 +97,9 @@ def test_a_charge_state_is_refuted_if_its_predicted_ground_state_is(vacancy: Def
         asked = off.model_copy(update={"calculations": ["a failed single point"]})
         changed = verification.model_copy(update={"candidates": [asked, asked]})
         assert not refuted(changed), "the high fidelity was asked and failed"
+    ground = candidate(vacancy, None, spared=LOW_ALONE)
+    changed = verification.model_copy(update={"candidates": [ground], "model_ground": 0})
+    assert not refuted(changed), "the low fidelity had nothing against it"
 
 
 def test_single_points_of_earlier_rounds_count(vacancy: Defect) -> None:

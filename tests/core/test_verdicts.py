@@ -219,6 +219,17 @@ def test_a_round_that_asked_the_low_fidelity_alone_never_stalls() -> None:
     assert "asked the low fidelity alone" in reason
 
 
+def test_the_first_round_that_asks_the_high_fidelity_does_not_stall_against_one_that_did_not():
+    unasked, first = round_(1, energy=float("nan")), round_(2)
+    assert stop([unasked, first], max_rounds=4, low_rounds=1)[0] is None
+    nothing = round_(2, energy=float("nan"))
+    assert stop([unasked, nothing], max_rounds=4, low_rounds=1)[0] is None
+    assert stop([unasked, nothing], max_rounds=4)[0] is StopVerdict.STALLED
+    assert stop([unasked, first], max_rounds=4)[0] is None, (
+        "a first ground state is lower than none"
+    )
+
+
 def test_the_loop_ends_with_its_budget_of_calls() -> None:
     assert stop([round_(1)], calls=100, max_high_calls=100)[0] is StopVerdict.BUDGET
     assert stop([round_(1)], calls=99, max_high_calls=100)[0] is None

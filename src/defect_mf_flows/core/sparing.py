@@ -137,6 +137,8 @@ def refuted(verification: Verification) -> bool:
     if verification.model_ground is None:
         return False
     ground = verification.candidates[verification.model_ground]
+    if ground.spared == LOW_ALONE:
+        return False
     return bool(ground.spared) and not ground.calculations  # else the high fidelity was asked
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from defect_mf_flows.campaign import LoopSettings, VerifySettings
 from defect_mf_flows.schemas.loop import RoundSummary, StopVerdict
 from defect_mf_flows.schemas.search import Candidate, Verdict
@@ -156,7 +158,8 @@ def stop_verdict(
         return StopVerdict.BUDGET, f"{names} still wrong after {high_calls} high-fidelity calls"
     if last.round <= settings.low_rounds:
         return None, f"round {last.round} asked the low fidelity alone"
-    if len(rounds) > 1 and _stalled(rounds[-2], last, wrong, tolerance):
+    # A round can only stall against one that asked the high fidelity, too.
+    if last.round > settings.low_rounds + 1 and _stalled(rounds[-2], last, wrong, tolerance):
         return StopVerdict.STALLED, f"round {last.round} improved nothing for {names}"
     return None, f"{names} wrong in round {last.round}"
 
@@ -171,7 +174,8 @@ def _stalled(before: RoundSummary, last: RoundSummary, wrong: list[str], toleran
     for key in wrong:
         if before.verdicts[key] is not Verdict.WRONG:
             return False
-        if last.ground_energies[key] < before.ground_energies[key] - tolerance:
+        was, now = before.ground_energies[key], last.ground_energies[key]
+        if now < was - tolerance or (math.isnan(was) and not math.isnan(now)):
             return False
         old, new = before.energy_errors.get(key), last.energy_errors.get(key)
         if old is not None and new is not None and new < 0.9 * old:
