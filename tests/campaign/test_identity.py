@@ -78,6 +78,7 @@ CAME_LATER = [
     ("training.committee", 1, 3),
     ("picks.sampler", "stratified", "direct"),
     ("split.by", "relaxation", "basin"),
+    ("split.labels", None, 0.1),
     ("loop.acquire_energy", 0.5, 0.6),
     ("defects.environments", False, True),
     ("levels.dielectric", None, 8.9),

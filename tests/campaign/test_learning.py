@@ -35,6 +35,9 @@ def test_a_settings_file_is_read_and_what_is_wrong_is_named(tmp_path: Path) -> N
     path.write_text("split: {by: luck}\n")
     with pytest.raises(CampaignError, match=r"split\.by: .*got 'luck'"):
         load_learning(path)
+    path.write_text("split: {by: frame, labels: 0.1}\n")
+    with pytest.raises(CampaignError, match=r"by: frame has no groups"):
+        load_learning(path)
 
 
 # -- a network that could not be trained -------------------------------------------------

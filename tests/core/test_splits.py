@@ -69,6 +69,25 @@ def test_what_has_high_fidelity_labels_tests_first_but_half_of_it_trains() -> No
     assert sides["c|5"] is Split.TRAIN, "without a label the head could not be trained at all"
 
 
+@pytest.mark.parametrize(("share", "held"), [(0.0, 0), (0.1, 2), (0.25, 5), (0.5, 10)])
+def test_no_larger_share_of_what_has_high_fidelity_labels_is_held_out_than_asked_for(
+    share: float, held: int
+) -> None:
+    given_ = relaxations({"a": 20, "b": 20})
+    labels = {key: 1 for key in given_ if int(key.split("|")[1]) < 10}
+    options = SplitSettings(valid=0.2, test=0.2, labels=share)
+    sides = split_relaxations(given_, settings=options, seed=1, labels=labels)
+    assert sum(sides[key] is not Split.TRAIN for key in labels) == held
+    assert sum(side is not Split.TRAIN for side in sides.values()) == 16, "others take the places"
+
+
+def test_where_every_relaxation_has_labels_the_share_of_them_comes_before_the_other_shares() -> None:
+    given_ = relaxations({"a": 20, "b": 20})
+    options = SplitSettings(valid=0.2, test=0.2, labels=0.1)
+    sides = split_relaxations(given_, settings=options, seed=1, labels=dict.fromkeys(given_, 1))
+    assert sum(side is not Split.TRAIN for side in sides.values()) == 4
+
+
 def entry(relaxation: str, split: Split, content: str, fidelity: str = "low") -> DatasetEntry:
     return DatasetEntry(
         frame=FrameReference(calculation="u", step=0, content_hash=content),

@@ -19,7 +19,7 @@ ADDED = {
     "matching": ("auto", "displacement"),
     "picks": ("sampler",),
     "search": ("split_vacancies", "trajectories", "dtype", "doubt", "trust"),
-    "split": ("by",),
+    "split": ("by", "labels"),
     "starts": ("given", "pair_distortions"),
     "training": (
         "charge_term",

@@ -54,11 +54,28 @@ class SplitSettings(Section):
     )
     valid: Fraction = Field(0.1, description="Share of the groups for validation.")
     test: Fraction = Field(0.1, description="Share of the groups held out.")
+    labels: float | None = Field(
+        None,
+        ge=0,
+        le=0.5,
+        description="Of the groups with high-fidelity labels, hold out no larger share than this; "
+        "0 trains on all of them. null: they are held out first, so that errors of the highest "
+        "head are seen, and where labels are few that costs up to half of them.",
+    )
 
     @model_validator(mode="after")
     def _leave_training(self) -> SplitSettings:
         if self.valid + self.test >= 0.9:
             raise ValueError("valid + test must leave at least 10 % of relaxations for training")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_come_in_groups(self) -> SplitSettings:
+        if self.labels is not None and self.by == "frame":
+            raise ValueError(
+                "labels counts groups that have some, and by: frame has no groups; choose another "
+                "split.by, or remove labels"
+            )
         return self
 
 

@@ -31,22 +31,27 @@ def split_relaxations(
         Campaign seed.
     labels
         High-fidelity labels per relaxation. Those that have some test and validate first,
-        which would otherwise say nothing of the head that matters, but at least half train.
+        which would otherwise say nothing of the head that matters, but at least half train where
+        others can be held out instead. With ``split.labels`` no larger share of them is.
 
     Returns
     -------
     dict
         Side of every relaxation. At least one relaxation of each stratum trains, and from
-        three relaxations on one validates and one tests.
+        three relaxations on one validates and one tests, but for what ``split.labels`` keeps.
     """
     have = labels or {}
     strata: dict[str, list[str]] = defaultdict(list)
     for key, stratum in relaxations.items():
         strata[stratum].append(key)
+    ranked = {s: sorted(keys, key=lambda key: _rank(seed, s, key)) for s, keys in strata.items()}
+    held = _labelled_to_hold_out(list(ranked.values()), have, share=settings.labels, seed=seed)
     sides: dict[str, Split] = {}
-    for stratum, keys in strata.items():
-        ordered = _held_out_first(sorted(keys, key=lambda key: _rank(seed, stratum, key)), have)
+    for stratum, keys in ranked.items():
+        ordered = _held_out_first(keys, have, held)
         room = len(ordered) - 1
+        if settings.labels is not None:
+            room = min(room, sum(key in held or not have.get(key) for key in keys))
         n_valid = min(max(1, round(settings.valid * len(ordered))), room - 1) if room >= 2 else 0
         n_test = min(max(1, round(settings.test * len(ordered))), room - n_valid) if room else 0
         for position, key in enumerate(ordered):
@@ -59,12 +64,27 @@ def split_relaxations(
     return sides
 
 
-def _held_out_first(keys: list[str], labels: Mapping[str, int]) -> list[str]:
-    """Half of the labelled relaxations, then those without labels, then the other half."""
+def _labelled_to_hold_out(
+    strata: list[list[str]], labels: Mapping[str, int], *, share: float | None, seed: int
+) -> set[str]:
+    """The first half of each stratum's labelled relaxations, of all no more than the share."""
+    labelled = [[key for key in keys if labels.get(key)] for keys in strata]
+    halves = [key for keys in labelled for key in keys[: len(keys) // 2]]
+    if share is None:
+        return set(halves)
+    most = int(share * sum(len(keys) for keys in labelled))
+    return set(sorted(halves, key=lambda key: _rank(seed, "labels", key))[:most])
+
+
+def _held_out_first(keys: list[str], labels: Mapping[str, int], held: set[str]) -> list[str]:
+    """Labelled relaxations to hold out, then those without labels, then the other labelled ones."""
     labelled = [key for key in keys if labels.get(key)]
     without = [key for key in keys if not labels.get(key)]
-    spared = len(labelled) // 2
-    return [*labelled[:spared], *without, *labelled[spared:]]
+    return [
+        *(key for key in labelled if key in held),
+        *without,
+        *(key for key in labelled if key not in held),
+    ]
 
 
 def _rank(seed: int, stratum: str, key: str) -> str:
