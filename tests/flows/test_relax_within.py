@@ -98,3 +98,14 @@ def test_every_relaxation_begins_from_the_curvature_of_its_own_charge(sifted, ca
     for calculation in begun:
         assert bends[calculation.curvature_from].charge == calculation.charge
         assert bends[calculation.curvature_from].head == "gfn2"
+
+
+def test_the_low_fidelity_ground_state_takes_its_label_over_and_pays_nothing(sifted, rounds):
+    picked = set(next(iter(sifted.api.documents(LoopState))).origins)
+    low = [c for v in rounds[0].verifications for c in v.candidates if c.origin == "low"]
+    assert low
+    for candidate in low:
+        assert candidate.calculations[-1] in picked
+        assert candidate.energy_single_point is not None
+    asked = {uuid for found in rounds for uuid in found.calculations}
+    assert not asked & picked

@@ -84,7 +84,12 @@ def fingerprint(structure: Structure) -> np.ndarray:
 
 def geometry_key(frame: Frame) -> str:
     """Hash of charge and geometry, the same for every fidelity."""
-    return content_hash([frame.charge, structure_key(frame.structure)])
+    return charged_geometry_key(frame.structure, frame.charge)
+
+
+def charged_geometry_key(structure: Structure, charge: int) -> str:
+    """Hash of charge and geometry."""
+    return content_hash([charge, structure_key(structure)])
 
 
 def basins(endings: Iterable[Ending]) -> dict[str, str]:

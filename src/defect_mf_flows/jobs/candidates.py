@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jobflow import Job, OutputReference
@@ -9,13 +10,14 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import DefectSettings, VerifySettings
 from defect_mf_flows.core.charge import with_spin
+from defect_mf_flows.core.groups import charged_geometry_key, geometry_key
 from defect_mf_flows.core.ranking import worth_verifying
 from defect_mf_flows.core.start_labels import is_verified_at
 from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import Stage, staged
 from defect_mf_flows.jobs.curvature import model_curvature
-from defect_mf_flows.schemas.calculation import CalculationKind
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.model import Model
 from defect_mf_flows.schemas.search import Candidate, Owner, Search
@@ -82,6 +84,45 @@ def candidates_of(
             )
         )
     return chosen
+
+
+def labelled_already(
+    candidates: Sequence[Candidate],
+    owners: Sequence[Owner],
+    labels: Sequence[Calculation],
+    fidelity: str,
+) -> list[str | None]:
+    """Find the high-fidelity single points that were computed at the candidates' geometries.
+
+    The lowest end of every low-fidelity basin is labelled before there is a model, and the
+    low-fidelity ground state is one of them.
+
+    Parameters
+    ----------
+    candidates, owners
+        Of a round, and their defects and charges.
+    labels
+        Single points on picked frames, with their frames.
+    fidelity
+        The high one.
+
+    Returns
+    -------
+    list of str or None
+        uuid per candidate; None where its geometry, or its charge there, was never computed.
+    """
+    known = {
+        (str(done.defect), done.charge, geometry_key(frame)): done.job_uuid
+        for done in labels
+        if done.fidelity == fidelity and done.failure is None
+        for frame in done.frames
+    }
+    return [
+        known.get((*owner, charged_geometry_key(candidate.structure, owner[1])))
+        if candidate.origin == "low"
+        else None
+        for candidate, owner in zip(candidates, owners, strict=True)
+    ]
 
 
 def with_energies(

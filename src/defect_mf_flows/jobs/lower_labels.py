@@ -39,13 +39,15 @@ def lower_labels(
     """
     found: dict[tuple[str, int], Candidate] = {}
     for (defect, charge), candidates in judged.items():
-        verified = {uuid for c in candidates for uuid in c.calculations}
+        verified = {uuid for c in candidates if not c.spared for uuid in c.calculations}
         best = lowest(candidates)
         limit = float("inf") if best is None else candidates[best].energy_relaxed or 0.0
         own = {
             c.job_uuid: lowest_energy(c)
             for c in labels
-            if (c.defect, c.charge) == (defect, charge) and c.job_uuid not in verified
+            if (c.defect, c.charge) == (defect, charge)
+            and c.failure is None
+            and c.job_uuid not in verified
         }
         first = min(own, key=lambda uuid: own[uuid], default=None)
         if first is not None and own[first] < limit - tolerance:

@@ -15,6 +15,7 @@ from defect_mf_flows.jobs.candidates import (
     CandidateJobs,
     candidates_of,
     is_prediction,
+    labelled_already,
     with_energies,
 )
 from defect_mf_flows.jobs.common import (
@@ -237,14 +238,20 @@ class VerifyMaker(Maker):
         number = len(state.rounds) + 1
         placed = placed_candidates(every, within=self.verification.ask_within)
         every = every.model_copy(update={"candidates": placed})
+        paid = labelled_already(
+            every.candidates,
+            every.owners,
+            calculations(list(state.origins)),
+            self.relax.fidelity,
+        )
         if self.verification.relax_within is None:
-            return self._relax_all(every, defects_uuid, model_uuid, state)
+            return self._relax_all(every, defects_uuid, model_uuid, state, paid)
         jobs = {
             k: self._jobs.single_point(owner, candidate)
             for k, (candidate, owner) in enumerate(zip(every.candidates, every.owners, strict=True))
-            if not (candidate.spared or taken_over(candidate))
+            if not (candidate.spared or taken_over(candidate) or paid[k])
         }
-        single = [jobs[k].output.job_uuid if k in jobs else None for k in range(len(every.owners))]
+        single = [jobs[k].output.job_uuid if k in jobs else uuid for k, uuid in enumerate(paid)]
         sifted = self.sift(defects_uuid, model_uuid, state, own_uuid(), single)
         staged(sifted, Stage.VERIFICATION, f"what to relax in round {number}")
         response = replaced_by([*jobs.values(), sifted], sifted.output)
@@ -293,21 +300,21 @@ class VerifyMaker(Maker):
         defects_uuid: str,
         model_uuid: str,
         state: LoopState,
-        single_points: list[str | None] | None = None,
+        single_points: list[str | None],
     ) -> Response:
         """Relax all candidates but those that were spared, then judge."""
         number = len(state.rounds) + 1
         jobs: list[Job] = []
         done: list[str | OutputReference | None] = []
         for k, (candidate, owner) in enumerate(zip(every.candidates, every.owners, strict=True)):
-            first = None if single_points is None else single_points[k]
+            first = single_points[k]
             asked = candidate.known_from and first is not None
             if candidate.spared or asked or taken_over(candidate):
                 done.append(first)
                 continue
             jobs += self._jobs.relaxation(owner, candidate, model_uuid, first)
             done.append(jobs[-1].output.job_uuid)
-        before = [uuid for uuid in single_points or [] if uuid is not None]
+        before = [uuid for uuid in single_points if uuid is not None]
         gather = self.judge(defects_uuid, model_uuid, state, own_uuid(), done, before)
         staged(gather, Stage.VERIFICATION, f"verdicts of round {number}")
         response = replaced_by([*jobs, gather], gather.output)
@@ -410,6 +417,8 @@ class VerifyMaker(Maker):
         ]
         before = [uuid for uuid in single_points or [] if uuid not in relaxations]
         done += calculations(before, frames=False)
+        known_labels = set(state.labels)  # a label that a candidate took over was paid for before
+        done = [c for c in done if c.job_uuid not in known_labels]
         return Response(
             output=VerificationSet(
                 job_uuid=own_uuid(),
