@@ -109,6 +109,14 @@ def test_single_points_of_earlier_rounds_count(vacancy: Defect) -> None:
     assert "0.500 eV above that of start at -2.0 (model)" in far.spared
 
 
+def test_what_earlier_rounds_relaxed_to_counts_as_a_single_point_there(vacancy: Defect) -> None:
+    verified = candidate(vacancy, -1.0, energy_relaxed=-2.0, round=1)
+    near, far = spare([candidate(vacancy, -1.8), candidate(vacancy, -1.5)], [verified], within=0.3)
+    assert near.spared == ""
+    assert "0.500 eV above what start at -1.0 (model) relaxed to in round 1" in far.spared
+    assert spare([candidate(vacancy, -1.5)], within=0.3)[0].spared == ""
+
+
 def test_no_more_are_relaxed_than_asked_for_and_those_with_the_lowest_single_points(
     vacancy: Defect,
 ) -> None:

@@ -326,7 +326,8 @@ class VerifySettings(Section):
         None,
         gt=0,
         description="Every candidate gets a high-fidelity single point first, and only those this "
-        "close to the lowest of their charge are relaxed, eV per cell; the others stay as labels. "
+        "close to the lowest of their charge, or to what earlier rounds relaxed to, are relaxed, "
+        "eV per cell; the others stay as labels. "
         "With it, 'minima' can be larger. null: every candidate is relaxed.",
     )
     relaxations: int | None = Field(

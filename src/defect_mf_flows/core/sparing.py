@@ -157,9 +157,9 @@ def spare(
         Of one round, with their single points; those of known minima are compared with and never
         marked, those that are marked stay so.
     earlier
-        Candidates of earlier rounds, whose single points count as well.
+        Candidates of earlier rounds, whose single points and relaxed energies count as well.
     within
-        One whose single point lies further above the lowest is spared, eV per cell.
+        One whose single point lies further above the lowest of all these is spared, eV per cell.
     most
         Number of relaxations, of the lowest single points of this round, those of known minima,
         which are relaxed already, among them; None: no limit.
@@ -169,8 +169,7 @@ def spare(
     list of Candidate
         In their order, ``spared`` filled in where it applies.
     """
-    done = [c for c in (*candidates, *earlier) if c.energy_single_point is not None]
-    best = min(done, key=lambda c: c.energy_single_point or 0.0, default=None)
+    best = _lowest_known(candidates, earlier)
     marked = [
         c if c.known_from or c.spared else c.model_copy(update={"spared": _why(c, best, within)})
         for c in candidates
@@ -183,13 +182,30 @@ def spare(
     return marked
 
 
-def _why(candidate: Candidate, best: Candidate | None, within: float) -> str:
+def _lowest_known(
+    candidates: Sequence[Candidate], earlier: Sequence[Candidate]
+) -> tuple[float, str] | None:
+    """Lowest energy that high fidelity knows of a charge state, eV per cell, and of what."""
+    singles = [
+        (c.energy_single_point, f"that of {c.start} ({c.origin})")
+        for c in (*candidates, *earlier)
+        if c.energy_single_point is not None
+    ]
+    relaxed = [
+        (c.energy_relaxed, f"what {c.start} ({c.origin}) relaxed to in round {c.round}")
+        for c in earlier
+        if c.energy_relaxed is not None
+    ]
+    return min([*singles, *relaxed], default=None)
+
+
+def _why(candidate: Candidate, best: tuple[float, str] | None, within: float) -> str:
     if candidate.energy_single_point is None or best is None:
         return "its high-fidelity single point failed"
-    gap = candidate.energy_single_point - (best.energy_single_point or 0.0)
+    lowest, what = best
+    gap = candidate.energy_single_point - lowest
     if gap <= within:
         return ""
     return (
-        f"its single point lies {gap:.3f} eV above that of {best.start} ({best.origin}) at high "
-        "fidelity, too far to be relaxed"
+        f"its single point lies {gap:.3f} eV above {what} at high fidelity, too far to be relaxed"
     )
