@@ -79,6 +79,8 @@ CAME_LATER = [
     ("picks.sampler", "stratified", "direct"),
     ("split.by", "relaxation", "basin"),
     ("split.labels", None, 0.1),
+    ("picks.relaxations", 0, 1),
+    ("picks.rattle", 0.05, 0.1),
     ("loop.acquire_energy", 0.5, 0.6),
     ("defects.environments", False, True),
     ("levels.dielectric", None, 8.9),

@@ -81,7 +81,9 @@ def test_no_larger_share_of_what_has_high_fidelity_labels_is_held_out_than_asked
     assert sum(side is not Split.TRAIN for side in sides.values()) == 16, "others take the places"
 
 
-def test_where_every_relaxation_has_labels_the_share_of_them_comes_before_the_other_shares() -> None:
+def test_where_every_relaxation_has_labels_the_share_of_them_comes_before_the_other_shares() -> (
+    None
+):
     given_ = relaxations({"a": 20, "b": 20})
     options = SplitSettings(valid=0.2, test=0.2, labels=0.1)
     sides = split_relaxations(given_, settings=options, seed=1, labels=dict.fromkeys(given_, 1))

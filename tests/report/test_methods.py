@@ -164,6 +164,16 @@ def test_it_says_which_predictions_took_over_a_verified_minimum(make_results):
     assert "taken for that minimum" not in plain
 
 
+def test_it_says_what_the_high_fidelity_relaxed_before_the_first_model(make_results):
+    assert "Before the first model" not in told(make_results()).paragraph
+    settings = {"picks": {"relaxations": 1, "rattle": 0.05}}
+    one = told(make_results(settings=settings)).paragraph
+    assert "Before the first model, 1 start of every charge state" in one
+    assert "(standard deviation 0.05 of the shortest bond), was relaxed with" in one
+    settings["picks"]["relaxations"] = 2
+    assert "2 starts of every charge state" in told(make_results(settings=settings)).paragraph
+
+
 def test_it_says_what_the_low_fidelity_looked_over(make_results):
     assert "head was off" not in told(make_results()).paragraph
     settings = {"verification": {"low_check": 0.3}}

@@ -17,7 +17,7 @@ ADDED = {
     "levels": ("dielectric",),
     "loop": ("acquire", "acquire_energy", "low_rounds"),
     "matching": ("auto", "displacement"),
-    "picks": ("sampler",),
+    "picks": ("sampler", "relaxations", "rattle"),
     "search": ("split_vacancies", "trajectories", "dtype", "doubt", "trust"),
     "split": ("by", "labels"),
     "starts": ("given", "pair_distortions"),

@@ -29,7 +29,7 @@ class FilterSettings(Section):
 
 
 class PickSettings(Section):
-    """Which frames get a high-fidelity single point."""
+    """High-fidelity labels before there is a model: single points on frames, and relaxations."""
 
     fraction: Fraction = Field(0.1, description="Share of the low-fidelity frames.")
     sampler: Literal["stratified", "even", "random", "farthest", "direct"] = Field(
@@ -41,6 +41,18 @@ class PickSettings(Section):
     )
     energy_bins: int = Field(3, ge=1, description="Strata of energy per charge and basin.")
     step_bins: int = Field(3, ge=1, description="Strata of progress along the relaxation.")
+    relaxations: int = Field(
+        0,
+        ge=0,
+        description="Also relax so many starts of every charge state at high fidelity before the "
+        "first round, displaced at random and not distorted. Their frames train and their ends "
+        "are verified minima: for fidelities that disagree about which minimum is low.",
+    )
+    rattle: float = Field(
+        0.05,
+        gt=0,
+        description="Standard deviation of those displacements, a fraction of the shortest bond.",
+    )
 
 
 class SplitSettings(Section):

@@ -47,7 +47,7 @@ def split_relaxations(
     ranked = {s: sorted(keys, key=lambda key: _rank(seed, s, key)) for s, keys in strata.items()}
     held = _labelled_to_hold_out(list(ranked.values()), have, share=settings.labels, seed=seed)
     sides: dict[str, Split] = {}
-    for stratum, keys in ranked.items():
+    for keys in ranked.values():
         ordered = _held_out_first(keys, have, held)
         room = len(ordered) - 1
         if settings.labels is not None:

@@ -118,21 +118,30 @@ class StartMaker:
             starts += self._moved_in("Exchange", exchanged_vacancies(self.defect))
         return starts + self._given()
 
-    def rattled(self, amplitude: float) -> list[StartStructure]:
+    def rattled(
+        self, amplitude: float, *, label: str | None = None, salt: str = "search"
+    ) -> list[StartStructure]:
         """Every atom displaced, and no bond distorted.
 
         Parameters
         ----------
         amplitude
             Standard deviation of the displacements, as a fraction of the shortest bond.
+        label
+            Of the start; None: what it is by its amplitude.
+        salt
+            What the start is for: those of another salt are displaced otherwise.
 
         Returns
         -------
         list of StartStructure
             One; none if ShakeNBreak cannot make it, which is recorded.
         """
-        label, stdev = f"Rattle_{amplitude:.2f}", amplitude * self.defect.neighbour_distance
-        return self._displaced(label, self.defect.supercell, stdev, salt="search")
+        label, stdev = (
+            label or f"Rattle_{amplitude:.2f}",
+            amplitude * self.defect.neighbour_distance,
+        )
+        return self._displaced(label, self.defect.supercell, stdev, salt=salt)
 
     def _moved_in(self, name: str, found: list[tuple[int, Structure]]) -> list[StartStructure]:
         return [self._start(f"{name}_{self._names((atom,))}", s, None) for atom, s in found]

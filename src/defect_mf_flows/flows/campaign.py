@@ -79,8 +79,12 @@ class CampaignMaker(Maker):
             ),
             label=LabelMaker(
                 statics=[statics[name] for name in c.heads[1:]],
+                relax=relax[c.roles.high],
                 frames=c.frames,
                 picks=c.picks,
+                starts=c.starts,
+                defects=c.defects,
+                verification=c.verification,
                 imports={n: c.fidelities[n] for n in c.heads} if c.frames.imported else {},
                 seed=seed,
             ),

@@ -76,11 +76,15 @@ class Accounts:
             *(_stage_cost(Stage.LOW, [c], name="host") for c in self.hosts.values()),
         ]
         asked = {item.calculation for item in self.state.acquired}
+        rattled = set(self.state.rattled.calculations)
         later = [c for c in self.labels[first:] if c.job_uuid in asked]
         labels = [*self.labels[:first], *later]
         for fidelity in sorted({c.fidelity for c in labels}):
             done = [c for c in labels if c.fidelity == fidelity]
             costs.append(_stage_cost(Stage.HIGH, done))
+        relaxed = [c for c in self.labels[first:] if c.job_uuid in rattled]
+        if relaxed:
+            costs.append(_stage_cost(Stage.HIGH, relaxed, name="rattled starts"))
         costs.append(
             StageCost(
                 stage=Stage.TRAINING.value,
@@ -102,7 +106,7 @@ class Accounts:
         )
         if self.checks:
             costs.append(_stage_cost(Stage.SEARCH, self.checks, name="low-fidelity checks"))
-        verified = [c for c in self.labels[first:] if c.job_uuid not in asked]
+        verified = [c for c in self.labels[first:] if c.job_uuid not in asked | rattled]
         costs.append(_stage_cost(Stage.VERIFICATION, verified))
         return costs
 

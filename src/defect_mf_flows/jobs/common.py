@@ -16,7 +16,7 @@ from defect_mf_flows.errors import DefectMFError, ResultsError
 from defect_mf_flows.schemas.base import Document, check_version
 from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.loop import LoopState
-from defect_mf_flows.schemas.search import Candidate, VerificationSet
+from defect_mf_flows.schemas.search import Candidate, CandidateSet, VerificationSet
 from defect_mf_flows.schemas.structures import stored_structure
 
 D = TypeVar("D", bound=Document)
@@ -240,9 +240,16 @@ def stream_calculations(uuids: Iterable[str], *, frames: bool = True) -> Iterato
 
 
 def earlier_candidates(state: LoopState, defect: str, charge: int) -> list[Candidate]:
-    """Candidates of the last finished round, which hold those of all rounds before it."""
+    """Candidates of the last finished round, which hold those of all rounds before it.
+
+    Before the first, those that high fidelity relaxed without a model.
+    """
     if not state.rounds:
-        return []
+        if state.rattled.candidates is None:
+            return []
+        first = read_output(job_store(), state.rattled.candidates, CandidateSet, load=True)
+        owned = zip(first.candidates, first.owners, strict=True)
+        return [candidate for candidate, owner in owned if tuple(owner) == (defect, charge)]
     last = read_output(job_store(), state.rounds[-1].verifications, VerificationSet, load=True)
     return next(
         v.candidates for v in last.verifications if (v.defect, v.charge) == (defect, charge)

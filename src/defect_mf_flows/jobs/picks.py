@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 
 from jobflow import Job, Maker, Response, job
 
-from defect_mf_flows.campaign import FidelitySettings, FrameSettings, PickSettings
+from defect_mf_flows.campaign import (
+    DefectSettings,
+    FidelitySettings,
+    FrameSettings,
+    PickSettings,
+    StartSettings,
+    VerifySettings,
+)
 from defect_mf_flows.core.filters import filter_frames
 from defect_mf_flows.core.samplers import pick
 from defect_mf_flows.core.starts import derived_seed
@@ -25,11 +32,12 @@ from defect_mf_flows.jobs.common import (
     stream_calculations,
 )
 from defect_mf_flows.jobs.imports import usable_imports
+from defect_mf_flows.jobs.rattled import RattledStarts, rattled_relaxation, relaxed_candidates
 from defect_mf_flows.schemas.calculation import Calculation, Failure
 from defect_mf_flows.schemas.dataset import FrameReference, Picks
 from defect_mf_flows.schemas.defect import DefectSet, StartStructure
 from defect_mf_flows.schemas.frame import Frame
-from defect_mf_flows.schemas.loop import Imports, LoopState
+from defect_mf_flows.schemas.loop import Imports, LoopState, Rattled
 from defect_mf_flows.schemas.search import Exploration
 
 
@@ -84,7 +92,9 @@ class LabelMaker(Maker):
         Job name.
     statics
         Single points, one Maker per higher fidelity, the highest last.
-    frames, picks
+    relax
+        High-fidelity relaxation, of rattled starts.
+    frames, picks, starts, defects, verification
         Settings.
     imports
         Fidelities whose imported frames train too, with their settings.
@@ -94,14 +104,18 @@ class LabelMaker(Maker):
 
     name: str = "choose frames"
     statics: list[ReferenceMaker] = field(default_factory=list)
+    relax: ReferenceMaker = field(default_factory=ReferenceMaker)
     frames: FrameSettings = field(default_factory=FrameSettings)
     picks: PickSettings = field(default_factory=PickSettings)
+    starts: StartSettings = field(default_factory=StartSettings)
+    defects: DefectSettings = field(default_factory=DefectSettings)
+    verification: VerifySettings = field(default_factory=VerifySettings)
     imports: dict[str, FidelitySettings] = field(default_factory=dict)
     seed: int = 1
 
     @job(config=WITH_STORE)
     def make(self, defects_uuid: str, exploration_uuid: str) -> Response:
-        """Choose frames and spawn their single points.
+        """Choose frames, and spawn their single points and the relaxations of rattled starts.
 
         Parameters
         ----------
@@ -131,6 +145,7 @@ class LabelMaker(Maker):
                 jobs.append(_single_point(maker, frame))
                 lineage = frame.lineage
                 origins.append(f"{lineage.defect}|{lineage.charge:+d}|{lineage.start}")
+        relaxations, relaxed, unmade = self._rattled(defects_uuid)
         imported, refused = usable_imports(job_store(), defects, self.imports)
         gather = gather_labels(
             exploration.calculations,
@@ -140,9 +155,24 @@ class LabelMaker(Maker):
             self.statics[-1].fidelity,
             exploration.hosts,
             Imports(imported=imported, refused=refused),
+            [item.output.job_uuid for item in relaxations],
+            next((item.output.job_uuid for item in relaxed), None),
+            unmade,
         )
         staged(gather, Stage.HIGH, "gather labels")
-        return replaced_by([*jobs, gather], gather.output)
+        return replaced_by([*jobs, *relaxations, *relaxed, gather], gather.output)
+
+    def _rattled(self, defects_uuid: str) -> tuple[list[Job], list[Job], list[Failure]]:
+        """Relaxations of rattled starts, the job that makes candidates of them, and what failed."""
+        if not self.picks.relaxations:
+            return [], [], []
+        defects = read_output(job_store(), defects_uuid, DefectSet, load=True)
+        maker = RattledStarts(self.starts, self.defects, self.picks, self.seed)
+        starts, unmade = maker.make(defects)
+        jobs = [rattled_relaxation(self.relax, start) for start in starts]
+        uuids = [item.output.job_uuid for item in jobs]
+        found = relaxed_candidates(defects_uuid, uuids, self.verification)
+        return jobs, [staged(found, Stage.HIGH, "gather relaxations of rattled starts")], unmade
 
     def _candidates(self, defects: DefectSet, exploration: Exploration) -> list[Candidate]:
         floors = lowest_energies(stream_calculations(exploration.calculations, frames=False))
@@ -213,6 +243,9 @@ def gather_labels(
     high: str,
     hosts: dict[str, str],
     imports: Imports,
+    relaxations: list[str],
+    candidates: str | None,
+    unmade: list[Failure],
 ) -> LoopState:
     """Start the loop's state with every label computed so far.
 
@@ -230,19 +263,27 @@ def gather_labels(
         uuids of the pristine host's single points, per fidelity.
     imports
         Imported calculations that train, and those that do not.
+    relaxations
+        uuids of the high-fidelity relaxations of rattled starts.
+    candidates
+        uuid of the job that made candidates of them, or None.
+    unmade
+        Rattled starts that could not be made.
 
     Returns
     -------
     LoopState
         Failed single points stay listed; the dataset counts and excludes them.
     """
-    done = calculations(labels, frames=False)
-    counted = Counter(c.fidelity for c in done)
+    labelled = calculations(labels, frames=False)
+    done = [*labelled, *calculations(relaxations, frames=False)]
+    counted = Counter(c.fidelity for c in labelled)
     return LoopState(
         low=low,
-        labels=labels,
+        labels=[*labels, *relaxations],
         origins=dict(zip(labels, origins, strict=True)),
         imports=imports,
+        rattled=Rattled(calculations=relaxations, candidates=candidates, unmade=unmade),
         picks=picks,
         label_counts=dict(counted),
         hosts=hosts,

@@ -330,7 +330,8 @@ class Gathering:
         searched = [f for s in self.searches.searches for f in s.failures]
         done = [*self.labels, *self.checks]
         computed = [c.failure for c in done if c.failure is not None]
-        known = [*self.exploration.failures, *self.dataset.excluded, *computed, *searched]
+        made = [*self.exploration.failures, *self.state.rattled.unmade]
+        known = [*made, *self.dataset.excluded, *computed, *searched]
         unique = {f.model_dump_json(): f for f in known}
         return list(unique.values())
 

@@ -40,6 +40,7 @@ from defect_mf_flows.schemas.search import (
     Candidate,
     CandidateSet,
     Exploration,
+    Owner,
     SearchSet,
     VerificationSet,
 )
@@ -363,6 +364,8 @@ class VerifyMaker(Maker):
         store, number = job_store(), len(state.rounds) + 1
         defects = read_output(store, defects_uuid, DefectSet, load=False)
         chosen = read_output(store, candidates_uuid, CandidateSet, load=True, first=True)
+        first = number == 1 and state.rattled.candidates is not None
+        model = read_output(store, model_uuid, Model, load=True) if first else None
         done = calculations([uuid for uuid in relaxations if uuid is not None])
         found = {c.job_uuid: c for c in done}
         named = {defect.name: defect for defect in defects.defects}
@@ -381,7 +384,7 @@ class VerifyMaker(Maker):
                     for candidate, owner in zip(finished, chosen.owners, strict=True)
                     if owner == (defect.name, charge)
                 ),
-                *earlier_candidates(state, defect.name, charge),
+                *self._earlier(state, (defect.name, charge), model),
             ]
             for defect in defects.defects
             for charge in defect.charges
@@ -500,6 +503,13 @@ class VerifyMaker(Maker):
         response = replaced_by([*jobs, again], again.output)
         response.output = every
         return response
+
+    def _earlier(self, state: LoopState, owner: Owner, model: Model | None) -> list[Candidate]:
+        """Candidates of earlier rounds; those that were made before the model get its energies."""
+        found = earlier_candidates(state, *owner)
+        if model is None:
+            return found
+        return with_energies(found, model, spin=self.defects.spin_of(*owner), device=self.device)
 
     @property
     def _jobs(self) -> CandidateJobs:

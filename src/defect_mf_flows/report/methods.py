@@ -278,6 +278,14 @@ def _labels(writer: Writer, results: Results) -> None:
         f"Of the {frames} frames of these relaxations, {picked} were chosen{how} for "
         f"single points at the high fidelity ({high}). The last training set held {kept}."
     )
+    relaxed = results.settings.get("picks", {}).get("relaxations")
+    if relaxed:
+        rattle = results.settings["picks"]["rattle"]
+        writer.say(
+            f"Before the first model, {plural(relaxed, 'start')} of every charge state, whose "
+            f"atoms were displaced at random (standard deviation {rattle:g} of the shortest bond), "
+            f"{'was' if relaxed == 1 else 'were'} relaxed with {high}; these frames trained too."
+        )
 
 
 def _model(writer: Writer, results: Results) -> None:

@@ -30,7 +30,11 @@ from defect_mf_flows.schemas.search import Verdict
 
 Cell = str | Markup
 #: Whose search found a ground state, in words.
-FINDERS = {"low": "low fidelity", "label": "a label below both searches' ends"}
+FINDERS = {
+    "low": "low fidelity",
+    "label": "a label below both searches' ends",
+    "rattled": "high fidelity, before the model",
+}
 MOST_FAILURES = 500  # rows of the list; the counts are always complete
 
 

@@ -61,7 +61,12 @@ def minima_table(results: Results) -> Table:
 
 
 #: Where a candidate comes from, in words.
-ORIGINS = {"model": "minimum {} of the model", "low": "low-fidelity ground state", "label": "label"}
+ORIGINS = {
+    "model": "minimum {} of the model",
+    "low": "low-fidelity ground state",
+    "label": "label",
+    "rattled": "rattled start",
+}
 
 
 def tried_table(results: Results) -> Table:

@@ -105,6 +105,24 @@ class Imports(Document):
     refused: list[Failure] = Field(default_factory=list)
 
 
+class Rattled(Document):
+    """Starts that high fidelity relaxed before there was a model.
+
+    Attributes
+    ----------
+    calculations
+        uuids of the relaxations.
+    candidates
+        uuid of the job that made candidates of them; None where there are none.
+    unmade
+        Starts that could not be made.
+    """
+
+    calculations: list[str] = Field(default_factory=list)
+    candidates: str | None = None
+    unmade: list[Failure] = Field(default_factory=list)
+
+
 class LoopState(Document):
     """The one document the loop carries; its configuration stays on the Maker.
 
@@ -118,6 +136,8 @@ class LoopState(Document):
         For a single point on a picked frame: its uuid -> key of the relaxation of the frame.
     imports
         Imported calculations that train too.
+    rattled
+        What high fidelity relaxed before the first round.
     picks
         Frames chosen for the first labels.
     label_counts
@@ -142,6 +162,7 @@ class LoopState(Document):
     labels: list[str]
     origins: dict[str, str]
     imports: Imports = Field(default_factory=Imports)
+    rattled: Rattled = Field(default_factory=Rattled)
     picks: Picks
     label_counts: dict[str, int] = Field(default_factory=dict)
     rounds: list[RoundSummary] = Field(default_factory=list)

@@ -47,7 +47,8 @@ class GroundState(Document):
         Start structure that found the verified ground state.
     found_by
         ``"model"`` or ``"low"``: whose search found it; ``"label"``: neither's, it was relaxed
-        from a high-fidelity label that lay below what both had found.
+        from a high-fidelity label that lay below what both had found; ``"rattled"``: neither's,
+        it is where a high-fidelity relaxation before the first round ended.
     starts
         Every start of the surrogate search that ended in the model's ground state.
     n_minima

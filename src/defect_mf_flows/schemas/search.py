@@ -207,16 +207,21 @@ class Deviation(Document):
     max_displacement: float
 
 
+#: Origin of candidates that high fidelity relaxed before there was a model.
+RATTLED = "rattled"
+
+
 class Candidate(Document):
     """A minimum and what a high-fidelity relaxation made of it.
 
     Attributes
     ----------
     origin
-        ``"model"``, ``"low"`` (the ground state of the low-fidelity search) or ``"label"`` (a
-        high-fidelity label below what the others relaxed to).
+        ``"model"``, ``"low"`` (the ground state of the low-fidelity search), ``"label"`` (a
+        high-fidelity label below what the others relaxed to) or ``"rattled"`` (a start that high
+        fidelity relaxed before there was a model).
     round
-        Round of the loop in which it was relaxed at high fidelity.
+        Round of the loop in which it was relaxed at high fidelity; 0: before the first.
     rank
         Position in its search, from 0.
     start
