@@ -54,7 +54,7 @@ def comparison() -> Comparison:
         ),
         way(RANDOM, [[failed], [failed]], 0, ordered=False),
     ]
-    return Comparison(QUICK, ways, 0.5, 3)
+    return Comparison(QUICK, ways, 0.5, 3, dict.fromkeys(PAIRS, math.inf))
 
 
 def test_a_ground_state_counts_within_the_tolerance_of_the_lowest_known(
@@ -63,6 +63,15 @@ def test_a_ground_state_counts_within_the_tolerance_of_the_lowest_known(
     assert [comparison.reached(way) for way in comparison.ways] == [2, 1, 2, 0]
     assert comparison.excess(comparison.ways[0], PAIRS[0]) == pytest.approx(0.005)
     assert comparison.excess(comparison.ways[3], PAIRS[0]) == math.inf
+
+
+def test_what_an_earlier_campaign_found_lower_counts_as_the_lowest_known(
+    comparison: Comparison,
+) -> None:
+    lower = {PAIRS[0]: -10.5, PAIRS[1]: math.inf}
+    harder = Comparison(QUICK, comparison.ways, 0.5, 3, lower)
+    assert [harder.reached(way) for way in harder.ways] == [1, 0, 1, 0]
+    assert harder.excess(harder.ways[0], PAIRS[0]) == pytest.approx(0.505)
 
 
 def test_low_calls_count_at_their_price_and_come_first(comparison: Comparison) -> None:

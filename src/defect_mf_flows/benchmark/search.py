@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,13 @@ import numpy as np
 from defect_mf_flows.benchmark.arms import NETWORK
 from defect_mf_flows.benchmark.pool import DISCLAIMER, FMAX, HIGH, LOW, METHODS
 from defect_mf_flows.benchmark.processes import executor
-from defect_mf_flows.benchmark.search_campaign import account, own_way, run_own, share
+from defect_mf_flows.benchmark.search_campaign import (
+    account,
+    earlier_minima,
+    own_way,
+    run_own,
+    share,
+)
 from defect_mf_flows.benchmark.search_ways import (
     OURS,
     RANDOM_RATTLE,
@@ -122,10 +128,13 @@ def run(size: SearchSize, *, scratch: Path, out: Path, command: str, workers: in
         searches = Searches(size, labels, processes)
         own = own_way(size, done, searches.defects.host.supercell)
         share(searches, results.engines, done)
+        earlier = earlier_minima(
+            scratch / f"search-{size.name or 'full'}", size, searches.defects.host.supercell
+        )
         ways = [own, searches.staged(), searches.stepwise(), searches.random()]
     ratio = _price(searches, scratch / f"price-{size.name or 'full'}.json")
     missed = sum(missed_minima(searches.defects, pair, *ways[:2]) for pair in size.each())
-    comparison = Comparison(size, ways, ratio, missed)
+    comparison = Comparison(size, ways, ratio, missed, earlier)
     page = Page("search", size.name, out, command)
     page.text("Searches", _about(size, ratio, account(results)), DISCLAIMER)
     comparison.write(page)
@@ -142,7 +151,7 @@ def _price(searches: Searches, file: Path) -> float:
 
 
 class Comparison:
-    """Ways of searching, against the lowest minimum that any of them knows.
+    """Ways of searching, against the lowest minimum that is known.
 
     Parameters
     ----------
@@ -154,13 +163,22 @@ class Comparison:
         Cost of a low-fidelity call in high-fidelity calls.
     missed
         Minima that the package verified and the staged search has at neither fidelity.
+    earlier
+        Lowest energies that campaigns with other settings have found, eV per cell.
     """
 
-    def __init__(self, size: SearchSize, ways: Sequence[Way], ratio: float, missed: int) -> None:
+    def __init__(
+        self,
+        size: SearchSize,
+        ways: Sequence[Way],
+        ratio: float,
+        missed: int,
+        earlier: Mapping[Pair, float],
+    ) -> None:
         self.size, self.ways, self.ratio, self.missed = size, list(ways), ratio, missed
         self.pairs = list(size.each())
         self.best = {
-            pair: min(trial.energy for way in ways for trial in way.trials[pair])
+            pair: min([earlier[pair], *(t.energy for way in ways for t in way.trials[pair])])
             for pair in self.pairs
         }
 
@@ -329,12 +347,13 @@ def _about(size: SearchSize, ratio: float, account: dict[str, float]) -> str:
             f"{RANDOM_RATTLE:g} of a bond, ShakeNBreak's own rattle, and no bond is distorted. "
             "Unordered starts are taken in "
             f"{ORDERS} random orders.",
-            "The lowest known minimum is the lowest that any of the searches found at high "
-            "fidelity; in every search alike only ends of converged relaxations count. Each "
-            "defect and charge bears its own calls, training labels included, in the order in "
-            "which they finished; those on the pristine host are shared equally. The staged search "
-            "takes its low-fidelity relaxations from this package's campaign where start and "
-            "settings are the same, and both are charged for them in full.",
+            "The lowest known minimum is the lowest that any of the searches, or a campaign that "
+            "ran in the same folder with other settings before, found at high fidelity; in every "
+            "search alike only ends of converged relaxations count. Each defect and charge bears "
+            "its own calls, training labels included, in the order in which they finished; those "
+            "on the pristine host are shared equally. The staged search takes its low-fidelity "
+            "relaxations from this package's campaign where start and settings are the same, and "
+            "both are charged for them in full.",
             "This package's campaign differs from its defaults in\n\n"
             + "\n".join(
                 f"- `{section}`: "

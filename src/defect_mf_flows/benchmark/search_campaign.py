@@ -15,11 +15,19 @@ import yaml
 from pymatgen.core import Structure
 
 from defect_mf_flows.benchmark.pool import FMAX, HIGH, LOW, METHODS, keep
-from defect_mf_flows.benchmark.search_ways import OURS, SEED, Searches, SearchSize, Trial, Way
+from defect_mf_flows.benchmark.search_ways import (
+    OURS,
+    SEED,
+    Pair,
+    Searches,
+    SearchSize,
+    Trial,
+    Way,
+)
 from defect_mf_flows.campaign import FidelitySettings, campaign_hash, load_campaign
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.local.campaign import open_store
-from defect_mf_flows.results import CampaignResults
+from defect_mf_flows.results import CampaignResults, Records
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.results import Results
 from defect_mf_flows.schemas.structures import symbols_of
@@ -62,6 +70,35 @@ def run_own(size: SearchSize, folder: Path, *, workers: int) -> tuple[Results, l
     with open_store(folder) as store:
         records = CampaignResults(store, campaign_hash=campaign_hash(*load_campaign(file)))
         return results, [in_full(done) for done in records.documents(Calculation, load=True)]
+
+
+def earlier_minima(folder: Path, size: SearchSize, host: Structure) -> dict[Pair, float]:
+    """Lowest ends of high-fidelity relaxations in a folder, whatever settings its campaigns had.
+
+    Parameters
+    ----------
+    folder
+        Of the campaign, in which others may have run before.
+    size
+        What is searched.
+    host
+        The pristine supercell.
+
+    Returns
+    -------
+    dict
+        Defect and charge -> eV per cell; infinite where no relaxation ended.
+    """
+    lowest = dict.fromkeys(size.each(), math.inf)
+    with open_store(folder) as store:
+        every = Records(store).documents(
+            Calculation, load=True, fidelity=HIGH, kind=CalculationKind.RELAX.value
+        )
+        for done in every:
+            pair = (str(done.defect), done.charge)
+            if pair in lowest:
+                lowest[pair] = min(lowest[pair], Trial.of(done, host).energy)
+    return lowest
 
 
 def in_full(done: Calculation) -> Calculation:
