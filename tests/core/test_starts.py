@@ -99,6 +99,20 @@ def test_charges_are_rattled_apart(starts: list[StartStructure], vacancy: Defect
     assert not {start.seed for start in starts[1:]} & {start.seed for start in other}
 
 
+def test_rattled_starts_of_the_high_fidelity_are_not_those_of_the_surrogate_search(
+    vacancy: Defect,
+) -> None:
+    maker = StartMaker(vacancy, charge=-1, spin=None, settings=StartSettings(), seed=1)
+    made = [
+        *maker.rattled(0.05),
+        *maker.rattled(0.05, label="Rattled_1", salt="high"),
+        *maker.rattled(0.05, label="Rattled_2", salt="high"),
+    ]
+    assert [start.label for start in made] == ["Rattle_0.05", "Rattled_1", "Rattled_2"]
+    assert len({start.seed for start in made}) == 3
+    assert all(charge_of(start.structure) == -1 for start in made)
+
+
 @pytest.mark.parametrize("length", [2.0, 2.3])
 def test_the_dimer_pushes_two_neighbours_to_the_length_that_is_set(
     vacancy: Defect, length: float
