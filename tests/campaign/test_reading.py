@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pymatgen.core import Structure
 
-from defect_mf_flows.campaign import campaign_hash, load_campaign
+from defect_mf_flows.campaign import campaign_hash, load_campaign, summary
 from defect_mf_flows.errors import CampaignError
 from tests.campaign.files import BASE, Load, changed
 
@@ -19,6 +19,12 @@ def test_a_short_campaign_is_enough(load: Load) -> None:
     campaign, structure = load(BASE)
     assert campaign.heads == ["pbe", "hse"]
     assert structure.composition.reduced_formula == "ZnS"
+
+
+def test_what_the_high_fidelity_relaxes_before_the_first_round_is_said_at_once(load: Load) -> None:
+    assert not [line for line in summary(*load(BASE)) if line.startswith("rattled")]
+    told = summary(*load(changed("picks.relaxations", 2)))
+    assert "rattled     2 per charge state, relaxed with hse before the first round" in told
 
 
 def test_the_highest_fidelity_is_the_last_head(load: Load) -> None:

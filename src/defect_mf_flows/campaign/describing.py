@@ -45,6 +45,11 @@ def summary(campaign: Campaign, structure: Structure) -> list[str]:
         fidelity = c.fidelities[name]
         lines.append(f"{role:<11} {name}: {fidelity.engine} {fidelity.settings}")
     lines.append(f"starts      {len(c.starts.distortions) + 2} per charge state")
+    if c.picks.relaxations:
+        lines.append(
+            f"rattled     {c.picks.relaxations} per charge state, relaxed with {c.roles.high} "
+            "before the first round"
+        )
     return lines
 
 
