@@ -9,7 +9,7 @@ from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import VerifySettings
 from defect_mf_flows.core.charge import with_charge
-from defect_mf_flows.core.known_minima import as_traced, verified_minima
+from defect_mf_flows.core.known_minima import as_traced, found_first, verified_minima
 from defect_mf_flows.core.start_labels import is_verified_at, verified_label
 from defect_mf_flows.core.starts import nearest_neighbours
 from defect_mf_flows.core.verdicts import judge
@@ -104,3 +104,14 @@ def test_of_several_that_lead_there_the_lowest_counts(vacancy) -> None:
     found = candidate(vacancy, -4.6, led_by=["Verified_-1_0", "Verified_-1_1"])
     both = verified(vacancy, -4.9), verified(vacancy, -5.0)
     assert traced(vacancy, found, *both).energy_relaxed == -5.0
+
+
+def test_a_ground_state_that_was_taken_over_was_found_by_whoever_relaxed_it(vacancy) -> None:
+    rattled = verified(vacancy, -5.0, origin="rattled", round=0, start="Rattled_1")
+    other = verified(vacancy, -4.0, origin="low")
+    known = [
+        verified(vacancy, -5.0, known_from="is the minimum of round 0", round=n) for n in (3, 2)
+    ]
+    assert found_first([*known, other, rattled], known[0]) is rattled
+    assert found_first([*known, other, rattled], other) is other
+    assert found_first(known, known[0]) is known[0], "older documents may lack the first"

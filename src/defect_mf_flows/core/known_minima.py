@@ -158,6 +158,28 @@ def taken_over(candidate: Candidate) -> bool:
     return bool(candidate.known_from) and candidate.rank > 0
 
 
+def found_first(candidates: Sequence[Candidate], ground: Candidate) -> Candidate:
+    """Candidate whose relaxation found a ground state.
+
+    Parameters
+    ----------
+    candidates
+        Of the charge state, from all rounds.
+    ground
+        One of them, the ground state.
+
+    Returns
+    -------
+    Candidate
+        The ground state itself, or the one whose relaxation it took over: the model then found
+        again what was known.
+    """
+    if not ground.known_from:
+        return ground
+    same = [c for c in candidates if not c.known_from and c.energy_relaxed == ground.energy_relaxed]
+    return min(same, key=lambda c: c.round, default=ground)
+
+
 def contradicted(candidate: Candidate) -> bool:
     """Whether the single point of a known minimum failed, or lies below that minimum."""
     if candidate.energy_single_point is None or candidate.energy_relaxed is None:

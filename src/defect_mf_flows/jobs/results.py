@@ -10,6 +10,7 @@ from jobflow import CURRENT_JOB, Maker, Response, job
 from defect_mf_flows.campaign import Campaign, campaign_hash
 from defect_mf_flows.core.environment import environments
 from defect_mf_flows.core.fate import fate_of
+from defect_mf_flows.core.known_minima import found_first
 from defect_mf_flows.core.matching import shortest_bonds, symmetric_deviation
 from defect_mf_flows.core.ranking import found_minima
 from defect_mf_flows.core.refinement import refine, tried
@@ -254,6 +255,7 @@ class Gathering:
         else:
             moved = symmetric_deviation(model.structure, best.relaxed, defect.site)
         low_energy = own_basin_energy(low, self.campaign.verification) if low else None
+        found = found_first(candidates, best)
         second = search.minima[1] if len(search.minima) > 1 else None
         return GroundState(
             defect=verification.defect,
@@ -267,8 +269,8 @@ class Gathering:
             rmsd=moved.rmsd if moved else None,
             local_rmsd=moved.local_rmsd if moved else None,
             max_displacement=moved.max_displacement if moved else None,
-            start=best.start,
-            found_by=best.origin,
+            start=found.start,
+            found_by=found.origin,
             starts=search.minima[0].starts if search.minima else [],
             n_minima=len(search.minima),
             next_energy=second.energy - search.minima[0].energy if second else None,
