@@ -15,7 +15,7 @@ from defect_mf_flows.benchmark.pool import HIGH, LOW, compute
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.running import run_search
 from defect_mf_flows.benchmark.search import QUICK, Comparison
-from defect_mf_flows.benchmark.search_campaign import in_full, own_way, share
+from defect_mf_flows.benchmark.search_campaign import first_to_reach, in_full, own_way, share
 from defect_mf_flows.benchmark.search_ways import (
     OURS,
     RANDOM,
@@ -221,6 +221,28 @@ def test_each_pair_bears_its_own_calls_and_a_share_of_the_hosts(
     for charge in (0, -1):
         calls = sum(c.n_calls for c in done if c.charge == charge)
         assert way.low_calls["v_Zn", charge] == calls + 1
+
+
+def test_it_is_told_what_the_relaxations_that_first_reached_a_ground_state_began_from(
+    computed: tuple[Searches, list[Calculation]],
+) -> None:
+    searches, done = computed
+    host = searches.defects.host.supercell
+    one = done[0].model_copy(update={"converged": True, "failure": None, "fidelity": HIGH})
+    energy, pair = Trial.of(one, host).energy, (str(one.defect), one.charge)
+    high = [
+        one.model_copy(update={"start": start})
+        for start in ("round2_low0_Unperturbed", "Rattled_1", "round1_model3_Low_+0_1")
+    ]
+
+    def told(order: list[Calculation], lowest: float) -> dict[str, int]:
+        return dict(first_to_reach(TINY, order, host, {pair: lowest}))
+
+    assert told(high, energy) == {"low-fidelity ground state": 1}
+    assert told(high[1:], energy) == {"rattled start": 1}
+    assert told(high[2:], energy - 0.009) == {"minimum of the model": 1}
+    assert told(high, energy - 0.02) == {}, "nobody came near"
+    assert told([done[0]], energy) == {}, "the low fidelity reaches nothing"
 
 
 def test_a_minimum_that_the_staged_search_has_at_either_fidelity_is_not_missed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.search_campaign import (
     account,
     earlier_minima,
+    first_to_reach,
     own_way,
     run_own,
     share,
@@ -23,6 +25,7 @@ from defect_mf_flows.benchmark.search_campaign import (
 from defect_mf_flows.benchmark.search_ways import (
     OURS,
     RANDOM_RATTLE,
+    REACHED,
     STAGED,
     STEPWISE,
     Pair,
@@ -35,8 +38,6 @@ from defect_mf_flows.benchmark.search_ways import (
 from defect_mf_flows.benchmark.writing import Page, staircases
 from defect_mf_flows.campaign import StartSettings
 
-#: A search has found the ground state if it comes this close to it, eV per cell.
-REACHED = 0.01
 #: Orders in which the starts of an unordered search are taken.
 ORDERS = 500
 
@@ -52,8 +53,8 @@ FULL = SearchSize(
     top=3,
     campaign={
         "frames": {"per_relaxation": 20},
-        "picks": {"fraction": 0.018},
-        "split": {"valid": 0.1, "test": 0.02},
+        "picks": {"fraction": 0.018, "relaxations": 1},
+        "split": {"valid": 0.1, "test": 0.02, "labels": 0.1},
         "training": {
             **NETWORK,
             "r_max": 4.4,
@@ -70,14 +71,14 @@ FULL = SearchSize(
             "trust": 0.3,
         },
         "verification": {
-            "minima": 2,
+            "minima": 1,
             "low_check": 0.3,
             "low_minima": 8,
             "relax_within": 0.1,
             "relaxations": 1,
             "trace_verified": True,
         },
-        "loop": {"max_rounds": 3, "low_rounds": 1},
+        "loop": {"max_rounds": 3},
     },
 )
 
@@ -136,7 +137,8 @@ def run(size: SearchSize, *, scratch: Path, out: Path, command: str, workers: in
     missed = sum(missed_minima(searches.defects, pair, *ways[:2]) for pair in size.each())
     comparison = Comparison(size, ways, ratio, missed, earlier)
     page = Page("search", size.name, out, command)
-    page.text("Searches", _about(size, ratio, account(results)), DISCLAIMER)
+    first = first_to_reach(size, done, searches.defects.host.supercell, comparison.best)
+    page.text("Searches", _about(size, ratio, account(results), first), DISCLAIMER)
     comparison.write(page)
     return page.write(comparison.rows())
 
@@ -329,7 +331,7 @@ def _milli(value: float) -> str:
     return f"{1000 * value:.0f}" if math.isfinite(value) else "none"
 
 
-def _about(size: SearchSize, ratio: float, account: dict[str, float]) -> str:
+def _about(size: SearchSize, ratio: float, account: dict[str, float], first: Counter[str]) -> str:
     atoms = 8 * int(np.prod(size.supercell))
     spent = {
         name: f"{value:.0f}" + ("" if "seconds" in name else f" {METHODS[HIGH]} calls")
@@ -361,5 +363,7 @@ def _about(size: SearchSize, ratio: float, account: dict[str, float]) -> str:
                 for section, settings in size.campaign.items()
             ),
             "and spent\n\n" + "\n".join(f"- {name}: {value}" for name, value in spent.items()),
+            "Its relaxations that first reached the ground states began from\n\n"
+            + "\n".join(f"- {kind}: {count}" for kind, count in first.most_common()),
         ]
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from pymatgen.core import Structure
 from defect_mf_flows.benchmark.pool import FMAX, HIGH, LOW, METHODS, keep
 from defect_mf_flows.benchmark.search_ways import (
     OURS,
+    REACHED,
     SEED,
     Pair,
     Searches,
@@ -32,6 +35,13 @@ from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.results import Results
 from defect_mf_flows.schemas.structures import symbols_of
 from defect_mf_flows.testing import zinc_blende
+
+#: What candidates of verification are, in words.
+KINDS = {
+    "model": "minimum of the model",
+    "low": "low-fidelity ground state",
+    "label": "label",
+}
 
 #: Two geometries are the same start if no atom differs by more, Angstrom.
 SAME_START = 1e-6
@@ -154,6 +164,43 @@ def own_way(size: SearchSize, done: Iterable[Calculation], host: Structure) -> W
         else:
             low[pair] += calculation.n_calls
     return Way(OURS, trials, low, ordered=True)
+
+
+def first_to_reach(
+    size: SearchSize, done: Iterable[Calculation], host: Structure, best: Mapping[Pair, float]
+) -> Counter[str]:
+    """Count what the campaign's relaxations that first reached each ground state began from.
+
+    Parameters
+    ----------
+    size
+        What was searched.
+    done
+        The campaign's reference calculations, in the order in which they finished.
+    host
+        The pristine supercell.
+    best
+        Lowest known minima, eV per cell.
+
+    Returns
+    -------
+    Counter
+        Kind of start -> defects and charges; none where the campaign reached nothing.
+    """
+    first: dict[Pair, str] = {}
+    for calculation in done:
+        pair = (str(calculation.defect), calculation.charge)
+        if calculation.fidelity != HIGH or pair in first or pair not in best:
+            continue
+        if Trial.of(calculation, host).energy - best[pair] <= REACHED:
+            first[pair] = _kind(calculation.start)
+    return Counter(first[pair] for pair in size.each() if pair in first)
+
+
+def _kind(start: str) -> str:
+    """What a high-fidelity relaxation of the campaign began from, by its label."""
+    found = re.match(r"round\d+_(model|low|label)\d", start)
+    return KINDS[found[1]] if found else "rattled start"
 
 
 def account(results: Results) -> dict[str, float]:
