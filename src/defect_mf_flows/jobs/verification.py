@@ -239,12 +239,9 @@ class VerifyMaker(Maker):
         number = len(state.rounds) + 1
         placed = placed_candidates(every, within=self.verification.ask_within)
         every = every.model_copy(update={"candidates": placed})
-        paid = labelled_already(
-            every.candidates,
-            every.owners,
-            calculations(list(state.origins)),
-            self.relax.fidelity,
-        )
+        asked_low = any(c.origin == "low" and not c.spared for c in every.candidates)
+        labels = calculations(list(state.origins)) if asked_low else []
+        paid = labelled_already(every.candidates, every.owners, labels, self.relax.fidelity)
         if self.verification.relax_within is None:
             return self._relax_all(every, defects_uuid, model_uuid, state, paid)
         jobs = {
