@@ -41,7 +41,7 @@ from defect_mf_flows.schemas.calculation import CalculationKind, Failure, Failur
 from defect_mf_flows.schemas.curvature import Curvature, triangle_of
 from defect_mf_flows.schemas.dataset import Dataset, DatasetEntry, FrameReference, Picks, Split
 from defect_mf_flows.schemas.defect import StartStructure
-from defect_mf_flows.schemas.loop import LoopState, StopVerdict
+from defect_mf_flows.schemas.loop import Imports, LoopState, StopVerdict
 from defect_mf_flows.schemas.results import GroundState, PesPoint, Results
 from defect_mf_flows.schemas.search import (
     Candidate,
@@ -295,15 +295,18 @@ def test_every_job_fits_that_carries_much(launchpad: LaunchPad) -> None:
     origins = list(state.origins.values())
     jobs = [
         relaxation,
-        gather_labels(state.low, many, origins, state.picks, "hse"),
+        gather_labels(
+            state.low, many, origins, state.picks, "hse", {}, Imports(), many[:200], UUID, []
+        ),
         gather_exploration("u", many, [], failures(STARTS // 2), MatchSettings()),
         VerifyMaker().judge(UUID, UUID, state, UUID, many[:560]),
         RoundMaker().make(UUID, UUID, state),
         VerifyMaker().make(UUID, UUID, UUID, UUID, state),
     ]
     launchpad.add_wf(flow_to_workflow(Flow(jobs)))
-    sizes = {found["name"]: len(bson.encode(found)) for found in launchpad.fireworks.find({})}
-    assert len(sizes) == len(jobs)
+    entries = list(launchpad.fireworks.find({}))
+    assert len(entries) == len(jobs)
+    sizes = {(found["fw_id"], found["name"]): len(bson.encode(found)) for found in entries}
     assert max(sizes.values()) < 0.75 * LIMIT, sizes
 
 
