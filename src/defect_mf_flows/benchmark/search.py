@@ -25,7 +25,6 @@ from defect_mf_flows.benchmark.search_campaign import (
 from defect_mf_flows.benchmark.search_ways import (
     OURS,
     RANDOM_RATTLE,
-    REACHED,
     STAGED,
     STEPWISE,
     Pair,
@@ -37,6 +36,7 @@ from defect_mf_flows.benchmark.search_ways import (
 )
 from defect_mf_flows.benchmark.writing import Page, staircases
 from defect_mf_flows.campaign import StartSettings
+from defect_mf_flows.core.refinement import REACHED
 
 #: Orders in which the starts of an unordered search are taken.
 ORDERS = 500

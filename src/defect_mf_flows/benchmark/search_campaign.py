@@ -19,7 +19,6 @@ from pymatgen.core import Structure
 from defect_mf_flows.benchmark.pool import FMAX, HIGH, LOW, METHODS, keep
 from defect_mf_flows.benchmark.search_ways import (
     OURS,
-    REACHED,
     SEED,
     Pair,
     Searches,
@@ -28,7 +27,9 @@ from defect_mf_flows.benchmark.search_ways import (
     Way,
 )
 from defect_mf_flows.campaign import FidelitySettings, campaign_hash, load_campaign
+from defect_mf_flows.core.refinement import REACHED
 from defect_mf_flows.errors import ResultsError
+from defect_mf_flows.jobs.rattled import START
 from defect_mf_flows.local.campaign import open_store
 from defect_mf_flows.results import CampaignResults, Records
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
@@ -41,6 +42,7 @@ KINDS = {
     "model": "minimum of the model",
     "low": "low-fidelity ground state",
     "label": "label",
+    START: "rattled start",
 }
 
 #: Two geometries are the same start if no atom differs by more, Angstrom.
@@ -199,8 +201,8 @@ def first_to_reach(
 
 def _kind(start: str) -> str:
     """What a high-fidelity relaxation of the campaign began from, by its label."""
-    found = re.match(r"round\d+_(model|low|label)\d", start)
-    return KINDS[found[1]] if found else "rattled start"
+    found = re.match(rf"(?:round\d+_)?(model|low|label|{START})\d", start)
+    return KINDS[found[1]] if found else start
 
 
 def account(results: Results) -> dict[str, float]:

@@ -33,8 +33,6 @@ from defect_mf_flows.testing import zinc_blende
 
 #: Defect and charge.
 Pair = tuple[str, int]
-#: A search has found the ground state if it comes this close to it, eV per cell.
-REACHED = 0.01
 
 SEED = 1
 #: Rattle of the random starts, as a fraction of the shortest bond: that of ShakeNBreak itself.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from pymatgen.core import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from defect_mf_flows.campaign import SearchSettings, StartSettings
+from defect_mf_flows.campaign import DefectSettings, SearchSettings, StartSettings
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.defects import doped_entry, quiet
 from defect_mf_flows.core.other_starts import (
@@ -21,7 +22,7 @@ from defect_mf_flows.core.other_starts import (
 )
 from defect_mf_flows.errors import CampaignError
 from defect_mf_flows.schemas.calculation import Failure, FailureReason
-from defect_mf_flows.schemas.defect import Defect, StartStructure
+from defect_mf_flows.schemas.defect import Defect, DefectSet, StartStructure
 
 logger = logging.getLogger(__name__)
 
@@ -137,11 +138,9 @@ class StartMaker:
         list of StartStructure
             One; none if ShakeNBreak cannot make it, which is recorded.
         """
-        label, stdev = (
-            label or f"Rattle_{amplitude:.2f}",
-            amplitude * self.defect.neighbour_distance,
-        )
-        return self._displaced(label, self.defect.supercell, stdev, salt=salt)
+        name = label or f"Rattle_{amplitude:.2f}"
+        stdev = amplitude * self.defect.neighbour_distance
+        return self._displaced(name, self.defect.supercell, stdev, salt=salt)
 
     def _moved_in(self, name: str, found: list[tuple[int, Structure]]) -> list[StartStructure]:
         return [self._start(f"{name}_{self._names((atom,))}", s, None) for atom, s in found]
@@ -290,6 +289,31 @@ class StartMaker:
                 start=label,
             )
         )
+
+
+def start_makers(
+    found: DefectSet, *, spins: DefectSettings, settings: StartSettings, seed: int
+) -> Iterator[StartMaker]:
+    """Makers of the start structures of every defect and charge.
+
+    Parameters
+    ----------
+    found
+        With doped's entries.
+    spins
+        Say the unpaired electrons of each charge state.
+    settings, seed
+        As for :class:`StartMaker`.
+
+    Yields
+    ------
+    StartMaker
+        In the order of defects and charges.
+    """
+    for defect in found.defects:
+        for charge in defect.charges:
+            spin = spins.spin_of(defect.name, charge)
+            yield StartMaker(defect, charge=charge, spin=spin, settings=settings, seed=seed)
 
 
 def nearest_neighbours(defect: Defect, *, tolerance: float = 1.15) -> list[int]:

@@ -21,6 +21,7 @@ from defect_mf_flows.jobs.common import (
     calculations,
     job_store,
     read_output,
+    reference_job,
     replaced_by,
     staged,
 )
@@ -94,15 +95,7 @@ class AcquireMaker(Maker):
                 label=f"acquired{number}_{query.label}",
                 structure=query.structure,
             )
-            name = f"{query.defect} {query.charge:+d} | {start.label} | {self.static.fidelity}"
-            item = staged(
-                self.static.make(start),
-                Stage.HIGH,
-                f"{name} static",
-                defect=query.defect,
-                charge=query.charge,
-                fidelity=self.static.fidelity,
-            )
+            item = reference_job(self.static, start, Stage.HIGH)
             jobs.append(item)
             records.append(
                 Acquisition(

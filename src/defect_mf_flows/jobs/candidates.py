@@ -15,7 +15,7 @@ from defect_mf_flows.core.ranking import worth_verifying
 from defect_mf_flows.core.start_labels import is_verified_at
 from defect_mf_flows.core.stratified import evenly_spaced
 from defect_mf_flows.engines.base import ReferenceMaker
-from defect_mf_flows.jobs.common import Stage, staged
+from defect_mf_flows.jobs.common import Stage, reference_job, staged
 from defect_mf_flows.jobs.curvature import model_curvature
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.defect import StartStructure
@@ -223,23 +223,31 @@ class CandidateJobs:
             kept = {"defect": start.defect, "charge": start.charge}
             jobs.append(staged(bends, Stage.VERIFICATION, name, **kept))
             begins["curvature_uuid"] = bends.output.job_uuid
-        return [*jobs, _computed(self.relax, start, **begins)]
+        return [*jobs, reference_job(self.relax, start, Stage.VERIFICATION, **begins)]
 
     def single_point(self, owner: Owner, candidate: Candidate) -> Job:
         """High-fidelity single point on a candidate of ``owner``."""
         kind = CalculationKind.STATIC
         maker = replace(self.relax, kind=kind, name=f"{self.relax.fidelity} {kind.value}")
-        return _computed(maker, self._start(owner, _label(candidate), candidate.structure))
+        return reference_job(
+            maker, self._start(owner, _label(candidate), candidate.structure), Stage.VERIFICATION
+        )
 
     def low_single_point(self, owner: Owner, candidate: Candidate) -> Job:
         """Low-fidelity single point on a candidate of ``owner``."""
-        return _computed(self.low, self._start(owner, _label(candidate), candidate.structure))
+        return reference_job(
+            self.low, self._start(owner, _label(candidate), candidate.structure), Stage.VERIFICATION
+        )
 
     def low_single_points(self, found: Search, number: int) -> list[Job]:
         """Low-fidelity single points where a search of round ``number`` left what is known."""
         owner, wrecks = (found.defect, found.charge), found.wrecks
         return [
-            _computed(self.low, self._start(owner, f"round{number}_refused{k}", wrecks[k]))
+            reference_job(
+                self.low,
+                self._start(owner, f"round{number}_refused{k}", wrecks[k]),
+                Stage.VERIFICATION,
+            )
             for k in evenly_spaced(len(wrecks), self.verification.low_asks)
         ]
 
@@ -256,15 +264,3 @@ class CandidateJobs:
 
 def _label(candidate: Candidate) -> str:
     return f"round{candidate.round}_{candidate.origin}{candidate.rank}_{candidate.start}"
-
-
-def _computed(maker: ReferenceMaker, start: StartStructure, **begins: str | OutputReference) -> Job:
-    name = f"{start.defect} {start.charge:+d} | {start.label}"
-    return staged(
-        maker.make(start, **begins),
-        Stage.VERIFICATION,
-        f"{name} | {maker.fidelity} {maker.kind.value}",
-        defect=start.defect,
-        charge=start.charge,
-        fidelity=maker.fidelity,
-    )

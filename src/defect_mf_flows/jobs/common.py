@@ -12,9 +12,11 @@ from jobflow import CURRENT_JOB, Flow, Job, JobConfig, JobStore, Response
 from jobflow.core.job import store_inputs
 from monty.json import MontyDecoder
 
+from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.errors import DefectMFError, ResultsError
 from defect_mf_flows.schemas.base import Document, check_version
 from defect_mf_flows.schemas.calculation import Calculation
+from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.search import Candidate, CandidateSet, VerificationSet
 from defect_mf_flows.schemas.structures import stored_structure
@@ -62,6 +64,34 @@ def staged(job: Job, stage: Stage, name: str | None = None, **metadata: Any) -> 
     if name is not None:
         job.name = name
     return job
+
+
+def reference_job(maker: ReferenceMaker, start: StartStructure, stage: Stage, **begins: Any) -> Job:
+    """Reference calculation of a start structure, marked with what status and routing go by.
+
+    Parameters
+    ----------
+    maker
+        Of one fidelity and kind.
+    start
+        Geometry, defect, charge and label.
+    stage
+        What it is computed for.
+    **begins
+        What a relaxation begins from, as the maker's ``make`` takes it.
+
+    Returns
+    -------
+    Job
+    """
+    return staged(
+        maker.make(start, **begins),
+        stage,
+        f"{start.defect} {start.charge:+d} | {start.label} | {maker.fidelity} {maker.kind.value}",
+        defect=start.defect,
+        charge=start.charge,
+        fidelity=maker.fidelity,
+    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from jobflow import Job, Maker, Response, job
 from defect_mf_flows.campaign import DefectSettings, MatchSettings, StartSettings
 from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.minima import Matcher
-from defect_mf_flows.core.starts import StartMaker
+from defect_mf_flows.core.starts import start_makers
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import (
     WITH_STORE,
@@ -18,6 +18,7 @@ from defect_mf_flows.jobs.common import (
     job_store,
     own_uuid,
     read_output,
+    reference_job,
     replaced_by,
     staged,
 )
@@ -68,17 +69,7 @@ class ExploreMaker(Maker):
         """
         defects = read_output(job_store(), defects_uuid, DefectSet, load=True)
         starts, failures = self._starts(defects)
-        relaxations = [
-            staged(
-                self.relax.make(start),
-                Stage.LOW,
-                f"{start.defect} {start.charge:+d} | {start.label} | {self.relax.fidelity} relax",
-                defect=start.defect,
-                charge=start.charge,
-                fidelity=self.relax.fidelity,
-            )
-            for start in starts
-        ]
+        relaxations = [reference_job(self.relax, start, Stage.LOW) for start in starts]
         hosts = [self._host(maker, defects) for maker in self.host_statics]
         gather = gather_exploration(
             defects_uuid,
@@ -93,17 +84,11 @@ class ExploreMaker(Maker):
     def _starts(self, defects: DefectSet) -> tuple[list[StartStructure], list[Failure]]:
         starts: list[StartStructure] = []
         failures: list[Failure] = []
-        for defect in defects.defects:
-            for charge in defect.charges:
-                maker = StartMaker(
-                    defect,
-                    charge=charge,
-                    spin=self.defects.spin_of(defect.name, charge),
-                    settings=self.starts,
-                    seed=self.seed,
-                )
-                starts += maker.reference()
-                failures += maker.failures
+        for maker in start_makers(
+            defects, spins=self.defects, settings=self.starts, seed=self.seed
+        ):
+            starts += maker.reference()
+            failures += maker.failures
         return starts, failures
 
     def _host(self, maker: ReferenceMaker, defects: DefectSet) -> Job:

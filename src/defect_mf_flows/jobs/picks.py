@@ -18,7 +18,7 @@ from defect_mf_flows.campaign import (
 )
 from defect_mf_flows.core.filters import filter_frames
 from defect_mf_flows.core.samplers import pick
-from defect_mf_flows.core.starts import derived_seed
+from defect_mf_flows.core.starts import derived_seed, start_makers
 from defect_mf_flows.core.stratified import Candidate, evenly_spaced
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import (
@@ -27,12 +27,13 @@ from defect_mf_flows.jobs.common import (
     calculations,
     job_store,
     read_output,
+    reference_job,
     replaced_by,
     staged,
     stream_calculations,
 )
 from defect_mf_flows.jobs.imports import usable_imports
-from defect_mf_flows.jobs.rattled import RattledStarts, rattled_relaxation, relaxed_candidates
+from defect_mf_flows.jobs.rattled import rattled_starts, relaxed_candidates
 from defect_mf_flows.schemas.calculation import Calculation, Failure
 from defect_mf_flows.schemas.dataset import FrameReference, Picks
 from defect_mf_flows.schemas.defect import DefectSet, StartStructure
@@ -167,9 +168,9 @@ class LabelMaker(Maker):
         if not self.picks.relaxations:
             return [], [], []
         defects = read_output(job_store(), defects_uuid, DefectSet, load=True)
-        maker = RattledStarts(self.starts, self.defects, self.picks, self.seed)
-        starts, unmade = maker.make(defects)
-        jobs = [rattled_relaxation(self.relax, start) for start in starts]
+        makers = start_makers(defects, spins=self.defects, settings=self.starts, seed=self.seed)
+        starts, unmade = rattled_starts(makers, self.picks)
+        jobs = [reference_job(self.relax, start, Stage.HIGH) for start in starts]
         uuids = [item.output.job_uuid for item in jobs]
         found = relaxed_candidates(defects_uuid, uuids, self.verification)
         return jobs, [staged(found, Stage.HIGH, "gather relaxations of rattled starts")], unmade
@@ -223,15 +224,7 @@ def _single_point(maker: ReferenceMaker, frame: Frame) -> Job:
         label=f"{lineage.start}@{lineage.step}",
         structure=frame.structure,
     )
-    name = f"{lineage.defect} {frame.charge:+d} | {start.label} | {maker.fidelity} static"
-    return staged(
-        maker.make(start),
-        Stage.HIGH,
-        name,
-        defect=lineage.defect,
-        charge=frame.charge,
-        fidelity=maker.fidelity,
-    )
+    return reference_job(maker, start, Stage.HIGH)
 
 
 @job(config=WITH_STORE, output_schema=LoopState)

@@ -2,91 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from jobflow import Job, job
+from jobflow import job
 
-from defect_mf_flows.campaign import (
-    DefectSettings,
-    PickSettings,
-    StartSettings,
-    VerifySettings,
-)
+from defect_mf_flows.campaign import PickSettings, VerifySettings
 from defect_mf_flows.core.starts import StartMaker
-from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import (
     WITH_STORE,
-    Stage,
     calculations,
     job_store,
     own_uuid,
     read_output,
-    staged,
 )
 from defect_mf_flows.jobs.judging import finish
 from defect_mf_flows.schemas.calculation import Failure
 from defect_mf_flows.schemas.defect import DefectSet, StartStructure
 from defect_mf_flows.schemas.search import RATTLED, Candidate, CandidateSet
 
+#: How labels of these starts begin.
+START = "Rattled_"
 
-@dataclass(frozen=True)
-class RattledStarts:
-    """Starts that are displaced at random and otherwise as the defect was made.
+
+def rattled_starts(
+    makers: Iterable[StartMaker], picks: PickSettings
+) -> tuple[list[StartStructure], list[Failure]]:
+    """Make as many rattled starts per charge state as the settings ask for.
 
     Parameters
     ----------
-    starts, defects, picks
+    makers
+        One per defect and charge.
+    picks
         Settings.
-    seed
-        Campaign seed.
+
+    Returns
+    -------
+    starts, failures
+        In the order of the makers; what could not be made is recorded.
     """
-
-    starts: StartSettings
-    defects: DefectSettings
-    picks: PickSettings
-    seed: int
-
-    def make(self, found: DefectSet) -> tuple[list[StartStructure], list[Failure]]:
-        """Make as many starts per charge state as the settings ask for.
-
-        Parameters
-        ----------
-        found
-            With doped's entries.
-
-        Returns
-        -------
-        starts, failures
-            In the order of defects and charges; what could not be made is recorded.
-        """
-        made: list[StartStructure] = []
-        failures: list[Failure] = []
-        for defect in found.defects:
-            for charge in defect.charges:
-                maker = StartMaker(
-                    defect,
-                    charge=charge,
-                    spin=self.defects.spin_of(defect.name, charge),
-                    settings=self.starts,
-                    seed=self.seed,
-                )
-                for number in range(1, self.picks.relaxations + 1):
-                    made += maker.rattled(self.picks.rattle, label=f"Rattled_{number}", salt="high")
-                failures += maker.failures
-        return made, failures
-
-
-def rattled_relaxation(maker: ReferenceMaker, start: StartStructure) -> Job:
-    """High-fidelity relaxation of a rattled start."""
-    name = f"{start.defect} {start.charge:+d} | {start.label} | {maker.fidelity} relax"
-    return staged(
-        maker.make(start),
-        Stage.HIGH,
-        name,
-        defect=start.defect,
-        charge=start.charge,
-        fidelity=maker.fidelity,
-    )
+    made: list[StartStructure] = []
+    failures: list[Failure] = []
+    for maker in makers:
+        for number in range(1, picks.relaxations + 1):
+            made += maker.rattled(picks.rattle, label=f"{START}{number}", salt="high")
+        failures += maker.failures
+    return made, failures
 
 
 @job(data=["candidates"], config=WITH_STORE, output_schema=CandidateSet)
