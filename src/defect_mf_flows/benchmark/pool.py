@@ -43,10 +43,17 @@ METHODS = {LOW: "GFN1-xTB", HIGH: "GFN2-xTB"}
 #: Every relaxation ends at this force, eV/A.
 FMAX = 0.05
 DEFECT = "v_Zn"
-DISCLAIMER = (
-    "Tight binding stands in for the two levels of DFT: these numbers test the method and say "
-    "nothing about ZnS."
-)
+
+
+def disclaimer(formula: str) -> str:
+    """What numbers for a host must not be taken for."""
+    return (
+        "Tight binding stands in for the two levels of DFT: these numbers test the method and "
+        f"say nothing about {formula}."
+    )
+
+
+DISCLAIMER = disclaimer("ZnS")
 
 
 @dataclass(frozen=True)

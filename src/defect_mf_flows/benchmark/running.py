@@ -22,6 +22,7 @@ from defect_mf_flows.benchmark.known import from_campaign, from_pool
 from defect_mf_flows.benchmark.pool import QUICK as QUICK_POOL
 from defect_mf_flows.benchmark.pool import PoolSize, build_pool
 from defect_mf_flows.benchmark.processes import single_threaded
+from defect_mf_flows.benchmark.search_given import given_search
 from defect_mf_flows.campaign import TrainingSettings, load_campaign, load_learning
 from defect_mf_flows.settings import available_cores, get_settings
 
@@ -170,7 +171,7 @@ def _run(name: str, job: Job, disagreement: float | None) -> Path:
 def run_search(
     *,
     quick: bool = False,
-    size: search.SearchSize | None = None,
+    campaign: Path | None = None,
     out: Path,
     folder: Path | None = None,
     workers: int | None = None,
@@ -181,8 +182,8 @@ def run_search(
     ----------
     quick, out, folder, workers
         As for :func:`run_benchmark`.
-    size
-        Another form, for tests.
+    campaign
+        Campaign file whose defects are searched with its settings, instead of those in ZnS.
 
     Returns
     -------
@@ -191,11 +192,15 @@ def run_search(
     """
     cache = folder or get_settings().scratch / "benchmark"
     single_threaded()
+    command = "defect-mf benchmark search" + (" --quick" if quick else "")
+    size = search.QUICK if quick else search.FULL
+    if campaign is not None:
+        size, command = given_search(campaign), f"{command} --campaign {campaign}"
     return search.run(
-        size or (search.QUICK if quick else search.FULL),
+        size,
         scratch=cache,
         out=out,
-        command="defect-mf benchmark search" + (" --quick" if quick else ""),
+        command=command,
         workers=workers or available_cores(),
     )
 

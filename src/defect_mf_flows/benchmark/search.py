@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from defect_mf_flows.benchmark.arms import NETWORK
-from defect_mf_flows.benchmark.pool import DISCLAIMER, FMAX, HIGH, LOW, METHODS
+from defect_mf_flows.benchmark.pool import FMAX, HIGH, LOW, METHODS, disclaimer
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.search_campaign import (
     account,
@@ -35,9 +35,11 @@ from defect_mf_flows.benchmark.search_ways import (
     missed_minima,
 )
 from defect_mf_flows.benchmark.writing import Page, staircases
-from defect_mf_flows.campaign import StartSettings
+from defect_mf_flows.campaign import DefectSettings, HostSettings, StartSettings
 from defect_mf_flows.core.refinement import REACHED
 
+#: File of the host's cell, in the folder of the package's campaign.
+CELL = Path("host.vasp")
 #: Orders in which the starts of an unordered search are taken.
 ORDERS = 500
 
@@ -46,8 +48,11 @@ ORDERS = 500
 #: The campaign's settings came after runs on this system, whose models had holes.
 FULL = SearchSize(
     name="",
-    supercell=(2, 2, 1),
-    pairs={"v_Zn": (-2, -1, 0, 1, 2), "v_S": (-2, -1, 0, 1, 2), "S_Zn": (-2, -1, 0, 1, 2)},
+    host=HostSettings(structure=CELL, supercell=[2, 2, 1]),
+    wanted=DefectSettings(
+        include=["v_Zn", "v_S", "S_Zn"],
+        charges={defect: [-2, -1, 0, 1, 2] for defect in ("v_Zn", "v_S", "S_Zn")},
+    ),
     steps=80,
     n_random=3,
     top=3,
@@ -84,8 +89,8 @@ FULL = SearchSize(
 
 QUICK = SearchSize(
     name="quick",
-    supercell=(1, 1, 1),
-    pairs={"v_Zn": (0, -1)},
+    host=HostSettings(structure=CELL, supercell=[1, 1, 1]),
+    wanted=DefectSettings(include=["v_Zn"], charges={"v_Zn": [0, -1]}),
     steps=20,
     n_random=2,
     top=1,
@@ -138,7 +143,8 @@ def run(size: SearchSize, *, scratch: Path, out: Path, command: str, workers: in
     comparison = Comparison(size, ways, ratio, missed, earlier)
     page = Page("search", size.name, out, command)
     first = first_to_reach(size, done, searches.defects.host.supercell, comparison.best)
-    page.text("Searches", _about(size, ratio, account(results), first), DISCLAIMER)
+    about = _about(size, len(searches.defects.host.supercell), ratio, account(results), first)
+    page.text("Searches", about, disclaimer(size.formula))
     comparison.write(page)
     return page.write(comparison.rows())
 
@@ -331,18 +337,19 @@ def _milli(value: float) -> str:
     return f"{1000 * value:.0f}" if math.isfinite(value) else "none"
 
 
-def _about(size: SearchSize, ratio: float, account: dict[str, float], first: Counter[str]) -> str:
-    atoms = 8 * int(np.prod(size.supercell))
+def _about(
+    size: SearchSize, atoms: int, ratio: float, account: dict[str, float], first: Counter[str]
+) -> str:
     spent = {
         name: f"{value:.0f}" + ("" if "seconds" in name else f" {METHODS[HIGH]} calls")
         for name, value in account.items()
     }
     return "\n\n".join(
         [
-            f"{', '.join(size.pairs)} in ZnS, {atoms}-atom host cell, Gamma only, closed shell; "
-            f"low fidelity {METHODS[LOW]}, high fidelity {METHODS[HIGH]}, one call of the first "
-            f"costs {ratio:.2f} of the second (single points of both in turn, measured once). A "
-            "call is one energy with forces.",
+            f"{', '.join(size.wanted.include)} in {size.formula}, {atoms}-atom host cell, Gamma "
+            f"only, closed shell, seed {size.seed}; low fidelity {METHODS[LOW]}, high fidelity "
+            f"{METHODS[HIGH]}, one call of the first costs {ratio:.2f} of the second (single "
+            "points of both in turn, measured once). A call is one energy with forces.",
             f"Every relaxation ends at {FMAX:g} eV/A or after {size.steps} steps; the starts of "
             f"ShakeNBreak are the same in every search. In the {size.n_random} random starts per "
             "defect and charge every atom is displaced, with a standard deviation of "

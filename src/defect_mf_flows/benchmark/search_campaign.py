@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import yaml
 from pymatgen.core import Structure
+from pymatgen.io.vasp import Poscar
 
 from defect_mf_flows.benchmark.pool import FMAX, HIGH, LOW, METHODS, keep
 from defect_mf_flows.benchmark.search_ways import (
     OURS,
-    SEED,
     Pair,
     Searches,
     SearchSize,
@@ -35,7 +35,6 @@ from defect_mf_flows.results import CampaignResults, Records
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.results import Results
 from defect_mf_flows.schemas.structures import symbols_of
-from defect_mf_flows.testing import zinc_blende
 
 #: What candidates of verification are, in words.
 KINDS = {
@@ -69,7 +68,7 @@ def run_own(size: SearchSize, folder: Path, *, workers: int) -> tuple[Results, l
         Its reference calculations with their frames, in the order in which they finished, each
         with all its calls: those of an earlier campaign, too.
     """
-    file = _campaign(size, folder)
+    file = campaign_file(size, folder)
     command = [sys.executable, "-m", "defect_mf_flows.cli", "run", str(file)]
     command += ["--folder", str(folder), "--workers", str(workers)]
     ended = subprocess.run(command, check=False)
@@ -266,10 +265,25 @@ def _same(one: Structure, other: Structure) -> bool:
     return bool(np.abs(moved @ one.lattice.matrix).max() <= SAME_START)
 
 
-def _campaign(size: SearchSize, folder: Path) -> Path:
-    """Write the campaign file and its host."""
+def campaign_file(size: SearchSize, folder: Path) -> Path:
+    """Write the file and the host of the package's own campaign.
+
+    Parameters
+    ----------
+    size
+        What to search, and with which settings.
+    folder
+        Of the campaign; made if it is not there.
+
+    Returns
+    -------
+    Path
+        The campaign file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    zinc_blende().to(filename=str(folder / "host.cif"))
+    # All digits: starts that differ in the seventh one would not be shared.
+    cell = Poscar(size.cell).get_str(significant_figures=12)
+    (folder / size.host.structure).write_text(cell)
 
     def method(fidelity: str) -> dict[str, Any]:
         settings = {"method": METHODS[fidelity]}
@@ -277,17 +291,14 @@ def _campaign(size: SearchSize, folder: Path) -> Path:
 
     content = {
         "name": f"search-{size.name or 'benchmark'}",
-        "seed": SEED,
+        "seed": size.seed,
         "reuse": True,
         "disclaimer": "Tight binding at Gamma: a test of the method.",
-        "host": {"structure": "host.cif", "supercell": list(size.supercell)},
-        "defects": {
-            "include": list(size.pairs),
-            "charges": {defect: list(charges) for defect, charges in size.pairs.items()},
-        },
+        "host": size.host.model_dump(mode="json", exclude_unset=True),
+        "defects": size.wanted.model_dump(mode="json", exclude_unset=True),
         "fidelities": {LOW: method(LOW), HIGH: method(HIGH)},
         "roles": {"low": LOW, "high": HIGH},
-        "starts": {"distortions": size.starts.distortions},
+        "starts": size.starts.model_dump(mode="json", exclude_unset=True),
         **size.campaign,
     }
     path = folder / "search.yaml"

@@ -34,7 +34,6 @@ from defect_mf_flows.testing import zinc_blende
 #: Defect and charge.
 Pair = tuple[str, int]
 
-SEED = 1
 #: Rattle of the random starts, as a fraction of the shortest bond: that of ShakeNBreak itself.
 RANDOM_RATTLE = 0.1
 
@@ -52,10 +51,10 @@ class SearchSize:
     ----------
     name
         For the file names: empty for the full one.
-    supercell
-        Repeats of the cubic cell.
-    pairs
-        Charge states of every defect.
+    host
+        Supercell; ``structure`` is the name of a file that the campaign's folder gets.
+    wanted
+        Defects, all in ``include``, and all their charge states.
     steps
         Limit on the steps of every relaxation.
     n_random
@@ -66,32 +65,37 @@ class SearchSize:
         Sections of the package's campaign that differ from their defaults.
     starts
         Starts of ShakeNBreak.
+    cell
+        Of the host.
+    seed
+        Of the campaign and of all starts.
     """
 
     name: str
-    supercell: tuple[int, int, int]
-    pairs: dict[str, tuple[int, ...]]
+    host: HostSettings
+    wanted: DefectSettings
     steps: int
     n_random: int
     top: int
     campaign: dict[str, Any]
     starts: StartSettings = field(default_factory=StartSettings)
+    cell: Structure = field(default_factory=zinc_blende)
+    seed: int = 1
 
     def each(self) -> Iterator[Pair]:
         """Every defect and charge."""
-        for defect, charges in self.pairs.items():
-            for charge in charges:
+        for defect in self.wanted.include:
+            for charge in self.wanted.charges[defect]:
                 yield defect, charge
 
     def defects(self) -> DefectSet:
         """Defects in their supercells."""
-        return generate_defects(
-            zinc_blende(),
-            host=HostSettings(structure=Path("ZnS"), supercell=list(self.supercell)),
-            defects=DefectSettings(
-                include=list(self.pairs), charges={d: list(q) for d, q in self.pairs.items()}
-            ),
-        )
+        return generate_defects(self.cell, host=self.host, defects=self.wanted)
+
+    @property
+    def formula(self) -> str:
+        """Of the host."""
+        return self.cell.composition.reduced_formula
 
 
 @dataclass(frozen=True)
@@ -252,14 +256,16 @@ class Searches:
 
     def starts(self, pair: Pair) -> list[StartStructure]:
         """Start structures of ShakeNBreak."""
-        return self._maker(pair, SEED).reference()
+        return self._maker(pair, self.size.seed).reference()
 
     def random_starts(self, pair: Pair) -> list[StartStructure]:
         """Starts in which every atom is displaced, each with a seed of its own."""
         return [
             start
             for k in range(self.size.n_random)
-            for start in self._maker(pair, derived_seed(SEED, "random", k)).rattled(RANDOM_RATTLE)
+            for start in self._maker(pair, derived_seed(self.size.seed, "random", k)).rattled(
+                RANDOM_RATTLE
+            )
         ]
 
     def _relax(

@@ -123,15 +123,28 @@ def active(**options: Any) -> None:
 
 @benchmark.command()
 @_options
+@click.option(
+    "--campaign",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Search the defects of this campaign with its settings, instead of those in ZnS; tight "
+    "binding takes the place of its fidelities.",
+)
 @refusing
-def search(quick: bool, out: Path, pool: Path | None, workers: int | None) -> None:
+def search(
+    quick: bool, out: Path, pool: Path | None, workers: int | None, campaign: Path | None
+) -> None:
     """Count expensive calls until the ground state, against ShakeNBreak and random starts.
 
     V_Zn, V_S and S_Zn in ZnS, five charges each; runs a campaign of this package, too.
     """
     from defect_mf_flows.benchmark.running import run_search
 
-    _show(run_search(quick=quick, out=out, folder=pool, workers=workers))
+    if quick and campaign is not None:
+        raise click.UsageError(
+            "--quick has defects of its own, and so has --campaign; give one of them."
+        )
+    page = run_search(quick=quick, campaign=campaign, out=out, folder=pool, workers=workers)
+    _show(page)
 
 
 @benchmark.command()
