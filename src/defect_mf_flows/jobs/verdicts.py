@@ -23,6 +23,7 @@ from defect_mf_flows.jobs.common import (
 from defect_mf_flows.jobs.judging import finish, unasked, verify
 from defect_mf_flows.jobs.lower_labels import lower_labels
 from defect_mf_flows.jobs.second_look import worth_relaxing
+from defect_mf_flows.schemas.calculation import Calculation
 from defect_mf_flows.schemas.defect import DefectSet
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.model import Model
@@ -101,27 +102,8 @@ class JudgeMaker(Maker):
         model = read_output(store, model_uuid, Model, load=True) if first else None
         done = calculations([uuid for uuid in relaxations if uuid is not None])
         found = {c.job_uuid: c for c in done}
-        named = {defect.name: defect for defect in defects.defects}
-        finished = [
-            unasked(candidate, self.verification)
-            if uuid is None
-            else finish(candidate, found[uuid], named[defect], self.verification)
-            for candidate, (defect, _), uuid in zip(
-                chosen.candidates, chosen.owners, relaxations, strict=True
-            )
-        ]
-        judged = {
-            (defect.name, charge): [
-                *(
-                    candidate
-                    for candidate, owner in zip(finished, chosen.owners, strict=True)
-                    if owner == (defect.name, charge)
-                ),
-                *self._earlier(state, (defect.name, charge), model),
-            ]
-            for defect in defects.defects
-            for charge in defect.charges
-        }
+        finished = self._finished(chosen, relaxations, found, defects)
+        judged = self._by_owner(defects, chosen.owners, finished, state, model)
         context = (defects_uuid, model_uuid, state)
         within = self.verification.relax_within
         if not looked_again and within is not None and self.verification.relaxations is not None:
@@ -139,18 +121,6 @@ class JudgeMaker(Maker):
             )
             if lower:
                 return self._relax_lower(lower, chosen, relaxations, single_points, context)
-        verifications = [
-            verify(
-                defect,
-                charge,
-                judged[defect.name, charge],
-                number,
-                self.verification,
-                self.matching,
-            )
-            for defect in defects.defects
-            for charge in defect.charges
-        ]
         before = [uuid for uuid in single_points or [] if uuid not in relaxations]
         done += calculations(before, frames=False)
         known_labels = set(state.labels)  # a label that a candidate took over was paid for before
@@ -158,12 +128,55 @@ class JudgeMaker(Maker):
         return Response(
             output=VerificationSet(
                 job_uuid=own_uuid(),
-                verifications=verifications,
+                verifications=[
+                    verify(
+                        defects.get(name),
+                        charge,
+                        judged[name, charge],
+                        number,
+                        self.verification,
+                        self.matching,
+                    )
+                    for name, charge in judged
+                ],
                 calculations=[c.job_uuid for c in done],
                 high_calls=sum(c.n_calls for c in done),
                 checks=chosen.checks,
             )
         )
+
+    def _finished(
+        self,
+        chosen: CandidateSet,
+        relaxations: list[str | None],
+        found: dict[str, Calculation],
+        defects: DefectSet,
+    ) -> list[Candidate]:
+        """Candidates of the round with what high fidelity made of them, in their order."""
+        return [
+            unasked(candidate, self.verification)
+            if uuid is None
+            else finish(candidate, found[uuid], defects.get(defect), self.verification)
+            for candidate, (defect, _), uuid in zip(
+                chosen.candidates, chosen.owners, relaxations, strict=True
+            )
+        ]
+
+    def _by_owner(
+        self,
+        defects: DefectSet,
+        owners: list[Owner],
+        finished: list[Candidate],
+        state: LoopState,
+        model: Model | None,
+    ) -> dict[Owner, list[Candidate]]:
+        """Candidates of every charge state, this round's first."""
+        judged: dict[Owner, list[Candidate]] = {
+            (defect.name, charge): [] for defect in defects.defects for charge in defect.charges
+        }
+        for candidate, owner in zip(finished, owners, strict=True):
+            judged[owner].append(candidate)
+        return {owner: [*own, *self._earlier(state, owner, model)] for owner, own in judged.items()}
 
     def _relax_left_out(
         self,
