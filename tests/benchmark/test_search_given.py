@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from defect_mf_flows.benchmark.search import FULL
 from defect_mf_flows.benchmark.search_campaign import campaign_file
 from defect_mf_flows.benchmark.search_given import given_search
 from defect_mf_flows.benchmark.search_ways import Searches
 from defect_mf_flows.campaign import load_campaign
+from defect_mf_flows.cli import main
 from defect_mf_flows.errors import CampaignError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -111,3 +113,11 @@ def test_a_campaign_does_not_share_the_folder_of_the_benchmark_itself(
 def test_a_campaign_file_that_is_missing_is_named() -> None:
     with pytest.raises(CampaignError, match=r"nowhere\.yaml"):
         given_search(Path("nowhere.yaml"))
+
+
+def test_the_quick_form_and_a_campaign_exclude_each_other(tmp_path: Path) -> None:
+    asked = ["benchmark", "search", "--quick", "--campaign", str(GAP), "--pool", str(tmp_path)]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 2
+    assert "give one of them" in result.output
+    assert not list(tmp_path.iterdir())
