@@ -26,6 +26,8 @@ from defect_mf_flows.core.charge import (
     read_extxyz,
 )
 from defect_mf_flows.errors import DatasetError, TrainingError
+from defect_mf_flows.learning.evaluation import evaluate_frames
+from defect_mf_flows.learning.models import metric_rows
 from defect_mf_flows.learning.potential import Potential
 from defect_mf_flows.learning.training import train
 from defect_mf_flows.schemas.calculation import Failure, FailureReason
@@ -185,8 +187,21 @@ def check_by_hand(metrics: HeadMetrics, model: Model, labelled: Labelled) -> Non
         "force_rmse": np.sqrt(np.mean(components**2)),
         "force_mae": np.mean(np.abs(components)),
     }
+    if len(frames) == 1:
+        assert metrics.relative_energy_rmse_cell is None
+        del expected["relative_energy_rmse_cell"]
     for name, value in expected.items():
         assert getattr(metrics, name) == pytest.approx(value, rel=1e-6, abs=1e-6), name
+
+
+def test_one_frame_has_no_error_of_the_order_of_energies(model: Model, labelled: Labelled) -> None:
+    """An error whose own mean is taken out is nothing, however wrong the model is."""
+    frame = labelled.frames[0]
+    (metrics,), _ = evaluate_frames(model, [frame], ["mine"])
+    assert metrics.energy_rmse_cell > 0
+    assert metrics.relative_energy_rmse_cell is None
+    line = metric_rows([metrics])[1].split()
+    assert line[4:6] == [f"{metrics.energy_rmse_cell:.1f}", "-"]
 
 
 def test_there_is_a_parity_point_per_frame_on_a_common_scale(

@@ -165,7 +165,7 @@ def _metrics(key: tuple[str, int, str], items: list[_Error]) -> HeadMetrics:
         energy_rmse_cell=_rms(energies),
         energy_mae_cell=float(1000 * np.abs(energies).mean()),
         energy_rmse_atom=_rms(per_atom),
-        relative_energy_rmse_cell=_rms(energies - energies.mean()),
+        relative_energy_rmse_cell=_rms(energies - energies.mean()) if len(items) > 1 else None,
         force_rmse=_rms(forces) if forces.size else None,
         force_mae=float(1000 * np.abs(forces).mean()) if forces.size else None,
         n_without_forces=sum(not item.forces.size for item in items),

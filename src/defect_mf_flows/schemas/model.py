@@ -30,7 +30,8 @@ class HeadMetrics(Document):
     energy_rmse_atom
         meV per atom: the figure that papers quote.
     relative_energy_rmse_cell
-        meV per cell after the mean error is removed: error of energy ORDERINGS.
+        meV per cell after the mean error is removed: error of energy ORDERINGS. None for a single
+        frame, which has no order.
     force_rmse, force_mae
         meV/Angstrom per component, over the frames that have forces; None if none has.
     n_without_forces
@@ -44,7 +45,7 @@ class HeadMetrics(Document):
     energy_rmse_cell: float
     energy_mae_cell: float
     energy_rmse_atom: float
-    relative_energy_rmse_cell: float
+    relative_energy_rmse_cell: float | None
     force_rmse: float | None
     force_mae: float | None
     n_without_forces: int = 0
