@@ -34,7 +34,7 @@ def changed(folder: Path, changes: dict[str, Any]) -> Path:
 
 def test_defects_charges_and_seed_are_those_of_the_campaign() -> None:
     size = given_search(GAP)
-    assert (size.name, size.formula, size.seed) == ("gap", "GaP", 1)
+    assert (size.subject, size.formula, size.seed) == ("gap", "GaP", 1)
     assert list(size.each()) == [
         *(("v_Ga", charge) for charge in (-2, -1, 0)),
         *(("v_P", charge) for charge in (-1, 0, 1)),

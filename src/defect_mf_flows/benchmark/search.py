@@ -129,19 +129,19 @@ def run(size: SearchSize, *, scratch: Path, out: Path, command: str, workers: in
     """
     labels = scratch / "labels"
     labels.mkdir(parents=True, exist_ok=True)
-    results, done = run_own(size, scratch / f"search-{size.name or 'full'}", workers=workers)
+    folder = scratch / f"search-{size.key}"
+    results, done = run_own(size, folder, workers=workers)
     with executor(workers) as processes:
         searches = Searches(size, labels, processes)
         own = own_way(size, done, searches.defects.host.supercell)
         share(searches, results.engines, done)
-        earlier = earlier_minima(
-            scratch / f"search-{size.name or 'full'}", size, searches.defects.host.supercell
-        )
+        earlier = earlier_minima(folder, size, searches.defects.host.supercell)
         ways = [own, searches.staged(), searches.stepwise(), searches.random()]
-    ratio = _price(searches, scratch / f"price-{size.name or 'full'}.json")
+    ratio = _price(searches, scratch / f"price-{size.key}.json")
     missed = sum(missed_minima(searches.defects, pair, *ways[:2]) for pair in size.each())
     comparison = Comparison(size, ways, ratio, missed, earlier)
-    page = Page("search", size.name, out, command)
+    stem = f"search-{size.subject}" if size.subject else "search"
+    page = Page(stem, size.name, out, command)
     first = first_to_reach(size, done, searches.defects.host.supercell, comparison.best)
     about = _about(size, len(searches.defects.host.supercell), ratio, account(results), first)
     page.text("Searches", about, disclaimer(size.formula))

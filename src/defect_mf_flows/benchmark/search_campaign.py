@@ -290,7 +290,7 @@ def campaign_file(size: SearchSize, folder: Path) -> Path:
         return {"engine": "xtb", "settings": settings, "fmax": FMAX, "steps": size.steps}
 
     content = {
-        "name": f"search-{size.name or 'benchmark'}",
+        "name": f"search-{size.subject or size.name or 'benchmark'}",
         "seed": size.seed,
         "reuse": True,
         "disclaimer": "Tight binding at Gamma: a test of the method.",

@@ -54,7 +54,7 @@ def given_search(file: Path) -> SearchSize:
     charges = {defect.name: list(defect.charges) for defect in found.defects}
     return replace(
         FULL,
-        name=campaign.name,
+        subject=campaign.name,
         host=campaign.host.model_copy(update={"structure": CELL}),
         wanted=campaign.defects.model_copy(update={"include": list(charges), "charges": charges}),
         campaign=_settings(campaign),

@@ -69,6 +69,8 @@ class SearchSize:
         Of the host.
     seed
         Of the campaign and of all starts.
+    subject
+        Name of the campaign that somebody gave; empty: the benchmark's own.
     """
 
     name: str
@@ -81,6 +83,7 @@ class SearchSize:
     starts: StartSettings = field(default_factory=StartSettings)
     cell: Structure = field(default_factory=zinc_blende)
     seed: int = 1
+    subject: str = ""
 
     def each(self) -> Iterator[Pair]:
         """Every defect and charge."""
@@ -91,6 +94,11 @@ class SearchSize:
     def defects(self) -> DefectSet:
         """Defects in their supercells."""
         return generate_defects(self.cell, host=self.host, defects=self.wanted)
+
+    @property
+    def key(self) -> str:
+        """In names of folders and files."""
+        return self.subject or self.name or "full"
 
     @property
     def formula(self) -> str:
