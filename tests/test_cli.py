@@ -11,7 +11,7 @@ from defect_mf_flows.testing.vasp import VASP_CHANGES, vasp_stand_in
 
 COMMANDS = ["validate", "run", "status", "results", "report", "doctor", "web"]
 COMMANDS += ["init", "setup", "submit", "pause", "resume", "cancel", "retry", "worker"]
-COMMANDS += ["export", "query"]
+COMMANDS += ["export", "query", "host"]
 
 
 @pytest.fixture

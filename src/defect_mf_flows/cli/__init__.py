@@ -3,6 +3,7 @@
 from defect_mf_flows.cli import (  # noqa: F401  (they register their commands)
     benchmark,
     ccd,
+    host,
     importing,
     learning,
     levels,
