@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pymatgen.core import Structure
 from defect_mf_flows.cli import main
 from defect_mf_flows.errors import CampaignError
 from defect_mf_flows.local.host_check import DROP, MOVED, HostCheck, check_host
+from defect_mf_flows.settings import get_settings
 from defect_mf_flows.testing import write_campaign
 
 METHODS = {
@@ -21,6 +23,16 @@ METHODS = {
     },
     "roles": {"low": "low", "high": "high"},
 }
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """A folder of its own for steps, in which no other test has computed the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEFECT_MF_SCRATCH", str(tmp_path / "scratch"))
+        get_settings.cache_clear()
+        yield tmp_path / "scratch"
+    get_settings.cache_clear()
 
 
 def distorted(folder: Path) -> Path:
@@ -53,6 +65,17 @@ def test_a_host_file_that_is_not_relaxed_is_told(tmp_path: Path) -> None:
     assert check.energy < -DROP
     assert check.moved is not None
     assert check.moved > MOVED
+
+
+def test_the_same_check_again_computes_nothing_twice(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_campaign(tmp_path, METHODS)
+    (first,) = check_host(file, rattle=0.1, only=("low",))
+    steps = list((scratch / "relaxations").glob("*/steps.jsonl"))
+    assert len(steps) == 2, "the perfect crystal and the displaced one"
+    monkeypatch.setattr("tblite.ase.TBLite.calculate", None)
+    assert list(check_host(file, rattle=0.1, only=("low",))) == [first]
 
 
 def test_a_relaxation_that_runs_out_of_steps_is_no_proof(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from defect_mf_flows.cli.app import CAMPAIGN, main, refusing
 def host(campaign: Path, rattle: float, only: tuple[str, ...]) -> None:
     """Relax the pristine host from displaced atoms, and tell whether they come back.
 
-    Computes here, some ten to thirty calls with each fidelity. Where atoms do not come back, the
-    host is no minimum of that method, and relaxed defects would show that and not the defect; the
-    exit status is 1.
+    Computes here, some ten to thirty calls with each fidelity; stopped, the same command goes on.
+    Where atoms do not come back, the host is no minimum of that method, and relaxed defects would
+    show that and not the defect; the exit status is then 1.
     """
     from defect_mf_flows.local.host_check import check_host
 

@@ -7,11 +7,14 @@ well, and what they gain is no property of the defect.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jobflow import JobStore, run_locally
+from maggma.stores import MemoryStore
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -20,9 +23,11 @@ from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.defects import generate_defects
 from defect_mf_flows.engines import reference_maker
 from defect_mf_flows.errors import CampaignError
+from defect_mf_flows.jobs.common import read_output
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import content_hash, structure_key
+from defect_mf_flows.settings import get_settings
 
 #: What relaxations leave open: eV per cell, and Angstrom.
 DROP, MOVED = 0.05, 0.1
@@ -119,9 +124,17 @@ def _start(structure: Structure, label: str) -> StartStructure:
 def _compute(
     name: str, settings: FidelitySettings, kind: CalculationKind, start: StartStructure
 ) -> Calculation:
-    # The same check again goes on where it was stopped, as a job does.
-    key = content_hash([name, settings.model_dump_json(), structure_key(start.structure)])
-    return reference_maker(name, settings, kind).compute(start, uuid=f"host-{kind.value}-{key}")
+    """Compute as a job that bears the name of its input: stopped, the same one goes on."""
+    content = [name, kind.value, settings.model_dump_json(), structure_key(start.structure)]
+    job = reference_maker(name, settings, kind).make(start)
+    job.set_uuid(f"host-{content_hash(content)[:32]}")
+    folder = get_settings().scratch / "host_checks"
+    folder.mkdir(parents=True, exist_ok=True)
+    memory = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    with memory as store, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="cd is deprecated")  # jobflow's own affair
+        run_locally(job, store=store, create_folders=True, root_dir=folder, log=False)
+        return read_output(store, job.uuid, Calculation, load=True)
 
 
 def judged(fidelity: str, perfect: Calculation, relaxed: Calculation) -> HostCheck:
