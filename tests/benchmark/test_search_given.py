@@ -89,13 +89,16 @@ def test_another_seed_makes_other_starts(tmp_path: Path) -> None:
     ("section", "field", "value"),
     [
         ("defects", "spin", {"v_P": {0: 1}}),
+        ("roles", "extra", ["middle"]),
         ("starts", "given", {"v_P": [str(EXAMPLES / "hosts" / "GaP.cif")]}),
     ],
 )
 def test_what_the_searches_cannot_do_is_refused_by_file_and_field(
     tmp_path: Path, section: str, field: str, value: Any
 ) -> None:
-    file = changed(tmp_path, {section: {field: value}})
+    third = {"middle": {"engine": "xtb", "settings": {"method": "IPEA1-xTB"}}}
+    more = {"fidelities": third} if field == "extra" else {}
+    file = changed(tmp_path, {section: {field: value}, **more})
     with pytest.raises(CampaignError, match=rf"mine\.yaml: {section}\.{field}: .*leave it out"):
         given_search(file)
 

@@ -73,6 +73,7 @@ def _check(file: Path, campaign: Campaign) -> None:
     refused = {
         "starts.given": (campaign.starts.given, "the searches make their own starts"),
         "defects.spin": (campaign.defects.spin, "tight binding runs closed shell here"),
+        "roles.extra": (campaign.roles.extra, "two methods stand in for two fidelities"),
         "frames.imported": (campaign.frames.imported, "the searches pay for all that they know"),
     }
     if campaign.name in OWN_NAMES:
