@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from pymatgen.core import Structure
 
 from defect_mf_flows.cli import main
+from defect_mf_flows.engines import xtb
 from defect_mf_flows.errors import CampaignError
 from defect_mf_flows.local.host_check import DROP, MOVED, HostCheck, check_host
 from defect_mf_flows.settings import get_settings
@@ -76,6 +78,17 @@ def test_the_same_check_again_computes_nothing_twice(
     assert len(steps) == 2, "the perfect crystal and the displaced one"
     monkeypatch.setattr("tblite.ase.TBLite.calculate", None)
     assert list(check_host(file, rattle=0.1, only=("low",))) == [first]
+
+
+def test_an_engine_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_campaign(tmp_path, METHODS)
+    monkeypatch.setitem(sys.modules, "tblite.ase", None)
+    xtb._persistent_tblite.cache_clear()  # another test may have imported it
+    answer = CliRunner().invoke(main, ["host", str(file), "--fidelity", "low"])
+    assert answer.exit_code == 1
+    assert "'low': tblite is not installed; pip install" in answer.output
 
 
 def test_a_relaxation_that_runs_out_of_steps_is_no_proof(tmp_path: Path) -> None:

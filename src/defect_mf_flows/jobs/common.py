@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeVar
 
-from jobflow import CURRENT_JOB, Flow, Job, JobConfig, JobStore, Response
+from jobflow import CURRENT_JOB, Flow, Job, JobConfig, JobStore, Response, run_locally
 from jobflow.core.job import store_inputs
 from monty.json import MontyDecoder
 
@@ -92,6 +94,42 @@ def reference_job(maker: ReferenceMaker, start: StartStructure, stage: Stage, **
         charge=start.charge,
         fidelity=maker.fidelity,
     )
+
+
+def run_here(job: Job, store: JobStore, folder: Path) -> Calculation:
+    """Run a reference job in this process.
+
+    Parameters
+    ----------
+    job
+        Whose output is a calculation.
+    store
+        Connected job store that gets it.
+    folder
+        Where engines with files run, each in a folder of its own.
+
+    Returns
+    -------
+    Calculation
+        With its frames; also of a calculation that failed.
+
+    Raises
+    ------
+    Exception
+        What the job raised: an engine that is not installed, for example.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="cd is deprecated")  # jobflow's own affair
+        run_locally(
+            job,
+            store=store,
+            create_folders=True,
+            root_dir=folder,
+            log=False,
+            raise_immediately=True,
+        )
+    return read_output(store, job.uuid, Calculation, load=True)
 
 
 @contextmanager

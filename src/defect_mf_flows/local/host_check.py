@@ -7,13 +7,12 @@ well, and what they gain is no property of the defect.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jobflow import JobStore, run_locally
+from jobflow import JobStore
 from maggma.stores import MemoryStore
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
@@ -23,7 +22,7 @@ from defect_mf_flows.core.charge import with_charge
 from defect_mf_flows.core.defects import generate_defects
 from defect_mf_flows.engines import reference_maker
 from defect_mf_flows.errors import CampaignError
-from defect_mf_flows.jobs.common import read_output
+from defect_mf_flows.jobs.common import run_here
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import content_hash, structure_key
@@ -103,9 +102,7 @@ def _checks(
     pristine = _start(host, "host")
     atoms = AseAtomsAdaptor.get_atoms(host)
     atoms.rattle(rattle, seed=campaign.seed)
-    displaced = host.copy()
-    for k, position in enumerate(atoms.positions):
-        displaced.translate_sites([k], position - host[k].coords, frac_coords=False)
+    displaced = Structure(host.lattice, host.species, atoms.positions, coords_are_cartesian=True)
     start = _start(displaced, f"host_rattled_{rattle:g}")
     for name in names:
         settings = campaign.fidelities[name]
@@ -114,7 +111,7 @@ def _checks(
             yield HostCheck(name, None, None, perfect.n_calls, perfect.failure.message)
             continue
         relaxed = _compute(name, settings, CalculationKind.RELAX, start)
-        yield judged(name, perfect, relaxed)
+        yield _judged(name, perfect, relaxed)
 
 
 def _start(structure: Structure, label: str) -> StartStructure:
@@ -128,32 +125,12 @@ def _compute(
     content = [name, kind.value, settings.model_dump_json(), structure_key(start.structure)]
     job = reference_maker(name, settings, kind).make(start)
     job.set_uuid(f"host-{content_hash(content)[:32]}")
-    folder = get_settings().scratch / "host_checks"
-    folder.mkdir(parents=True, exist_ok=True)
-    memory = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
-    with memory as store, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="cd is deprecated")  # jobflow's own affair
-        run_locally(job, store=store, create_folders=True, root_dir=folder, log=False)
-        return read_output(store, job.uuid, Calculation, load=True)
+    with JobStore(MemoryStore(), additional_stores={"data": MemoryStore()}) as store:
+        return run_here(job, store, get_settings().scratch / "host_checks")
 
 
-def judged(fidelity: str, perfect: Calculation, relaxed: Calculation) -> HostCheck:
-    """Compare the end of a relaxation with the perfect crystal.
-
-    Parameters
-    ----------
-    fidelity
-        Of both.
-    perfect
-        Single point of the perfect crystal.
-    relaxed
-        Relaxation from displaced atoms.
-
-    Returns
-    -------
-    HostCheck
-        With what went wrong in the relaxation.
-    """
+def _judged(fidelity: str, perfect: Calculation, relaxed: Calculation) -> HostCheck:
+    """Compare the end of a relaxation from displaced atoms with the perfect crystal."""
     calls = perfect.n_calls + relaxed.n_calls
     trouble = ""
     if relaxed.failure is not None:

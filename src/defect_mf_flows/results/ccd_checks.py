@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jobflow import JobStore, run_locally
+from jobflow import JobStore
 from pymatgen.core import Structure
 
 from defect_mf_flows.campaign import Campaign
@@ -16,7 +16,7 @@ from defect_mf_flows.core.notation import charge_text
 from defect_mf_flows.engines import reference_maker
 from defect_mf_flows.engines.reuse import find_finished, input_hash
 from defect_mf_flows.errors import ResultsError
-from defect_mf_flows.jobs.common import read_output
+from defect_mf_flows.jobs.common import run_here
 from defect_mf_flows.results.ccd import Energies, ground_of
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
 from defect_mf_flows.schemas.ccd import CheckPoint, CoordinateDiagram
@@ -58,9 +58,7 @@ def single_points(campaign: Campaign, store: JobStore, folder: Path) -> SinglePo
             return known
         job = maker.make(start)
         job.name = f"{start.defect} {charge_text(start.charge)} | {start.label} | {name}"
-        folder.mkdir(parents=True, exist_ok=True)
-        run_locally(job, store=store, create_folders=True, root_dir=folder, log=False)
-        return read_output(store, job.uuid, Calculation, load=True)
+        return run_here(job, store, folder)
 
     return compute
 
