@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from defect_mf_flows.benchmark import measured
-from defect_mf_flows.benchmark.arms import FULL, Arm
 from defect_mf_flows.benchmark.measured import remembered, sources
+from defect_mf_flows.benchmark.sizes import FULL, Arm
 
 
 @dataclass

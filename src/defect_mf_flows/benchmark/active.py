@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pymatgen.core import Structure
 
-from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, steps, told
+from defect_mf_flows.benchmark.arms import measure_arms
 from defect_mf_flows.benchmark.data import dataset_of, nested_order, pool_candidates, sides
 from defect_mf_flows.benchmark.metrics import bootstrap
 from defect_mf_flows.benchmark.minima import MIN_DISTANCE, model_minima
@@ -26,6 +26,7 @@ from defect_mf_flows.benchmark.pool import (
     cost,
 )
 from defect_mf_flows.benchmark.processes import executor
+from defect_mf_flows.benchmark.sizes import Arm, BenchmarkSize, Job, hours, steps, told
 from defect_mf_flows.benchmark.writing import staircases
 from defect_mf_flows.campaign import PickSettings
 from defect_mf_flows.core.acquisition import PLACES, Query, between, choose, is_known, unlabelled
@@ -288,7 +289,7 @@ def _relaxation(frame: Frame, label: str) -> Task:
 def run(job: Job) -> Path:
     """Run all policies and write the page; returns the page."""
     truth = ground_energies(job.pool, job.scratch / "labels", workers=job.workers)
-    rows = job.run(arms(job.size), partial(measure, truth=truth))
+    rows = measure_arms(job, arms(job.size), partial(measure, truth=truth))
     by_arm: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_arm[row["arm"]].append(row)

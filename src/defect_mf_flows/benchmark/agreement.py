@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from defect_mf_flows.benchmark.arms import Job
 from defect_mf_flows.benchmark.metrics import TIE, near_minimum
 from defect_mf_flows.benchmark.pool import Pool, PoolPoint, cost
+from defect_mf_flows.benchmark.sizes import Job
 from defect_mf_flows.benchmark.writing import Page, cloud
 
 #: Geometries higher than this above the minimum are not drawn, eV per cell.

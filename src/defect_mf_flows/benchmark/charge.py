@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, steps, told, train_arm
+from defect_mf_flows.benchmark.arms import measure_arms, train_arm
 from defect_mf_flows.benchmark.data import test_points
 from defect_mf_flows.benchmark.metrics import (
     bootstrap,
@@ -19,6 +19,7 @@ from defect_mf_flows.benchmark.metrics import (
 )
 from defect_mf_flows.benchmark.minima import BASIN, WINDOW, minima_found
 from defect_mf_flows.benchmark.pool import LOW, cost
+from defect_mf_flows.benchmark.sizes import Arm, BenchmarkSize, Job, hours, steps, told
 from defect_mf_flows.benchmark.writing import Page, intervals
 
 TERMS = ("none", "categorical", "continuous", "per_charge", "intensive")
@@ -120,8 +121,8 @@ def measure_unseen(arm: Arm, job: Job) -> dict[str, Any]:
 
 def run(job: Job) -> Path:
     """Train all arms, measure them and write the page; returns the page."""
-    rows = job.run(arms(job.size), measure)
-    unseen = job.run(unseen_arms(job.size), measure_unseen)
+    rows = measure_arms(job, arms(job.size), measure)
+    unseen = measure_arms(job, unseen_arms(job.size), measure_unseen)
     by_arm: Rows = defaultdict(list)
     for row in rows:
         by_arm[row["arm"]].append(row)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from defect_mf_flows.benchmark.agreement import write_agreement
-from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, steps, told, train_arm
+from defect_mf_flows.benchmark.arms import measure_arms, train_arm
 from defect_mf_flows.benchmark.data import test_points
 from defect_mf_flows.benchmark.metrics import (
     basin_signs,
@@ -19,6 +19,7 @@ from defect_mf_flows.benchmark.metrics import (
 )
 from defect_mf_flows.benchmark.pool import cost
 from defect_mf_flows.benchmark.shares import ShareTables
+from defect_mf_flows.benchmark.sizes import Arm, BenchmarkSize, Job, hours, steps, told
 from defect_mf_flows.benchmark.writing import Page
 
 #: Name of an arm -> settings that make it.
@@ -70,7 +71,7 @@ def measure(arm: Arm, job: Job) -> dict[str, Any]:
 
 def run(job: Job) -> Path:
     """Train all arms, measure them and write the page; returns the page."""
-    rows = job.run(arms(job.size), measure)
+    rows = measure_arms(job, arms(job.size), measure)
     tables = ShareTables("strategy", list(STRATEGIES), job, rows)
     page = job.page("fidelity")
     page.text("Fidelity strategies", _about(job, rows), job.pool.disclaimer)

@@ -51,6 +51,11 @@ class Search:
     fmax: float = 0.03
     steps: int = 200
 
+    @property
+    def limits(self) -> str:
+        """Both, as a sentence of the page."""
+        return f"FIRE to {self.fmax} eV/A, at most {self.steps} steps."
+
 
 def run(
     models: list[str],
@@ -101,7 +106,7 @@ def run(
     ]
     heads = {name: {k: v for k, v in r.items() if k != "ends"} for name, r in found.items()}
     return write_page(
-        rows, heads, missing, known, search, out=out, command=command, variant=variant
+        rows, heads, missing, known, search.limits, out=out, command=command, variant=variant
     )
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from defect_mf_flows.benchmark.known import Known
 from defect_mf_flows.benchmark.writing import Page
-
-if TYPE_CHECKING:
-    from defect_mf_flows.benchmark.foundation import Search
 
 #: Below this RMSD (Angstrom) arXiv:2603.05238 counts a structure as found.
 FOUND = 0.1
@@ -19,7 +16,7 @@ _DISTORTION = re.compile(r"Bond_Distortion_(-?[0-9.]+)%")
 
 _ABOUT = """\
 Every model relaxes the same ShakeNBreak starts (one list per charge) at fixed cell; its lowest end
-of a charge is compared with the known ground state, symmetry copies included. {search}
+of a charge is compared with the known ground state, symmetry copies included. {limits}
 
 {sources}
 
@@ -34,7 +31,7 @@ def write_page(
     models: dict[str, dict[str, Any]],
     missing: dict[str, str],
     known: list[Known],
-    search: Search,
+    limits: str,
     *,
     out: Path,
     command: str,
@@ -50,16 +47,17 @@ def write_page(
         What each model is.
     missing
         Why a model was not run.
-    known, search
-        What was compared with, and how starts were relaxed.
+    known
+        What was compared with.
+    limits
+        How starts were relaxed, a sentence.
     out, command, variant
         Of the page.
     """
     page = Page("foundation", variant, out, command)
-    limits = f"FIRE to {search.fmax} eV/A, at most {search.steps} steps."
     sources = "\n".join(f"- {item.source}." for item in known).replace("..", ".")
     disclaimer = " ".join(dict.fromkeys(item.disclaimer for item in known if item.disclaimer))
-    page.text("Foundation models", _ABOUT.format(search=limits, sources=sources), disclaimer)
+    page.text("Foundation models", _ABOUT.format(limits=limits, sources=sources), disclaimer)
     for item in known:
         _tables(page, item, rows, models)
     page.table(

@@ -9,16 +9,17 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import defect_mf_flows
+from defect_mf_flows.benchmark.sizes import Arm, Job
 from defect_mf_flows.schemas.frame import content_hash
 
-if TYPE_CHECKING:
-    from defect_mf_flows.benchmark.arms import Arm, Job
+#: Takes arm and job, returns the row of a table.
+Measure = Callable[..., dict[str, Any]]
 
 
-def remembered(arm: Arm, *, measure: Callable[..., dict[str, Any]], job: Job) -> dict[str, Any]:
+def remembered(arm: Arm, *, measure: Measure, job: Job) -> dict[str, Any]:
     """Train and measure an arm, or take the row of an earlier run.
 
     Parameters
@@ -26,7 +27,7 @@ def remembered(arm: Arm, *, measure: Callable[..., dict[str, Any]], job: Job) ->
     arm
         What to train.
     measure
-        Takes arm and job, returns the row.
+        Trains and measures.
     job
         Its cache holds the rows.
 
@@ -53,7 +54,7 @@ def remembered(arm: Arm, *, measure: Callable[..., dict[str, Any]], job: Job) ->
     return row
 
 
-def _named(measure: Callable[..., Any]) -> list[Any]:
+def _named(measure: Measure) -> list[Any]:
     """A function's name and what was given to it before."""
     given = measure.keywords if isinstance(measure, partial) else {}
     function: Any = measure.func if isinstance(measure, partial) else measure

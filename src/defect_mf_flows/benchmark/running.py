@@ -14,7 +14,6 @@ from defect_mf_flows.benchmark import (
     sampling,
     search,
 )
-from defect_mf_flows.benchmark.arms import FULL, NETWORK, BenchmarkSize, Job
 from defect_mf_flows.benchmark.closer import bring_closer
 from defect_mf_flows.benchmark.foundation_models import MODELS, find_model
 from defect_mf_flows.benchmark.given import read_pool
@@ -23,6 +22,7 @@ from defect_mf_flows.benchmark.pool import QUICK as QUICK_POOL
 from defect_mf_flows.benchmark.pool import PoolSize, build_pool
 from defect_mf_flows.benchmark.processes import single_threaded
 from defect_mf_flows.benchmark.search_given import given_search
+from defect_mf_flows.benchmark.sizes import FULL, NETWORK, BenchmarkSize, Job
 from defect_mf_flows.campaign import TrainingSettings, load_campaign, load_learning
 from defect_mf_flows.settings import available_cores, get_settings
 

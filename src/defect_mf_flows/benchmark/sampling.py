@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from defect_mf_flows.benchmark.arms import Arm, BenchmarkSize, Job, hours, steps, told
+from defect_mf_flows.benchmark.arms import measure_arms
 from defect_mf_flows.benchmark.fidelity import measure
 from defect_mf_flows.benchmark.pool import cost
 from defect_mf_flows.benchmark.shares import ShareTables
+from defect_mf_flows.benchmark.sizes import Arm, BenchmarkSize, Job, hours, steps, told
 
 SAMPLERS = ("even", "stratified", "direct", "farthest", "random")
 
@@ -25,7 +26,7 @@ def arms(size: BenchmarkSize) -> list[Arm]:
 
 def run(job: Job) -> Path:
     """Train all arms, measure them and write the page; returns the page."""
-    rows = job.run(arms(job.size), measure)
+    rows = measure_arms(job, arms(job.size), measure)
     tables = ShareTables("sampler", SAMPLERS, job, rows)
     page = job.page("sampling")
     page.text("Samplers", _about(job, rows), job.pool.disclaimer)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from defect_mf_flows.benchmark.arms import NETWORK
 from defect_mf_flows.benchmark.pool import FMAX, HIGH, LOW, METHODS, disclaimer
 from defect_mf_flows.benchmark.processes import executor
 from defect_mf_flows.benchmark.search_campaign import (
@@ -34,6 +33,7 @@ from defect_mf_flows.benchmark.search_ways import (
     Way,
     missed_minima,
 )
+from defect_mf_flows.benchmark.sizes import NETWORK
 from defect_mf_flows.benchmark.writing import Page, staircases
 from defect_mf_flows.campaign import DefectSettings, HostSettings, StartSettings
 from defect_mf_flows.core.refinement import REACHED

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from defect_mf_flows.benchmark.arms import Job
 from defect_mf_flows.benchmark.metrics import bootstrap
+from defect_mf_flows.benchmark.sizes import Job
 from defect_mf_flows.benchmark.writing import Page, curves
 
 #: Title with the method of the high labels, key of the row, factor.
