@@ -198,10 +198,33 @@ def test_one_frame_has_no_error_of_the_order_of_energies(model: Model, labelled:
     """An error whose own mean is taken out is nothing, however wrong the model is."""
     frame = labelled.frames[0]
     (metrics,), _ = evaluate_frames(model, [frame], ["mine"])
-    assert metrics.energy_rmse_cell > 0
+    assert metrics.energy_rmse_cell
     assert metrics.relative_energy_rmse_cell is None
     line = metric_rows([metrics])[1].split()
     assert line[4:6] == [f"{metrics.energy_rmse_cell:.1f}", "-"]
+
+
+def test_an_energy_to_which_the_constant_was_fitted_has_no_error(
+    model: Model, labelled: Labelled
+) -> None:
+    """Cells that did not train have the mean error taken out: of one frame, all of it."""
+    one, other = (
+        whole.model_copy(
+            update={
+                "structure": whole.structure.copy().remove_sites([0]),
+                "forces": None if whole.forces is None else whole.forces[1:],
+            }
+        )
+        for whole in [f for f in labelled.frames if f.charge == 0 and f.fidelity == "high"][:2]
+    )
+    (alone,), _ = evaluate_frames(model, [one], ["mine"])
+    assert alone.fitted_constant
+    assert alone.energy_rmse_cell is alone.energy_mae_cell is alone.energy_rmse_atom is None
+    assert alone.force_rmse is not None
+    assert metric_rows([alone])[1].split()[4:7] == ["-*", "-", "-"]
+    (both,), _ = evaluate_frames(model, [one, other], ["mine"] * 2)
+    assert both.energy_rmse_cell
+    assert both.energy_rmse_cell == pytest.approx(both.relative_energy_rmse_cell)
 
 
 def test_there_is_a_parity_point_per_frame_on_a_common_scale(

@@ -144,7 +144,8 @@ def run(size: SearchSize, *, scratch: Path, out: Path, command: str, workers: in
     page = Page(stem, size.name, out, command)
     first = first_to_reach(size, done, searches.defects.host.supercell, comparison.best)
     about = _about(size, len(searches.defects.host.supercell), ratio, account(results), first)
-    page.text("Searches", about, disclaimer(size.formula))
+    title = f"Searches, {size.formula}" if size.subject else "Searches"
+    page.text(title, about, disclaimer(size.formula))
     comparison.write(page)
     return page.write(comparison.rows())
 

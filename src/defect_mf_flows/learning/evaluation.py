@@ -87,6 +87,7 @@ def evaluate_frames(
                     len(frame.structure),
                     difference.ravel(),
                     offset.fitted,
+                    offset.alone,
                 )
             )
             parity.append(
@@ -107,11 +108,15 @@ class _Error(NamedTuple):
     atoms: int
     forces: np.ndarray
     fitted: bool
+    alone: bool
 
 
 class _Offset(NamedTuple):
+    """Reference energy; whether it was fitted, and to a single frame, which then has no error."""
+
     energy: float
-    fitted: bool
+    fitted: bool = False
+    alone: bool = False
 
 
 def learned(model: Model, frame: Frame) -> bool:
@@ -147,25 +152,27 @@ def _offsets(model: Model, frames: list[Frame], energies: list[float]) -> list[_
     for (head, charge, cell), differences in groups.items():
         try:
             reference = model.reference(head=head, charge=charge, composition=cell)
-            known[head, charge, cell] = _Offset(reference, False)
+            known[head, charge, cell] = _Offset(reference)
         except ChargeError:
-            known[head, charge, cell] = _Offset(float(np.mean(differences)), True)
+            alone = len(differences) == 1
+            known[head, charge, cell] = _Offset(float(np.mean(differences)), True, alone)
     return [known[key] for key in keys]
 
 
 def _metrics(key: tuple[str, int, str], items: list[_Error]) -> HeadMetrics:
-    energies = np.array([item.energy for item in items])
-    per_atom = energies / np.array([item.atoms for item in items])
+    judged = [item for item in items if not item.alone]
+    energies = np.array([item.energy for item in judged])
+    per_atom = energies / np.array([item.atoms for item in judged])
     forces = np.concatenate([item.forces for item in items])
     return HeadMetrics(
         head=key[0],
         charge=key[1],
         split=key[2],
         n_frames=len(items),
-        energy_rmse_cell=_rms(energies),
-        energy_mae_cell=float(1000 * np.abs(energies).mean()),
-        energy_rmse_atom=_rms(per_atom),
-        relative_energy_rmse_cell=_rms(energies - energies.mean()) if len(items) > 1 else None,
+        energy_rmse_cell=_rms(energies) if judged else None,
+        energy_mae_cell=float(1000 * np.abs(energies).mean()) if judged else None,
+        energy_rmse_atom=_rms(per_atom) if judged else None,
+        relative_energy_rmse_cell=_rms(energies - energies.mean()) if len(judged) > 1 else None,
         force_rmse=_rms(forces) if forces.size else None,
         force_mae=float(1000 * np.abs(forces).mean()) if forces.size else None,
         n_without_forces=sum(not item.forces.size for item in items),

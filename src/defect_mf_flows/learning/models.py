@@ -183,8 +183,8 @@ def metric_rows(metrics: Iterable[HeadMetrics]) -> list[str]:
         constant = constant or m.fitted_constant
         lines.append(
             f"{m.head:<12} {m.charge:>+6d}  {m.split:<6} {m.n_frames:>4}  "
-            f"{m.energy_rmse_cell:>10.1f}{mark} {_known(m.relative_energy_rmse_cell):>9} "
-            f"{m.energy_rmse_atom:>9.2f} {_known(m.force_rmse):>9}"
+            f"{_known(m.energy_rmse_cell):>10}{mark} {_known(m.relative_energy_rmse_cell):>9} "
+            f"{_known(m.energy_rmse_atom, 2):>9} {_known(m.force_rmse):>9}"
         )
     lines.append("RMSE; relative: once the mean error of the line is taken out.")
     if constant:
@@ -194,5 +194,5 @@ def metric_rows(metrics: Iterable[HeadMetrics]) -> list[str]:
     return lines
 
 
-def _known(error: float | None) -> str:
-    return "-" if error is None else f"{error:.1f}"
+def _known(error: float | None, digits: int = 1) -> str:
+    return "-" if error is None else f"{error:.{digits}f}"

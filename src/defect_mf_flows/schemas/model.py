@@ -23,12 +23,13 @@ class HeadMetrics(Document):
     n_frames
         Number of frames.
     energy_rmse_cell, energy_mae_cell
-        meV per cell: the figure that transition levels feel.
+        meV per cell: the figure that transition levels feel. Without frames whose own error is
+        all the mean that was taken out (see ``fitted_constant``); None if there are no others.
     fitted_constant
         True where the model has no reference energy for the cell (a defect or composition
         that did not train): the mean error was taken out first.
     energy_rmse_atom
-        meV per atom: the figure that papers quote.
+        meV per atom: the figure that papers quote; None as that per cell.
     relative_energy_rmse_cell
         meV per cell after the mean error is removed: error of energy ORDERINGS. None for a single
         frame, which has no order.
@@ -42,9 +43,9 @@ class HeadMetrics(Document):
     charge: StrictInt
     split: str
     n_frames: int
-    energy_rmse_cell: float
-    energy_mae_cell: float
-    energy_rmse_atom: float
+    energy_rmse_cell: float | None
+    energy_mae_cell: float | None
+    energy_rmse_atom: float | None
     relative_energy_rmse_cell: float | None
     force_rmse: float | None
     force_mae: float | None
