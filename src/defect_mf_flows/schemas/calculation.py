@@ -202,8 +202,8 @@ class Calculation(StoredDocument):
         calculation cost this campaign nothing: no call, no second.
     calls_saved
         Calls that earlier calculations made for it, so that it did not: all of a reused
-        calculation's, and those of a relaxation that stopped where this one goes on (VASP: not
-        counted). 0 in documents from before this was recorded.
+        calculation's, and those of a relaxation that stopped where this one goes on (VASP: the
+        ionic steps that it takes over). 0 in documents from before this was recorded.
     curvature_from
         uuid of the job that asked a model for the curvature from which the minimiser began; None
         where it began from springs of its own, or from nothing.

@@ -192,6 +192,7 @@ def test_a_relaxation_that_another_campaign_ended_too_soon_goes_on(
     done = ask(start, kind=RELAX, fmax=0.02)
     assert done.converged, done.failure
     assert done.n_calls == done.n_frames - begun.n_frames + 1, "the last step is computed again"
+    assert (begun.calls_saved, done.calls_saved) == (0, begun.n_frames - 1)
     for mine, its in zip(done.frames[: begun.n_frames], begun.frames, strict=False):
         assert mine.energy == pytest.approx(its.energy, abs=1e-5)
         assert np.allclose(mine.structure.frac_coords, its.structure.frac_coords, atol=1e-6)
@@ -217,13 +218,14 @@ def test_a_relaxation_that_goes_on_survives_a_kill(ask, vasp, make_start):
     assert done.converged
     assert [f.energy for f in done.frames[:4]] == [f.energy for f in cut.frames]
     assert done.notes == cut.notes
+    assert done.calls_saved == cut.calls_saved == begun.n_frames - 1
 
 
 def test_of_a_longer_relaxation_no_more_is_taken_than_this_one_would_compute(ask, make_start):
     longer = ask(make_start(0), kind=RELAX, fmax=0.02)
     os.environ["DEFECT_MF_STANDIN"] = "charge"  # computing anything would be noticed
     shorter = ask(make_start(0), kind=RELAX, fmax=0.02, steps=3)
-    assert (shorter.n_calls, shorter.n_frames) == (0, 3)
+    assert (shorter.n_calls, shorter.calls_saved, shorter.n_frames) == (0, 3, 3)
     assert shorter.failure.reason is FailureReason.STEPS
     assert shorter.frontier is None, "that of another geometry"
     looser = ask(make_start(0), kind=RELAX, fmax=0.3)

@@ -195,7 +195,9 @@ class VaspReferenceMaker(ReferenceMaker):
         """As much of another campaign's relaxation as this one would compute."""
         start = start.model_copy(update={"spin": begun.spin})
         cell = with_charge(order.grouped(start.structure), start.charge)
-        progress = Progress(steps=taken.steps, finished=True, notes=[taken.note])
+        progress = Progress(
+            steps=taken.steps, saved=len(taken.steps), finished=True, notes=[taken.note]
+        )
         inputs = self.inputs(start).get_input_set(cell)
         calculation = self._document(progress, start, order, inputs, uuid)
         last = ("band_edges", "frontier", "site_potentials")  # they belong to the last step

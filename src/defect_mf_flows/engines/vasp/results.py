@@ -262,6 +262,7 @@ def calculation_of(
             start=start.label,
         ),
         n_calls=progress.calls + more_calls,
+        calls_saved=progress.saved,
         seconds=progress.seconds,
         engine=EngineRecord(
             name="vasp", version=last.head.version if last else "unknown", settings=record

@@ -58,6 +58,8 @@ class Progress:
         Ionic steps with a converged SCF, without repeats.
     calls
         Ionic steps in all, those with an unconverged SCF included.
+    saved
+        Ionic steps that another campaign's relaxation made.
     seconds
         Wall time.
     errors
@@ -75,6 +77,7 @@ class Progress:
     runs: list[Run] = field(default_factory=list)
     steps: list[RawStep] = field(default_factory=list)
     calls: int = 0
+    saved: int = 0
     seconds: float = 0.0
     errors: list[str] = field(default_factory=list)
     finished: bool = False
@@ -99,6 +102,7 @@ def read_progress(folder: Path) -> Progress:
     progress = Progress()
     if (begun := read_begun(folder)) is not None:
         progress.steps, progress.notes = begun.passed, [begun.note]
+        progress.saved = len(begun.passed)
     for execution in executions(folder):
         before = len(progress.steps)
         for run in _attempts(execution):
