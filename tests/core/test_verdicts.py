@@ -8,6 +8,7 @@ from defect_mf_flows.campaign import LoopSettings, VerifySettings
 from defect_mf_flows.core.verdicts import (
     in_own_basin,
     judge,
+    lower_unrelaxed,
     lowest,
     model_error,
     own_basin_energy,
@@ -66,6 +67,27 @@ def test_a_ground_state_without_a_low_one_to_compare_is_confirmed(candidate: Any
     found, reason = judge([candidate()], 0, settings=SETTINGS)
     assert found is Verdict.CONFIRMED
     assert "no ground state" in reason
+
+
+def test_a_lower_geometry_that_could_not_be_relaxed_overrules_a_ground_state(
+    candidate: Any,
+) -> None:
+    """Its single point is high fidelity's word that the ground state is another."""
+    failed = candidate(None, origin="low", energy_single_point=-10.5)
+    found, reason = judge([candidate(), failed], 0, settings=SETTINGS)
+    assert found is Verdict.WRONG
+    assert reason.startswith("low start (low) lies 0.500 eV lower")
+    assert "could not be relaxed" in reason
+
+
+def test_lower_unrelaxed_is_the_lowest_of_those_without_a_relaxation(candidate: Any) -> None:
+    relaxed = candidate(-10.0, energy_single_point=-9.0)
+    failed = [candidate(None, energy_single_point=e) for e in (-10.3, -10.6, -9.5, None)]
+    assert lower_unrelaxed([relaxed, *failed], tolerance=0.02) is failed[1]
+    assert lower_unrelaxed([relaxed, failed[2], failed[3]], tolerance=0.02) is None
+    near = candidate(None, energy_single_point=-10.01)
+    assert lower_unrelaxed([relaxed, near], tolerance=0.02) is None
+    assert lower_unrelaxed(failed, tolerance=0.02) is None, "nothing was relaxed"
 
 
 @pytest.mark.parametrize("missing", ["energy_relaxed", "deviation"])

@@ -37,7 +37,7 @@ def campaign_levels(dielectric=None, edges=EDGES) -> CampaignLevels:
             charge=q,
             energy_hf=energy,
             energy_model=energy + 0.01 * q,
-            residual_force=None,
+            is_upper_bound=False,
             low_unfinished=[],
             structure=with_charge(cell(), q),
         )
@@ -236,7 +236,7 @@ def bands(occupied: float, empty: float) -> list[FrontierLevel]:
 
 def test_levels_of_a_charge_whose_relaxation_ran_out_of_steps_are_marked(defect_set):
     made = of_vacancy(defect_set, {})
-    made.grounds[0].residual_force = 0.36
+    made.grounds[0].is_upper_bound = True
     charge = made.grounds[0].charge
     marked = {(lv.from_charge, lv.to_charge): lv.unfinished for lv in made.levels()}
     assert any(marked.values())

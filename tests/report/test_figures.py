@@ -32,6 +32,12 @@ def test_excess_bars_tell_upheld_from_refuted(results, make_results, make_ground
     unknown = make_ground_state("v_Zn", 0, Verdict.LOWER, low_unfinished=["Dimer"])
     (text,) = low_excess_figure(make_results(ground_states=[unknown])).data[0].text
     assert text.endswith(", open")
+    lowest = make_ground_state(
+        "v_Zn", 0, Verdict.WRONG, low_is_ground_state=False, low_excess=-0.487, lower_by=0.487
+    )
+    figure = low_excess_figure(make_results(ground_states=[lowest]))
+    assert figure.data[0].text == ("\u22120.487 eV, open",)
+    assert figure.layout.xaxis.range[0] < -0.8, "room for the number beside the bar"
     failed = make_ground_state("v_Zn", 0, Verdict.WRONG, low_excess=None)
     assert low_excess_figure(make_results(ground_states=[failed])).data[0].text == (
         "no high-fidelity energy",

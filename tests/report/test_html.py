@@ -382,7 +382,7 @@ def test_a_level_of_an_unfinished_relaxation_is_marked_wherever_it_is(results):
     marked = sum(bool(level.unfinished) for level in bound.transition_levels)
     assert marked > 0
     page = render_report(bound)
-    assert "ran out of steps at forces of 0.36 eV/Å. Its energy is an upper bound" in text(page)
+    assert "ran out of steps at forces of 0.36 eV/Å: its energy is an upper bound" in text(page)
     assert own(page).count("yes §") + own(page).count("no † §") == marked
     names = specs(page)["level-lines"]["layout"]["yaxis"]["ticktext"]
     assert sum("§" in name for name in names) == marked

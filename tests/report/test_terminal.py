@@ -73,6 +73,13 @@ def test_an_open_low_fidelity_ground_state_is_told(make_results, make_ground_sta
     assert "\u2212" not in shown
 
 
+def test_an_upper_bound_is_told(make_results, make_ground_state):
+    ground = make_ground_state("v_Zn", 0, Verdict.WRONG, lower_by=0.487, lower_start="Dimer")
+    shown = printed(make_results(ground_states=[ground]), 80)
+    assert "v_Zn 0 upper bound: Dimer lies 0.487 eV lower" in " ".join(shown.split())
+    assert "\u2212" not in shown
+
+
 def test_missing_values_and_parts(make_results, make_ground_state):
     ground = make_ground_state(
         "v_Zn",
@@ -110,10 +117,10 @@ def test_levels_are_marked(results):
     shallow = first.model_copy(update={"perturbed_host": [first.to_charge]})
     marked = results.model_copy(update={"transition_levels": [shallow, *others]})
     assert "! perturbed host" in printed(marked, 80)
-    assert "~ a high-fidelity" not in text
+    assert "~ an energy" not in text
     bound = first.model_copy(update={"unfinished": [first.to_charge]})
     marked = results.model_copy(update={"transition_levels": [bound, *others]})
-    assert "~ a high-fidelity relaxation behind it ran out of steps" in printed(marked, 100)
+    assert "~ an energy behind it is an upper bound" in printed(marked, 100)
 
 
 def test_the_reason_names_charge_states_as_the_tables_do(results):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from defect_mf_flows.report.words import stop_sentence, summary
+from defect_mf_flows.report.words import stop_sentence, summary, upper_bound
 from defect_mf_flows.schemas.loop import StopVerdict
 from defect_mf_flows.schemas.search import Verdict
 
@@ -47,6 +47,33 @@ def test_an_unfinished_low_fidelity_search_is_neither_upheld_nor_refuted(
     both = said(make_results(ground_states=[unknown, make_ground_state("v_Zn", -1, Verdict.LOWER)]))
     assert "refuted for 1 of 1 charge state<" in both
     assert "not known, nor are its levels; raise its steps" in both
+
+
+def test_a_low_fidelity_ground_state_that_lies_lowest_is_not_called_refuted(
+    make_results, make_ground_state
+):
+    ground = make_ground_state(
+        "v_Zn",
+        0,
+        Verdict.WRONG,
+        low_is_ground_state=False,
+        low_excess=-0.487,
+        lower_by=0.487,
+        lower_start="Bond_Distortion_-60.0%",
+    )
+    text = said(make_results(ground_states=[ground]))
+    assert "<strong>refuted" not in text
+    assert "neither upheld nor refuted" in text
+    assert ground.is_upper_bound
+    assert "0.487 eV lower at high fidelity and could not be relaxed" in upper_bound(ground)
+
+
+def test_an_upper_bound_says_why(make_ground_state):
+    stopped = make_ground_state("v_Zn", 0, Verdict.WRONG, residual_force=0.21)
+    assert "ran out of steps at forces of 0.21" in upper_bound(stopped)
+    both = stopped.model_copy(update={"lower_by": 0.1, "lower_start": "Dimer"})
+    assert upper_bound(both).startswith("the high-fidelity relaxation ran out")
+    assert "from there. Dimer lies 0.100 eV lower" in upper_bound(both)
 
 
 def test_long_lists_refer_to_the_table(make_results, make_ground_state):

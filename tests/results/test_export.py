@@ -165,12 +165,12 @@ def test_doped_gets_the_corrections_and_moves_the_levels_by_them(finished, tmp_p
 
 
 class Unfinished(CampaignResults):
-    """The same campaign as if one relaxation had run out of steps."""
+    """The same campaign as if both its energies were upper bounds."""
 
     def results(self):
         found = super().results()
         states = [
-            g.model_copy(update={"residual_force": 0.4}) if g.charge else g
+            g.model_copy(update={"residual_force": 0.4} if g.charge else {"lower_by": 0.1})
             for g in found.ground_states
         ]
         return found.model_copy(update={"ground_states": states})
@@ -180,8 +180,14 @@ def test_doped_is_told_which_energy_is_an_upper_bound(finished, tmp_path):
     api = Unfinished(finished.store, campaign_hash=finished.results.campaign_hash)
     export_doped(api, tmp_path / "bound.json")
     entries = loadfn(tmp_path / "bound.json").defect_entries.values()
-    told = {e.charge_state: e.calculation_metadata.get("residual_force") for e in entries}
-    assert told == {0: None, -1: 0.4}
+    told = {
+        e.charge_state: {k: e.calculation_metadata.get(k) for k in ("residual_force", "lower_by")}
+        for e in entries
+    }
+    assert told == {
+        0: {"residual_force": None, "lower_by": 0.1},
+        -1: {"residual_force": 0.4, "lower_by": None},
+    }
 
 
 def test_doped_takes_only_verified_fidelities(finished, tmp_path):

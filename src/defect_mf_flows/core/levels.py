@@ -56,13 +56,16 @@ class State:
     correction
         Finite-size correction of its energy, or None.
     residual_force
-        Largest force left, eV/Angstrom, where the energy is an upper bound; else None.
+        Largest force left, eV/Angstrom, where the relaxation ran out of steps; else None.
+    lower_by
+        How far below a geometry lies that could not be relaxed, eV per cell; else None.
     """
 
     energy: float
     structure: Structure
     correction: Correction | None = None
     residual_force: float | None = None
+    lower_by: float | None = None
 
 
 def transition_levels(
@@ -185,6 +188,8 @@ def _entry(
     entry.calculation_metadata = {"vbm": edges.vbm, "band_gap": edges.gap, **labels}
     if state.residual_force is not None:
         entry.calculation_metadata["residual_force"] = state.residual_force
+    if state.lower_by is not None:
+        entry.calculation_metadata["lower_by"] = state.lower_by
     if state.correction is not None:
         _correct(entry, state.correction)
     return entry

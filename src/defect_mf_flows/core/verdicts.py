@@ -15,6 +15,36 @@ def lowest(candidates: list[Candidate]) -> int | None:
     return min(done, key=lambda i: candidates[i].energy_relaxed or 0.0) if done else None
 
 
+def lower_unrelaxed(candidates: list[Candidate], *, tolerance: float) -> Candidate | None:
+    """Find what high fidelity puts below all that it has relaxed, before any relaxation.
+
+    Parameters
+    ----------
+    candidates
+        All candidates of a charge state.
+    tolerance
+        It must lie lower by more than this, eV per cell.
+
+    Returns
+    -------
+    Candidate or None
+        The lowest of those whose relaxation failed or was not made; None if there is none, or
+        nothing was relaxed.
+    """
+    best = lowest(candidates)
+    if best is None:
+        return None
+    limit = (candidates[best].energy_relaxed or 0.0) - tolerance
+    below = [
+        c
+        for c in candidates
+        if c.energy_relaxed is None
+        and c.energy_single_point is not None
+        and c.energy_single_point < limit
+    ]
+    return min(below, key=lambda c: c.energy_single_point or 0.0, default=None)
+
+
 def judge(
     candidates: list[Candidate], model_ground: int, *, settings: VerifySettings
 ) -> tuple[Verdict, str]:
@@ -34,7 +64,8 @@ def judge(
     -------
     verdict
         WRONG if its relaxation failed or ran out of steps, left the geometry, ended above
-        another candidate or missed the energy limit; else LOWER if it lies below the low-fidelity
+        another candidate, relaxed or not, or missed the energy limit; else LOWER if it lies below
+        the low-fidelity
         search's ground state, evaluated in that state's own basin; else CONFIRMED.
     reason
         With the numbers.
@@ -63,6 +94,13 @@ def judge(
         return Verdict.WRONG, (
             f"the steps of its high-fidelity relaxation ran out at forces of "
             f"{ground.residual_force:.2f} eV/A: an upper bound"
+        )
+    unrelaxed = lower_unrelaxed(candidates, tolerance=settings.energy_tolerance)
+    if unrelaxed is not None and unrelaxed.energy_single_point is not None:
+        gap = ground.energy_relaxed - unrelaxed.energy_single_point
+        return Verdict.WRONG, (
+            f"{unrelaxed.start} ({unrelaxed.origin}) lies {gap:.3f} eV lower at high fidelity "
+            "before any relaxation, and could not be relaxed"
         )
     other = candidates[best]
     gap = ground.energy_relaxed - (other.energy_relaxed or 0.0)

@@ -144,7 +144,7 @@ class CampaignLevels:
     def levels(self) -> list[TransitionLevel]:
         """Levels of the three sources side by side."""
         levels = []
-        unfinished = {(g.defect, g.charge) for g in self.grounds if g.residual_force is not None}
+        unfinished = {(g.defect, g.charge) for g in self.grounds if g.is_upper_bound}
         for defect in self.defects.defects:
             found = {
                 source: self._of(defect, energies, self._fidelity(source))

@@ -15,7 +15,7 @@ from defect_mf_flows.core.matching import shortest_bonds, symmetric_deviation
 from defect_mf_flows.core.ranking import found_minima
 from defect_mf_flows.core.refinement import refine, tried
 from defect_mf_flows.core.starts import derived_seed, nearest_neighbours
-from defect_mf_flows.core.verdicts import own_basin_energy
+from defect_mf_flows.core.verdicts import lower_unrelaxed, own_basin_energy
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.jobs.accounts import Accounts, engine_versions, package_versions
 from defect_mf_flows.jobs.common import (
@@ -256,6 +256,7 @@ class Gathering:
             moved = symmetric_deviation(model.structure, best.relaxed, defect.site)
         low_energy = own_basin_energy(low, self.campaign.verification) if low else None
         found = found_first(candidates, best)
+        lower = lower_unrelaxed(candidates, tolerance=self.campaign.verification.energy_tolerance)
         second = search.minima[1] if len(search.minima) > 1 else None
         return GroundState(
             defect=verification.defect,
@@ -265,6 +266,8 @@ class Gathering:
             energy_model=None if model is None else model.energy_model,
             energy_hf=best.energy_relaxed,
             residual_force=best.residual_force,
+            lower_start=None if lower is None else lower.start,
+            lower_by=_below(lower, best.energy_relaxed),
             energy_error=verification.energy_error,
             rmsd=moved.rmsd if moved else None,
             local_rmsd=moved.local_rmsd if moved else None,
@@ -414,6 +417,13 @@ def pes_points(
         )
         for point in search.points
     ]
+
+
+def _below(candidate: Candidate | None, energy: float) -> float | None:
+    """How far a single point lies below an energy, eV per cell."""
+    if candidate is None or candidate.energy_single_point is None:
+        return None
+    return energy - candidate.energy_single_point
 
 
 def _shortest(defect: Defect, candidates: dict[str, Candidate | None]) -> dict[str, float]:

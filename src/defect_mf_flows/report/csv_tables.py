@@ -30,6 +30,8 @@ def ground_state_rows(results: Results) -> Rows:
             "fidelity": results.fidelities.get("high"),
             "energy_verified_eV_per_cell": g.energy_hf,
             "residual_force_eV_per_A": g.residual_force,
+            "lower_start": g.lower_start,
+            "lower_by_eV_per_cell": g.lower_by,
             "energy_model_eV_per_cell": g.energy_model,
             "model_error_eV_per_cell": g.energy_error,
             "rmsd_A": g.rmsd,

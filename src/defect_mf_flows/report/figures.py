@@ -74,14 +74,15 @@ def low_excess_figure(results: Results) -> go.Figure:
     values = [v for v in known if v is not None] or [0.0]
     top, bottom = max([*values, 0.05]), min([*values, 0.0])
     figure.update_xaxes(title="eV per cell above the verified one")
-    # Room on the right for the numbers beside the bars.
-    figure.update_xaxes(range=[1.1 * bottom, top + 0.75 * (top - bottom)])
+    # Room for the numbers beside the bars: on the left, too, where one lies lower.
+    room = 0.75 * (top - bottom)
+    figure.update_xaxes(range=[bottom - room if bottom < 0 else 0.0, top + room])
     figure.update_yaxes(_state_rows(results))
     return figure
 
 
 def _low_colour(ground: GroundState) -> str:
-    if ground.low_unfinished:
+    if ground.low_is_open:
         return GREY
     return GREEN if ground.low_is_ground_state else VERMILION
 
@@ -96,7 +97,7 @@ def _excess_text(ground: GroundState) -> str:
     if not is_number(ground.low_excess):
         return "no high-fidelity energy"
     word = "upheld" if ground.low_is_ground_state else "refuted"
-    word = "open" if ground.low_unfinished else word
+    word = "open" if ground.low_is_open else word
     return f"{number(ground.low_excess)} eV, {word}"
 
 

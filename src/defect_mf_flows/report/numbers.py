@@ -44,14 +44,15 @@ def verdict_counts(results: Results) -> dict[Verdict, int]:
 def searched_low(results: Results) -> list[GroundState]:
     """Charge states whose low-fidelity ground state is known.
 
-    It is not where a low-fidelity relaxation ran out of steps at a lower energy.
+    It is not where a low-fidelity relaxation ran out of steps at a lower energy, and what high
+    fidelity makes of it is not where its relaxation there failed below all others.
     """
-    return [g for g in results.ground_states if g.low_start and not g.low_unfinished]
+    return [g for g in results.ground_states if g.low_start and not g.low_is_open]
 
 
 def open_low(results: Results) -> list[GroundState]:
-    """Charge states in which a low-fidelity relaxation ran out of steps below all that ended."""
-    return [g for g in results.ground_states if g.low_unfinished]
+    """Charge states in which nobody knows whether high fidelity upholds the low fidelity."""
+    return [g for g in results.ground_states if g.low_is_open]
 
 
 def refuted_low(results: Results) -> list[GroundState]:

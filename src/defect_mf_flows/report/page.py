@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from defect_mf_flows.report import words
 from defect_mf_flows.report.formatting import defect_html, number, plural, state_html, tidy
 from defect_mf_flows.report.theme import template
 
@@ -162,6 +163,7 @@ def _environment() -> Environment:
     environment.filters["number"] = number
     environment.filters["plural"] = plural
     environment.filters["tidy"] = tidy
+    environment.filters["upper_bound"] = words.upper_bound
     return environment
 
 

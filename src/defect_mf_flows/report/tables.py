@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from defect_mf_flows.report import numbers
+from defect_mf_flows.report import numbers, words
 from defect_mf_flows.report.formatting import (
     MISSING,
     defect_html,
@@ -106,7 +106,7 @@ def ground_state_table(results: Results) -> Table:
             [
                 defect_html(g.defect, g.charge),
                 badge(g.verdict),
-                number(g.energy_hf),
+                number(g.energy_hf) + (" §" if g.is_upper_bound else ""),
                 milli(g.energy_error, 1, signed=True),
                 number(g.rmsd),
                 number(g.local_rmsd),
@@ -124,6 +124,8 @@ def ground_state_table(results: Results) -> Table:
                 f"; the model's next minimum lies {1000 * g.next_energy:.0f} ± "
                 f"{1000 * g.next_spread:.0f} meV above (committee)"
             )
+        if g.is_upper_bound:
+            note += f"; § {words.upper_bound(g)}"
         table.notes.append(note)
     return table
 
@@ -132,7 +134,7 @@ def _low_cell(ground: GroundState) -> Cell:
     if not ground.low_start:
         return MISSING
     word, sign = ("upheld", "✓") if ground.low_is_ground_state else ("refuted", "✗")
-    if ground.low_unfinished:
+    if ground.low_is_open:
         word, sign = "open", "?"
     return Markup('<span class="{1}">{0}&nbsp;{1}</span> <small>({2})</small>').format(
         sign, word, start_cell(ground.low_start)

@@ -24,7 +24,7 @@ LEVEL_MARKS = {
     "*": "outside the gap at high fidelity",
     "#": "not thermodynamic: one of the two charge states is never the most stable",
     "!": "perturbed host: carriers in the host's bands, an artefact of the cell's size",
-    "~": "a high-fidelity relaxation behind it ran out of steps: its energy is an upper bound",
+    "~": "an energy behind it is an upper bound: see the ground states",
 }
 VERDICT_STYLE = {
     Verdict.CONFIRMED: "bold green",
@@ -104,7 +104,7 @@ def _verdict(verdict: Verdict) -> Text:
 def _low(ground: GroundState) -> Text:
     if not ground.low_start:
         return Text("-")
-    if ground.low_unfinished:
+    if ground.low_is_open:
         return Text("open", style="yellow")
     if ground.low_is_ground_state:
         return Text("true", style="green")
@@ -146,10 +146,14 @@ def _ground_states(results: Results, console: Console) -> None:
         if ground.verdict is Verdict.WRONG:
             where = f"{ground.defect} {_charge(ground.charge)} wrong: "
             console.print(Text(where, style="red") + Text(ground.reason))
+        if ground.is_upper_bound:
+            where = f"{ground.defect} {_charge(ground.charge)} upper bound: "
+            told = words.upper_bound(ground).replace(MINUS, "-").replace("Å", "A")
+            console.print(Text(where, style="yellow") + Text(told))
     for ground in numbers.open_low(results):
         where = f"{ground.defect} {_charge(ground.charge)} open: "
         console.print(
-            Text(where, style="yellow") + Text(words.unfinished_low(ground).replace(MINUS, "-"))
+            Text(where, style="yellow") + Text(words.open_low(ground).replace(MINUS, "-"))
         )
 
 

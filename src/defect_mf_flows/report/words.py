@@ -108,19 +108,53 @@ def _wrong(results: Results) -> Markup:
     ).format(Markup("; ").join(told), _and_more(wrong))
 
 
-def unfinished_low(ground: GroundState) -> str:
-    """Why the low-fidelity ground state of a charge state is not known, and what to do.
+def upper_bound(ground: GroundState) -> str:
+    """Why the verified energy of a charge state is an upper bound, and what to do.
 
     Parameters
     ----------
     ground
-        With low-fidelity relaxations that ran out of steps below all that ended.
+        Whose relaxation ran out of steps, or above a candidate that could not be relaxed.
+
+    Returns
+    -------
+    str
+        Sentences without the last full stop.
+    """
+    told = []
+    if ground.residual_force is not None:
+        told.append(
+            f"the high-fidelity relaxation ran out of steps at forces of "
+            f"{number(ground.residual_force, 2)} eV/Å: its energy is an upper bound, and its "
+            "levels are bounds; raise the fidelity's steps and set reuse: true to go on from there"
+        )
+    if ground.lower_by is not None:
+        told.append(
+            f"{start_text(ground.lower_start or '')} lies {number(ground.lower_by)} eV lower at "
+            "high fidelity and could not be relaxed: the energy is an upper bound, and its levels "
+            "are bounds; the table of failures says why, as of an SCF that did not converge"
+        )
+    return ". ".join(item[0].upper() + item[1:] if k else item for k, item in enumerate(told))
+
+
+def open_low(ground: GroundState) -> str:
+    """Why nobody knows whether high fidelity upholds the low-fidelity ground state, and what to do.
+
+    Parameters
+    ----------
+    ground
+        Of which it is open.
 
     Returns
     -------
     str
         A sentence without a full stop.
     """
+    if not ground.low_unfinished:
+        return (
+            f"the low-fidelity ground state ({start_text(ground.low_start)}) lies lowest at high "
+            "fidelity and could not be relaxed there, so that it is neither upheld nor refuted"
+        )
     starts = ", ".join(start_text(start) for start in ground.low_unfinished)
     return (
         f"low-fidelity relaxations ran out of steps below the lowest that ended ({starts}), so the "
@@ -133,7 +167,7 @@ def _low_fidelity(results: Results) -> Markup:
     unfinished = numbers.open_low(results)
     told = [_compared_low(results)] if numbers.searched_low(results) or not unfinished else []
     told += [
-        Markup("Of {}, {}.").format(defect_html(g.defect, g.charge), unfinished_low(g))
+        Markup("Of {}, {}.").format(defect_html(g.defect, g.charge), open_low(g))
         for g in unfinished[:NAMED]
     ]
     return Markup(" ").join(told)

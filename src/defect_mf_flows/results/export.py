@@ -147,6 +147,7 @@ def export_doped(
                 g.structure,
                 corrections.get((g.defect, g.charge)),
                 g.residual_force,
+                g.lower_by,
             )
             for g in chosen
         },

@@ -39,6 +39,10 @@ class GroundState(Document):
     residual_force
         Largest force left at the verified geometry, eV/Angstrom, where its relaxation ran out of
         steps: ``energy_hf`` is then an upper bound. None if it ended.
+    lower_start, lower_by
+        Candidate that lies below ``energy_hf`` by its high-fidelity single point and could not be
+        relaxed, and by how much, eV per cell: ``energy_hf`` is then an upper bound. None if there
+        is none, and in documents older than this.
     energy_error
         Model minus high fidelity at the model's ground state, eV per cell.
     rmsd, local_rmsd, max_displacement
@@ -110,8 +114,25 @@ class GroundState(Document):
     fate: Fate | None = None
     perturbed_host: str | None = None
     residual_force: float | None = None
+    lower_start: str | None = None
+    lower_by: float | None = None
     low_unfinished: list[str] = Field(default_factory=list)
     environments: dict[str, Environment] = Field(default_factory=dict)
+
+    @property
+    def is_upper_bound(self) -> bool:
+        """Whether the true ground state is known to lie lower, or may by its forces."""
+        return self.residual_force is not None or self.lower_by is not None
+
+    @property
+    def low_is_open(self) -> bool:
+        """Whether nobody knows if high fidelity upholds the low-fidelity ground state.
+
+        Either that is not known itself, or it lies lowest at high fidelity and could not be
+        relaxed there.
+        """
+        below = self.low_excess is not None and self.low_excess < 0 and self.lower_by is not None
+        return bool(self.low_unfinished) or (below and not self.low_is_ground_state)
 
 
 class FoundMinimum(Document):
@@ -168,8 +189,8 @@ class TransitionLevel(Document):
         the defect, and an artefact of the cell's size. Empty where the engine gives no
         eigenvalues.
     unfinished
-        Charges of the two whose verified energy is an upper bound, for the high-fidelity
-        relaxation ran out of steps.
+        Charges of the two whose verified energy is an upper bound: the high-fidelity relaxation
+        ran out of steps, or that of a lower geometry failed.
     """
 
     defect: str
