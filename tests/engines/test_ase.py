@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ase.calculators.calculator import CalculationFailed
 from tblite.ase import TBLite
 
 from defect_mf_flows.campaign import FidelitySettings
 from defect_mf_flows.core.charge import charge_of
 from defect_mf_flows.engines import reference_maker
+from defect_mf_flows.engines.ase import HALVED
+from defect_mf_flows.engines.checkpoint import END
 from defect_mf_flows.errors import ChargeError, EngineError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, FailureReason
 from defect_mf_flows.schemas.defect import StartStructure
@@ -29,6 +33,18 @@ class LosesConvergence(TBLite):
         if self.geometries > 2:
             self.parameters["max_iterations"] = 1
             self._xtb = self._res = None
+        super().calculate(*arguments, **options)
+
+
+class FailsOnce(TBLite):
+    """tblite whose SCF fails at its third geometry, wherever that is."""
+
+    geometries = 0
+
+    def calculate(self, *arguments: Any, **options: Any) -> None:
+        self.geometries += 1
+        if self.geometries == 3:
+            raise CalculationFailed("SCF not converged in 250 cycles")
         super().calculate(*arguments, **options)
 
 
@@ -127,9 +143,35 @@ def test_frames_before_an_scf_failure_are_kept(make_start: MakeStart) -> None:
     assert broken.failure.reason is FailureReason.SCF
     assert not broken.converged
     assert broken.n_frames == 2
+    assert broken.n_calls == 2 + 1 + HALVED, "a step, and ever smaller parts of it"
     for one, other in zip(broken.frames, whole.frames, strict=True):
         assert one.energy == pytest.approx(other.energy, abs=1e-6)
     assert broken.final_energy == broken.frames[-1].energy
+
+
+def test_where_an_scf_fails_half_of_the_step_is_taken(make_start: MakeStart) -> None:
+    options = {"fmax": 0.05, "steps": 60}
+    found = run(make_start(0), CalculationKind.RELAX, calculator=f"{__name__}.FailsOnce", **options)
+    whole = run(make_start(0), CalculationKind.RELAX, **options)
+    assert found.converged
+    assert found.n_calls == found.n_frames + 1, "the call that failed counts"
+    assert found.notes == ["step 2: the SCF failed farther on; 1/2 of the step was taken"]
+    one, two = (c.frames[2].structure.cart_coords for c in (found, whole))
+    before = whole.frames[1].structure.cart_coords
+    np.testing.assert_allclose(one - before, 0.5 * (two - before), atol=1e-6)
+    assert found.final_energy == pytest.approx(whole.final_energy, abs=5e-3)
+
+
+def test_calls_that_failed_count_after_a_kill_as_well(
+    make_start: MakeStart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("defect_mf_flows.engines.ase.job_scratch", lambda uuid: tmp_path)
+    options = {"calculator": f"{__name__}.FailsOnce", "fmax": 0.05, "steps": 60}
+    found = run(make_start(0), CalculationKind.RELAX, **options)
+    (end,) = tmp_path.rglob(END)
+    end.unlink()  # as if it had been killed after its last step
+    again = run(make_start(0), CalculationKind.RELAX, **options)
+    assert (again.n_calls, again.n_frames) == (found.n_calls, found.n_frames)
 
 
 def test_an_energy_that_is_not_finite_is_a_failure_and_no_frame(make_start: MakeStart) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,6 +32,13 @@ from defect_mf_flows.schemas.calculation import (
 from defect_mf_flows.schemas.curvature import Curvature
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import content_hash, structure_key
+
+logger = logging.getLogger(__name__)
+
+#: What a method may raise of which the calculation is told, and not the campaign.
+FAILURES = (CalculatorError, RuntimeError, FloatingPointError, ArithmeticError)
+#: Where an SCF fails a relaxation takes half of the step that led there, at most so many times.
+HALVED = 2
 
 
 @dataclass
@@ -237,7 +245,7 @@ class AseReferenceMaker(ReferenceMaker):
             return
         try:
             self._run(atoms, track, curvature)
-        except (CalculatorError, RuntimeError, FloatingPointError, ArithmeticError) as error:
+        except FAILURES as error:
             track.failure = (_reason(error), f"{type(error).__name__}: {error}"[:500])
         track.finish()
 
@@ -265,19 +273,36 @@ class AseReferenceMaker(ReferenceMaker):
                 message = f"forces above {fmax} eV/A after {self.settings.steps} steps"
                 track.failure = (FailureReason.STEPS, message)
                 return
+            before = atoms.get_positions()
             optimizer.step()
             atoms.calc = calculator
-            self._observe(atoms, track)
+            self._observe_nearer(atoms, track, before)
 
-    def _observe(self, atoms: Atoms, track: Track) -> None:
+    def _observe_nearer(self, atoms: Atoms, track: Track, before: np.ndarray) -> None:
+        """Observe where a step has led or, while the SCF fails there, half as far from before."""
+        for failed in range(HALVED + 1):
+            try:
+                self._observe(atoms, track, failed=failed)
+            except FAILURES as error:
+                if failed == HALVED or _reason(error) is not FailureReason.SCF:
+                    raise
+                logger.info("%s: %s; half of the step is taken", track.start.label, error)
+                atoms.positions = 0.5 * (before + atoms.positions)
+            else:
+                return
+
+    def _observe(self, atoms: Atoms, track: Track, *, failed: int = 0) -> None:
+        track.calls += 1
         energy = float(atoms.get_potential_energy())
         forces = atoms.get_forces() if self._has_forces(atoms) else None
-        track.calls += 1
         if not (np.isfinite(energy) and (forces is None or np.isfinite(forces).all())):
             track.failure = (FailureReason.NOT_FINITE, f"energy {energy} at step {track.calls}")
             return
         track.edges, track.frontier = self.band_edges(atoms), self.frontier(atoms)
-        track.add(atoms, energy, forces, notes=self.notes(atoms))
+        notes = self.notes(atoms)
+        if failed:
+            notes = [*notes, f"the SCF failed farther on; 1/{2**failed} of the step was taken"]
+        track.add(atoms, energy, forces, notes=notes, failed=failed)
 
     def _has_forces(self, atoms: Atoms) -> bool:
         """Whether the method has forces; without them a cell cannot be relaxed."""

@@ -65,6 +65,8 @@ class StoredStep(_Line):
         SHA-256 of the frame; charge, spin and fidelity are in it.
     taken
         Whether it was taken from another calculation, at no cost.
+    failed
+        Calls before it that failed, farther along the same step.
     """
 
     positions: Matrix
@@ -76,6 +78,7 @@ class StoredStep(_Line):
     notes: list[str] = Field(default_factory=list)
     content_hash: str
     taken: bool = False
+    failed: int = 0
 
 
 class StoredEnd(_Line):

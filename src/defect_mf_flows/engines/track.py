@@ -86,6 +86,7 @@ class Track:
         *,
         notes: list[str],
         taken: bool = False,
+        failed: int = 0,
     ) -> None:
         """Keep one evaluation, in memory and on disk.
 
@@ -101,6 +102,8 @@ class Track:
             What was tried in vain before it succeeded.
         taken
             Whether another calculation has paid for it.
+        failed
+            Calls that failed before it.
         """
         self._frame(atoms, energy, forces)
         numbered = [f"step {len(self.frames) - 1}: {note}" for note in notes]
@@ -116,6 +119,7 @@ class Track:
                 notes=numbered,
                 content_hash=self.frames[-1].content_hash,
                 taken=taken,
+                failed=failed,
             )
         )
 
@@ -149,7 +153,7 @@ class Track:
             self.notes += step.notes
         if self.checkpoint.steps:
             logger.info("%s: %d steps were stored already", self.start.label, len(self.frames))
-        self.calls = sum(not step.taken for step in self.checkpoint.steps)
+        self.calls = sum(step.failed + (not step.taken) for step in self.checkpoint.steps)
 
     def forget(self, why: str) -> None:
         """Begin anew: what is stored cannot be used, and is set aside.
