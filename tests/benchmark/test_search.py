@@ -238,7 +238,7 @@ def test_it_is_told_what_the_relaxations_that_first_reached_a_ground_state_began
     def told(order: list[Calculation], lowest: float) -> dict[str, int]:
         return dict(first_to_reach(TINY, order, host, {pair: lowest}))
 
-    assert told(high, energy) == {"low-fidelity ground state": 1}
+    assert told(high, energy) == {"low-fidelity minimum": 1}
     assert told(high[1:], energy) == {"rattled start": 1}
     assert told(high[2:], energy - 0.009) == {"minimum of the model": 1}
     assert told(high, energy - 0.02) == {}, "nobody came near"

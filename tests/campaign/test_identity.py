@@ -81,6 +81,7 @@ CAME_LATER = [
     ("split.labels", None, 0.1),
     ("picks.relaxations", 0, 1),
     ("picks.rattle", 0.05, 0.1),
+    ("picks.low_minima", 0, 3),
     ("loop.acquire_energy", 0.5, 0.6),
     ("defects.environments", False, True),
     ("levels.dielectric", None, 8.9),

@@ -133,7 +133,9 @@ def test_the_search_tells_its_threshold_and_how_its_ranking_held(uncertain, resu
 
 def test_what_verification_tried_is_told_with_the_answers(uncertain, results):
     shown = section(render_report(uncertain), "search")
-    assert "VZn0 1 low-fidelity ground state Unperturbed 310 – 420 0 8 the ground state" in shown
+    assert (
+        "VZn0 1 minimum 1 of the low fidelity Unperturbed 310 – 420 0 8 the ground state" in shown
+    )
     assert "2 minimum 2 of the model" in shown
     assert "20 −456 – – 0 not relaxed: the model is −0.456 eV off the low fidelity" in shown
     assert "What verification tried" not in section(render_report(results), "search")

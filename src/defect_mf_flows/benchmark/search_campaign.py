@@ -29,7 +29,7 @@ from defect_mf_flows.benchmark.search_ways import (
 from defect_mf_flows.campaign import FidelitySettings, campaign_hash, load_campaign
 from defect_mf_flows.core.refinement import REACHED
 from defect_mf_flows.errors import ResultsError
-from defect_mf_flows.jobs.rattled import START
+from defect_mf_flows.jobs.first_relaxations import START
 from defect_mf_flows.local.campaign import open_store
 from defect_mf_flows.results import CampaignResults, Records
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
@@ -39,7 +39,7 @@ from defect_mf_flows.schemas.structures import symbols_of
 #: What candidates of verification are, in words.
 KINDS = {
     "model": "minimum of the model",
-    "low": "low-fidelity ground state",
+    "low": "low-fidelity minimum",
     "label": "label",
     START: "rattled start",
 }

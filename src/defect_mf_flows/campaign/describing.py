@@ -50,6 +50,11 @@ def summary(campaign: Campaign, structure: Structure) -> list[str]:
             f"rattled     {c.picks.relaxations} per charge state, relaxed with {c.roles.high} "
             "before the first round"
         )
+    if c.picks.low_minima:
+        lines.append(
+            f"low minima  {c.picks.low_minima} per charge state, relaxed with {c.roles.high} "
+            "before the first round"
+        )
     return lines
 
 

@@ -17,7 +17,7 @@ ADDED = {
     "levels": ("dielectric",),
     "loop": ("acquire", "acquire_energy", "low_rounds"),
     "matching": ("auto", "displacement"),
-    "picks": ("sampler", "relaxations", "rattle"),
+    "picks": ("sampler", "relaxations", "rattle", "low_minima"),
     "search": ("split_vacancies", "trajectories", "dtype", "doubt", "trust"),
     "split": ("by", "labels"),
     "starts": ("given", "pair_distortions"),

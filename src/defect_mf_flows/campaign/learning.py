@@ -48,6 +48,14 @@ class PickSettings(Section):
         "first round, displaced at random and not distorted. Their frames train and their ends "
         "are verified minima: for fidelities that disagree about which minimum is low.",
     )
+    low_minima: int = Field(
+        0,
+        ge=0,
+        description="Also relax so many of the lowest minima of the low-fidelity search of every "
+        "charge state at high fidelity before the first round. What lies high at its single point "
+        "may relax to the lowest; no later round asks about them. 0: the lowest alone, in the "
+        "first round.",
+    )
     rattle: float = Field(
         0.05,
         gt=0,

@@ -10,7 +10,7 @@ from defect_mf_flows.campaign import VerifySettings
 from defect_mf_flows.core.matching import deviation
 from defect_mf_flows.core.minima import Matcher
 from defect_mf_flows.core.start_labels import verified_label
-from defect_mf_flows.schemas.search import RATTLED, Candidate, Deviation
+from defect_mf_flows.schemas.search import Candidate, Deviation
 
 #: A single point this far below the minimum that it should lie in contradicts it, eV per cell.
 CONTRADICTED = 0.005
@@ -132,7 +132,7 @@ def _relaxed(candidate: Candidate) -> Structure:
 
 
 def _named(other: Candidate) -> str:
-    if other.origin == RATTLED:
+    if other.round == 0:
         return f"the minimum that high fidelity relaxed from {other.start} before round 1"
     return f"the minimum that round {other.round} relaxed from {other.start} ({other.origin})"
 

@@ -15,6 +15,11 @@ def lowest(candidates: list[Candidate]) -> int | None:
     return min(done, key=lambda i: candidates[i].energy_relaxed or 0.0) if done else None
 
 
+def low_ground(candidates: list[Candidate]) -> Candidate | None:
+    """The low-fidelity ground state among the candidates, if high fidelity was asked about it."""
+    return next((c for c in candidates if c.origin == "low" and c.rank == 0), None)
+
+
 def lower_unrelaxed(candidates: list[Candidate], *, tolerance: float) -> Candidate | None:
     """Find what high fidelity puts below all that it has relaxed, before any relaxation.
 
@@ -118,7 +123,7 @@ def judge(
 def _against_low(
     candidates: list[Candidate], ground: Candidate, settings: VerifySettings
 ) -> tuple[Verdict, str]:
-    low = next((c for c in candidates if c.origin == "low"), None)
+    low = low_ground(candidates)
     energy = own_basin_energy(low, settings) if low is not None else None
     if low is None or energy is None or ground.energy_relaxed is None:
         return Verdict.CONFIRMED, "stays in place; the low-fidelity search has no ground state"

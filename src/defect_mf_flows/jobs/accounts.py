@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from defect_mf_flows.jobs.common import Stage
+from defect_mf_flows.jobs.first_relaxations import LOW_MINIMUM
 from defect_mf_flows.schemas.calculation import Calculation, Failure
 from defect_mf_flows.schemas.dataset import Dataset
 from defect_mf_flows.schemas.loop import LoopState
@@ -83,8 +84,9 @@ class Accounts:
             done = [c for c in labels if c.fidelity == fidelity]
             costs.append(_stage_cost(Stage.HIGH, done))
         relaxed = [c for c in self.labels[first:] if c.job_uuid in rattled]
-        if relaxed:
-            costs.append(_stage_cost(Stage.HIGH, relaxed, name="rattled starts"))
+        for name, is_low in (("rattled starts", False), ("low-fidelity minima", True)):
+            if found := [c for c in relaxed if bool(LOW_MINIMUM.fullmatch(c.start)) is is_low]:
+                costs.append(_stage_cost(Stage.HIGH, found, name=name))
         costs.append(
             StageCost(
                 stage=Stage.TRAINING.value,

@@ -14,6 +14,7 @@ from defect_mf_flows.core.groups import charged_geometry_key, geometry_key
 from defect_mf_flows.core.ranking import worth_verifying
 from defect_mf_flows.core.start_labels import is_verified_at
 from defect_mf_flows.core.stratified import evenly_spaced
+from defect_mf_flows.core.verdicts import low_ground
 from defect_mf_flows.engines.base import ReferenceMaker
 from defect_mf_flows.jobs.common import Stage, reference_job, staged
 from defect_mf_flows.jobs.curvature import model_curvature
@@ -71,7 +72,7 @@ def candidates_of(
         for rank in ranks
     ]
     low = explored.minima
-    if low and not low_alone and not any(c.origin == "low" for c in known):
+    if low and not low_alone and low_ground(known) is None:
         chosen.append(
             Candidate(
                 origin="low",

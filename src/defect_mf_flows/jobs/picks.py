@@ -17,6 +17,7 @@ from defect_mf_flows.campaign import (
     VerifySettings,
 )
 from defect_mf_flows.core.filters import filter_frames
+from defect_mf_flows.core.groups import charged_geometry_key, geometry_key
 from defect_mf_flows.core.samplers import pick
 from defect_mf_flows.core.starts import derived_seed, start_makers
 from defect_mf_flows.core.stratified import Candidate, evenly_spaced
@@ -32,8 +33,8 @@ from defect_mf_flows.jobs.common import (
     staged,
     stream_calculations,
 )
+from defect_mf_flows.jobs.first_relaxations import low_starts, rattled_starts, relaxed_candidates
 from defect_mf_flows.jobs.imports import usable_imports
-from defect_mf_flows.jobs.rattled import rattled_starts, relaxed_candidates
 from defect_mf_flows.schemas.calculation import Calculation, Failure
 from defect_mf_flows.schemas.dataset import FrameReference, Picks
 from defect_mf_flows.schemas.defect import DefectSet, StartStructure
@@ -94,7 +95,7 @@ class LabelMaker(Maker):
     statics
         Single points, one Maker per higher fidelity, the highest last.
     relax
-        High-fidelity relaxation, of rattled starts.
+        High-fidelity relaxation, of rattled starts and low-fidelity minima.
     frames, picks, starts, defects, verification
         Settings.
     imports
@@ -116,7 +117,7 @@ class LabelMaker(Maker):
 
     @job(config=WITH_STORE)
     def make(self, defects_uuid: str, exploration_uuid: str) -> Response:
-        """Choose frames, and spawn their single points and the relaxations of rattled starts.
+        """Choose frames, and spawn their single points and the first relaxations.
 
         Parameters
         ----------
@@ -140,13 +141,17 @@ class LabelMaker(Maker):
             n_candidates=len(candidates),
             strata=strata,
         )
+        minima = low_starts(exploration, self.defects, self.picks)
+        relaxations, relaxed, unmade = self._relaxations(defects_uuid, exploration_uuid, minima)
+        begun = {charged_geometry_key(s.structure, s.charge) for s in minima}
         jobs, origins = [], []
         for maker in self.statics:
             for frame in frames:
+                if maker is self.statics[-1] and geometry_key(frame) in begun:
+                    continue  # the first step of a relaxation
                 jobs.append(_single_point(maker, frame))
                 lineage = frame.lineage
                 origins.append(f"{lineage.defect}|{lineage.charge:+d}|{lineage.start}")
-        relaxations, relaxed, unmade = self._rattled(defects_uuid)
         imported, refused = usable_imports(job_store(), defects, self.imports)
         gather = gather_labels(
             exploration.calculations,
@@ -163,17 +168,23 @@ class LabelMaker(Maker):
         staged(gather, Stage.HIGH, "gather labels")
         return replaced_by([*jobs, *relaxations, *relaxed, gather], gather.output)
 
-    def _rattled(self, defects_uuid: str) -> tuple[list[Job], list[Job], list[Failure]]:
-        """Relaxations of rattled starts, the job that makes candidates of them, and what failed."""
-        if not self.picks.relaxations:
-            return [], [], []
-        defects = read_output(job_store(), defects_uuid, DefectSet, load=True)
-        makers = start_makers(defects, spins=self.defects, settings=self.starts, seed=self.seed)
-        starts, unmade = rattled_starts(makers, self.picks)
+    def _relaxations(
+        self, defects_uuid: str, exploration_uuid: str, minima: list[StartStructure]
+    ) -> tuple[list[Job], list[Job], list[Failure]]:
+        """First relaxations, the job that makes candidates of them, and what failed."""
+        starts = minima
+        unmade: list[Failure] = []
+        if self.picks.relaxations:
+            defects = read_output(job_store(), defects_uuid, DefectSet, load=True)
+            makers = start_makers(defects, spins=self.defects, settings=self.starts, seed=self.seed)
+            rattled, unmade = rattled_starts(makers, self.picks)
+            starts = [*rattled, *minima]
+        if not starts:
+            return [], [], unmade
         jobs = [reference_job(self.relax, start, Stage.HIGH) for start in starts]
         uuids = [item.output.job_uuid for item in jobs]
-        found = relaxed_candidates(defects_uuid, uuids, self.verification)
-        return jobs, [staged(found, Stage.HIGH, "gather relaxations of rattled starts")], unmade
+        found = relaxed_candidates(defects_uuid, exploration_uuid, uuids, self.verification)
+        return jobs, [staged(found, Stage.HIGH, "gather the first relaxations")], unmade
 
     def _candidates(self, defects: DefectSet, exploration: Exploration) -> list[Candidate]:
         floors = lowest_energies(stream_calculations(exploration.calculations, frames=False))
@@ -257,7 +268,7 @@ def gather_labels(
     imports
         Imported calculations that train, and those that do not.
     relaxations
-        uuids of the high-fidelity relaxations of rattled starts.
+        uuids of the high-fidelity relaxations of rattled starts and low-fidelity minima.
     candidates
         uuid of the job that made candidates of them, or None.
     unmade

@@ -15,7 +15,7 @@ from defect_mf_flows.core.matching import shortest_bonds, symmetric_deviation
 from defect_mf_flows.core.ranking import found_minima
 from defect_mf_flows.core.refinement import refine, tried
 from defect_mf_flows.core.starts import derived_seed, nearest_neighbours
-from defect_mf_flows.core.verdicts import lower_unrelaxed, own_basin_energy
+from defect_mf_flows.core.verdicts import low_ground, lower_unrelaxed, own_basin_energy
 from defect_mf_flows.errors import ResultsError
 from defect_mf_flows.jobs.accounts import Accounts, engine_versions, package_versions
 from defect_mf_flows.jobs.common import (
@@ -246,7 +246,7 @@ class Gathering:
         best = None if verification.ground_state is None else candidates[verification.ground_state]
         ground = verification.model_ground
         model = None if ground is None else candidates[ground]
-        low = next((c for c in candidates if c.origin == "low"), None)
+        low = low_ground(candidates)
         search = self.searches.get(verification.defect, verification.charge)
         if best is None or best.energy_relaxed is None or best.relaxed is None:
             return None

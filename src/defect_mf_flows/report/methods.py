@@ -286,6 +286,13 @@ def _labels(writer: Writer, results: Results) -> None:
             f"atoms were displaced at random (standard deviation {rattle:g} of the shortest bond), "
             f"{'was' if relaxed == 1 else 'were'} relaxed with {high}; these frames trained too."
         )
+    minima = results.settings.get("picks", {}).get("low_minima")
+    if minima:
+        writer.say(
+            f"The {plural(minima, 'lowest minimum', 'lowest minima')} of every charge state's "
+            f"low-fidelity search {'was' if minima == 1 else 'were'} relaxed with {high} before "
+            "the first model as well; these frames trained, too."
+        )
 
 
 def _model(writer: Writer, results: Results) -> None:

@@ -63,7 +63,7 @@ def minima_table(results: Results) -> Table:
 #: Where a candidate comes from, in words.
 ORIGINS = {
     "model": "minimum {} of the model",
-    "low": "low-fidelity ground state",
+    "low": "minimum {} of the low fidelity",
     "label": "label",
     "rattled": "rattled start",
 }

@@ -106,7 +106,7 @@ class Imports(Document):
 
 
 class Rattled(Document):
-    """Starts that high fidelity relaxed before there was a model.
+    """What high fidelity relaxed before there was a model: rattled starts, low-fidelity minima.
 
     Attributes
     ----------

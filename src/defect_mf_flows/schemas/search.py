@@ -217,7 +217,7 @@ class Candidate(Document):
     Attributes
     ----------
     origin
-        ``"model"``, ``"low"`` (the ground state of the low-fidelity search), ``"label"`` (a
+        ``"model"``, ``"low"`` (a minimum of the low-fidelity search, by rank), ``"label"`` (a
         high-fidelity label below what the others relaxed to) or ``"rattled"`` (a start that high
         fidelity relaxed before there was a model).
     round
