@@ -65,7 +65,9 @@ def test_a_low_fidelity_ground_state_that_lies_lowest_is_not_called_refuted(
     assert "<strong>refuted" not in text
     assert "neither upheld nor refuted" in text
     assert ground.is_upper_bound
-    assert "0.487 eV lower at high fidelity and could not be relaxed" in upper_bound(ground)
+    assert "0.487 eV lower at high fidelity and has not been relaxed to an end" in upper_bound(
+        ground
+    )
 
 
 def test_an_upper_bound_says_why(make_ground_state):

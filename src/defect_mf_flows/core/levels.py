@@ -58,7 +58,7 @@ class State:
     residual_force
         Largest force left, eV/Angstrom, where the relaxation ran out of steps; else None.
     lower_by
-        How far below a geometry lies that could not be relaxed, eV per cell; else None.
+        How far below lies a geometry of which no relaxation ended, eV per cell; else None.
     """
 
     energy: float

@@ -105,7 +105,7 @@ def judge(
         gap = ground.energy_relaxed - unrelaxed.energy_single_point
         return Verdict.WRONG, (
             f"{unrelaxed.start} ({unrelaxed.origin}) lies {gap:.3f} eV lower at high fidelity "
-            "before any relaxation, and could not be relaxed"
+            "before any relaxation, and has not been relaxed to an end"
         )
     other = candidates[best]
     gap = ground.energy_relaxed - (other.energy_relaxed or 0.0)

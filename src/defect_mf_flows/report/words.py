@@ -114,7 +114,7 @@ def upper_bound(ground: GroundState) -> str:
     Parameters
     ----------
     ground
-        Whose relaxation ran out of steps, or above a candidate that could not be relaxed.
+        Whose relaxation ran out of steps, or ended above a candidate without one that ended.
 
     Returns
     -------
@@ -131,8 +131,9 @@ def upper_bound(ground: GroundState) -> str:
     if ground.lower_by is not None:
         told.append(
             f"{start_text(ground.lower_start or '')} lies {number(ground.lower_by)} eV lower at "
-            "high fidelity and could not be relaxed: the energy is an upper bound, and its levels "
-            "are bounds; the table of failures says why, as of an SCF that did not converge"
+            "high fidelity and has not been relaxed to an end: the energy is an upper bound, and "
+            "its levels are bounds; either its relaxation failed (see the failures), or it takes "
+            "another round (loop.max_rounds)"
         )
     return ". ".join(item[0].upper() + item[1:] if k else item for k, item in enumerate(told))
 
@@ -153,7 +154,7 @@ def open_low(ground: GroundState) -> str:
     if not ground.low_unfinished:
         return (
             f"the low-fidelity ground state ({start_text(ground.low_start)}) lies lowest at high "
-            "fidelity and could not be relaxed there, so that it is neither upheld nor refuted"
+            "fidelity and has not been relaxed there to an end: it is neither upheld nor refuted"
         )
     starts = ", ".join(start_text(start) for start in ground.low_unfinished)
     return (

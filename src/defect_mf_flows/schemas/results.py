@@ -40,9 +40,9 @@ class GroundState(Document):
         Largest force left at the verified geometry, eV/Angstrom, where its relaxation ran out of
         steps: ``energy_hf`` is then an upper bound. None if it ended.
     lower_start, lower_by
-        Candidate that lies below ``energy_hf`` by its high-fidelity single point and could not be
-        relaxed, and by how much, eV per cell: ``energy_hf`` is then an upper bound. None if there
-        is none, and in documents older than this.
+        Candidate that lies below ``energy_hf`` by its high-fidelity single point and of which no
+        relaxation ended, and by how much, eV per cell: ``energy_hf`` is then an upper bound. None
+        if there is none, and in documents older than this.
     energy_error
         Model minus high fidelity at the model's ground state, eV per cell.
     rmsd, local_rmsd, max_displacement
@@ -128,8 +128,8 @@ class GroundState(Document):
     def low_is_open(self) -> bool:
         """Whether nobody knows if high fidelity upholds the low-fidelity ground state.
 
-        Either that is not known itself, or it lies lowest at high fidelity and could not be
-        relaxed there.
+        Either that is not known itself, or it lies lowest at high fidelity and no relaxation of it
+        ended there.
         """
         below = self.low_excess is not None and self.low_excess < 0 and self.lower_by is not None
         return bool(self.low_unfinished) or (below and not self.low_is_ground_state)
