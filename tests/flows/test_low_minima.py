@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import pytest
 
 from defect_mf_flows.core.groups import charged_geometry_key, geometry_key
 from defect_mf_flows.jobs.common import Stage
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
+from defect_mf_flows.schemas.dataset import Dataset, Split
 from defect_mf_flows.schemas.loop import LoopState
 from defect_mf_flows.schemas.search import Exploration, VerificationSet
 
@@ -66,6 +69,23 @@ def test_their_ends_are_candidates_of_round_0_and_no_later_round_asks_again(
             assert candidate.energy_low == minimum.energy
             assert candidate.energy_relaxed == done.final_energy
             assert candidate.energy_single_point == done.frames[0].energy
+
+
+def test_no_geometry_is_on_two_sides_of_the_split(campaign, relaxations):
+    """The relaxation that a minimum ends may be held out, and what begins there trains."""
+    sides = defaultdict(set)
+    frames = {
+        (c.job_uuid, frame.lineage.step): geometry_key(frame)
+        for c in campaign.api.documents(Calculation, load=True)
+        for frame in c.frames
+    }
+    (dataset,) = campaign.api.documents(Dataset, load=True)
+    for entry in dataset.entries:
+        sides[frames[entry.frame.calculation, entry.frame.step]].add(entry.split)
+    assert {len(found) for found in sides.values()} == {1}
+    begun = {geometry_key(c.frames[0]) for c in relaxations.values()}
+    held_out = [key for key in begun if Split.TRAIN not in sides[key]]
+    assert held_out, "none of them would have shown it"
 
 
 def test_the_low_fidelity_ground_state_of_the_results_is_the_lowest_of_them(campaign, searches):

@@ -9,7 +9,7 @@ from jobflow import Maker, Response, job
 
 from defect_mf_flows.campaign import FrameSettings, SplitSettings
 from defect_mf_flows.core.filters import filter_frames
-from defect_mf_flows.core.groups import Ending, frame_side, split_groups
+from defect_mf_flows.core.groups import Ending, frame_side, geometry_key, split_groups
 from defect_mf_flows.core.imported_frames import ImportedFrames
 from defect_mf_flows.core.left_out import told_left_out
 from defect_mf_flows.core.references import host_labels
@@ -89,6 +89,7 @@ class DatasetMaker(Maker):
         excluded += state.imports.refused
         imported = ImportedFrames(self._imported(state, defects, excluded))
         floors = lowest_energies(low)
+        known: dict[str, str] = {}
         for calculation in stream_calculations(state.low):
             floor = floors[calculation.defect, calculation.charge, calculation.fidelity]
             frames, dropped = dataset_frames(calculation, defects, self.frames, floor)
@@ -96,14 +97,17 @@ class DatasetMaker(Maker):
             sided = [(frame, self._side(frame, sides[key])) for frame in frames]
             entries += _entries(sided, key, imported)
             excluded += dropped
+            known |= {geometry_key(frame): key for frame in frames}
         for calculation in stream_calculations(state.labels):
             origin = state.origins.get(calculation.job_uuid)
             frames, dropped = self._labels(calculation, defects, verified=origin is None)
-            # A verification relaxes from a new geometry; it is the model's own blind spot.
-            key = origin or f"{relaxation_key(calculation)}|{calculation.job_uuid}"
-            side = sides[origin] if origin else Split.TRAIN
-            sided = [(f, self._side(f, side) if origin else side) for f in frames]
-            entries += _entries(sided, key, imported)
+            # A verification goes where nothing was: the model's own blind spot. What it begins
+            # from may be a geometry of a low-fidelity relaxation, and stays on the side of that.
+            own = f"{relaxation_key(calculation)}|{calculation.job_uuid}"
+            for frame in frames:
+                there = origin or known.get(geometry_key(frame))
+                side = Split.TRAIN if there is None else self._side(frame, sides[there])
+                entries += _entries([(frame, side)], there or own, imported)
             excluded += dropped
             if calculation.failure is not None:
                 excluded.append(calculation.failure)
