@@ -62,7 +62,7 @@ def _sb2se3() -> Atoms:
     )
 
 
-def start_of(name: str, seed: int, rattle: float) -> Atoms:
+def start_of(name: str, seed: int, rattle: float, method: str = "GFN1-xTB") -> Atoms:
     """A vacancy whose two nearest neighbours moved inwards by 30 %, all atoms displaced."""
     make, symbol, charge = CASES[name]
     atoms = make()
@@ -73,8 +73,13 @@ def start_of(name: str, seed: int, rattle: float) -> Atoms:
     for i in np.argsort(lengths)[:2]:
         atoms.positions[i] -= 0.3 * vectors[i]
     atoms.positions += np.random.default_rng(seed).normal(0, rattle, atoms.positions.shape)
-    atoms.calc = TBLite(method="GFN1-xTB", charge=charge, electronic_temperature=600.0, verbosity=0)
+    atoms.calc = calculator(method, charge)
     return atoms
+
+
+def calculator(method: str, charge: int) -> TBLite:
+    """Tight binding with electrons warm enough for every case."""
+    return TBLite(method=method, charge=charge, electronic_temperature=600.0, verbosity=0)
 
 
 def relax(atoms: Atoms, way: str, thresholds: list[float], most: int) -> tuple[list[int], float]:

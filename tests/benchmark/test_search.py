@@ -27,7 +27,7 @@ from defect_mf_flows.benchmark.search_ways import (
     missed_minima,
 )
 from defect_mf_flows.campaign import StartSettings
-from defect_mf_flows.schemas.calculation import Calculation, CalculationKind
+from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, Guide
 
 PAIRS = [("v_Zn", 0), ("v_Zn", -1)]
 TINY = replace(QUICK, steps=4, starts=StartSettings(distortions=[-0.3]))
@@ -190,6 +190,20 @@ def test_what_an_earlier_campaign_computed_is_charged_in_full(
     searches = Searches(TINY, tmp_path, alone.processes)
     assert share(searches, ENGINES, charged) == len(done), "the staged search reads them, too"
     assert [in_full(c).n_calls for c in charged] == [c.n_calls for c in done]
+
+
+def test_what_guided_a_relaxation_is_a_low_fidelity_call_and_charged_in_full(
+    computed: tuple[Searches, list[Calculation]],
+) -> None:
+    searches, done = computed
+    high = done[0].model_copy(update={"fidelity": HIGH})
+    guide = Guide(fidelity=LOW, engine=high.engine, calls=3, calls_saved=4)
+    led = in_full(high.model_copy(update={"guide": guide}))
+    assert (led.guide.calls, led.guide.calls_saved) == (7, 0)
+    ways = [own_way(TINY, [one], searches.defects.host.supercell) for one in (high, led)]
+    pair = (str(high.defect), high.charge)
+    assert [way.low_calls[pair] for way in ways] == [0, 7]
+    assert [sum(t.calls for t in way.trials[pair]) for way in ways] == [high.n_calls] * 2
 
 
 def test_only_the_end_of_a_converged_relaxation_scores(

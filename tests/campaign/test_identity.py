@@ -92,6 +92,7 @@ CAME_LATER = [
     ("starts.pair_distortions", [], [-0.4]),
     ("verification.uncertain", 2, 0),
     ("verification.curvature", False, True),
+    ("verification.guided", False, True),
     ("verification.low_check", None, 0.3),
     ("verification.low_asks", 8, 4),
     ("verification.ask_within", None, 0.5),

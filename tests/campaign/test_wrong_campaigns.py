@@ -16,6 +16,12 @@ WRONG: dict[str, tuple[str, Any, str, str]] = {
         "verification",
         "set low_check, or leave low_minima out",
     ),
+    "two ways to begin a relaxation": (
+        "verification",
+        {"guided": True, "curvature": True},
+        "verification",
+        "set one of them",
+    ),
     "rounds of a low fidelity that is not asked": (
         "loop.low_rounds",
         1,
@@ -175,4 +181,13 @@ def test_the_low_fidelity_cannot_look_over_a_model_without_a_low_head(
     load(content)
     content["training"] = {**content.get("training", {}), "strategy": strategy}
     with pytest.raises(CampaignError, match=f"'{strategy}' keeps none; choose another strategy"):
+        load(content)
+
+
+@pytest.mark.parametrize("name", ["pbe", "hse"])
+def test_vasp_can_neither_be_guided_nor_guide(load: Load, name: str) -> None:
+    content = changed("verification", {"guided": True})
+    load(content)
+    content["fidelities"][name] = {"engine": "vasp", "settings": {"functional": "PBE"}}
+    with pytest.raises(CampaignError, match="VASP relaxes by itself; leave guided out"):
         load(content)

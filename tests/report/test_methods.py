@@ -164,6 +164,13 @@ def test_it_says_which_predictions_took_over_a_verified_minimum(make_results):
     assert "taken for that minimum" not in plain
 
 
+def test_it_says_what_guided_the_relaxations(make_results):
+    assert "guided by" not in told(make_results()).paragraph
+    guided = told(make_results(settings={"verification": {"guided": True}}))
+    assert "were guided by the low fidelity" in guided.paragraph
+    assert "gpmin" in guided.cited
+
+
 def test_it_says_what_the_high_fidelity_relaxed_before_the_first_model(make_results):
     assert "Before the first model" not in told(make_results()).paragraph
     settings = {"picks": {"relaxations": 1, "rattle": 0.05}}

@@ -125,8 +125,12 @@ def in_full(done: Calculation) -> Calculation:
     Calculation
         As if it had been computed now, but for the seconds.
     """
-    calls = done.n_calls + done.calls_saved
-    return done.model_copy(update={"n_calls": calls, "calls_saved": 0, "reused_from": None})
+    calls, guide = done.n_calls + done.calls_saved, done.guide
+    if guide is not None:
+        spent = {"calls": guide.calls + guide.calls_saved, "calls_saved": 0}
+        guide = guide.model_copy(update=spent)
+    changes = {"n_calls": calls, "calls_saved": 0, "reused_from": None, "guide": guide}
+    return done.model_copy(update=changes)
 
 
 def own_way(size: SearchSize, done: Iterable[Calculation], host: Structure) -> Way:
@@ -162,6 +166,7 @@ def own_way(size: SearchSize, done: Iterable[Calculation], host: Structure) -> W
         pair = (calculation.defect, calculation.charge)
         if calculation.fidelity == HIGH:
             trials[pair].append(Trial.of(calculation, host))
+            low[pair] += calculation.guide.calls if calculation.guide else 0
         else:
             low[pair] += calculation.n_calls
     return Way(OURS, trials, low, ordered=True)

@@ -49,6 +49,7 @@ ADDED = {
         "relax_within",
         "relaxations",
         "trace_verified",
+        "guided",
     ),
 }
 

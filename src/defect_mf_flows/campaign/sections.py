@@ -350,8 +350,20 @@ class VerifySettings(Section):
         "relaxes by itself.",
     )
 
+    guided: bool = Field(
+        False,
+        description="The low fidelity guides every high-fidelity relaxation, also those of picks: "
+        "each step goes to the minimum of its surface, corrected by what both fidelities said at "
+        "the steps before. About half of the high-fidelity calls for some five low-fidelity calls "
+        "per step. For engines on ASE; VASP relaxes by itself.",
+    )
+
     @model_validator(mode="after")
     def _come_with_what_they_need(self) -> VerifySettings:
+        if self.guided and self.curvature:
+            raise ValueError(
+                "guided and curvature both say how a relaxation begins; set one of them."
+            )
         for name, needed in (
             ("low_minima", "low_check"),
             ("relaxations", "relax_within"),
@@ -441,6 +453,11 @@ class Campaign(Section):
             raise ValueError(
                 f"frames.imported: an import is no {self.split.by} of its own that could be held "
                 "out; set split.by to relaxation"
+            )
+        if self.verification.guided and "vasp" in (low.engine, high.engine):
+            raise ValueError(
+                "verification.guided lets the low fidelity guide the steps of the high one, and "
+                "VASP relaxes by itself; leave guided out, or choose other engines"
             )
         if self.loop.acquire and self.training.committee < 2:
             raise ValueError(

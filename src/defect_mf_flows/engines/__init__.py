@@ -9,7 +9,12 @@ from defect_mf_flows.schemas.calculation import CalculationKind
 
 
 def reference_maker(
-    fidelity: str, settings: FidelitySettings, kind: CalculationKind, *, reuse: bool = False
+    fidelity: str,
+    settings: FidelitySettings,
+    kind: CalculationKind,
+    *,
+    reuse: bool = False,
+    guide: ReferenceMaker | None = None,
 ) -> ReferenceMaker:
     """Make the Maker of one fidelity.
 
@@ -23,12 +28,24 @@ def reference_maker(
         Relaxation or single point.
     reuse
         Take over finished calculations with identical input.
+    guide
+        Maker of a cheaper fidelity that guides the relaxations; both on ASE.
 
     Returns
     -------
     ReferenceMaker
         Its ``make`` takes a start structure and returns a ``Calculation``.
+
+    Raises
+    ------
+    EngineError
+        If an engine's package is missing, or one that relaxes by itself is to be guided.
     """
+    if guide is not None and "vasp" in (settings.engine, guide.settings and guide.settings.engine):
+        raise EngineError(
+            f"fidelity {fidelity!r}: VASP relaxes by itself and can neither be guided nor guide; "
+            "leave verification.guided out."
+        )
     if settings.engine == "vasp":
         return _vasp_maker(fidelity, settings, kind, reuse)
     from defect_mf_flows.engines.ase import AseReferenceMaker
@@ -48,6 +65,7 @@ def reference_maker(
         kind=kind,
         settings=settings,
         reuse=reuse,
+        guide=guide,
     )
 
 

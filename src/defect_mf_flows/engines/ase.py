@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from defect_mf_flows.campaign.calculators import find_calculator
 from defect_mf_flows.core.charge import charge_probe, to_atoms
 from defect_mf_flows.engines.base import ReferenceMaker, check_start, job_scratch
 from defect_mf_flows.engines.checkpoint import Checkpoint, StoredStep
+from defect_mf_flows.engines.guided import GuidedRelaxer
 from defect_mf_flows.engines.relaxer import Relaxer
 from defect_mf_flows.engines.reuse import UNKNOWN_VERSION
 from defect_mf_flows.engines.track import Track
@@ -28,6 +30,7 @@ from defect_mf_flows.schemas.calculation import (
     EngineRecord,
     FailureReason,
     FrontierLevel,
+    Guide,
 )
 from defect_mf_flows.schemas.curvature import Curvature
 from defect_mf_flows.schemas.defect import StartStructure
@@ -124,6 +127,25 @@ class AseReferenceMaker(ReferenceMaker):
         """Build the calculator of one start; by default its charge and spin decide."""
         return self.build_calculator(start.charge, start.spin)
 
+    def ready(self, start: StartStructure) -> Atoms:
+        """Build the atoms of a start with a calculator that was told its charge.
+
+        Raises
+        ------
+        ChargeError
+            If the calculator holds another charge.
+        EngineError
+            If the calculator cannot be built.
+        """
+        atoms = to_atoms(start.structure, spin=start.spin)
+        info_key = self._settings().get("charge_info")
+        if info_key is not None:
+            atoms.info[info_key] = start.charge
+        calculator = self.start_calculator(start)
+        charge_probe(calculator, atoms, expected=start.charge)
+        atoms.calc = calculator
+        return atoms
+
     def describe(self, calculator: Calculator, start: StartStructure) -> EngineRecord:
         """Describe the calculator of one start; by default its charge alone enters."""
         return self.record(calculator, start.charge)
@@ -185,20 +207,14 @@ class AseReferenceMaker(ReferenceMaker):
         check_start(start)
         if curvature is not None:
             curvature.check(start)
-        atoms = to_atoms(start.structure, spin=start.spin)
-        info_key = self._settings().get("charge_info")
-        if info_key is not None:
-            atoms.info[info_key] = start.charge
-        calculator = self.start_calculator(start)
-        charge_probe(calculator, atoms, expected=start.charge)
-        atoms.calc = calculator
-        engine = self.describe(calculator, start)
+        atoms, guide = self.ready(start), self._guided(start)
+        engine = self.describe(atoms.calc, start)
         inputs = self._inputs(start, uuid, engine)
         if curvature is not None:  # it decides on the path
             inputs["curvature"] = curvature.content_hash
         with Checkpoint(job_scratch(uuid), inputs) as checkpoint:
             track = Track(start, uuid, self.fidelity, checkpoint)
-            self._continue(atoms, track, begun, curvature)
+            self._continue(atoms, track, begun, self._minimiser(atoms, guide, curvature))
         final = track.frames[-1] if track.frames else None
         # Out of steps, the eigenvalues still belong to the last geometry.
         told = track.failure is None or track.failure[0] is FailureReason.STEPS
@@ -222,6 +238,7 @@ class AseReferenceMaker(ReferenceMaker):
             final_structure=final.structure if final else None,
             n_frames=len(track.frames),
             curvature_from=None if curvature is None else curvature.job_uuid,
+            guide=self._guide_of(start, guide, track),
             notes=track.notes,
             frames=track.frames,
         )
@@ -231,7 +248,7 @@ class AseReferenceMaker(ReferenceMaker):
         atoms: Atoms,
         track: Track,
         begun: Calculation | None,
-        curvature: Curvature | None,
+        optimizer: Relaxer | GuidedRelaxer,
     ) -> None:
         """Take up the stored steps, else those of a calculation, and compute what is missing."""
         try:
@@ -244,12 +261,40 @@ class AseReferenceMaker(ReferenceMaker):
         if track.has_ended():
             return
         try:
-            self._run(atoms, track, curvature)
+            self._run(atoms, track, optimizer)
         except FAILURES as error:
             track.failure = (_reason(error), f"{type(error).__name__}: {error}"[:500])
         track.finish()
 
-    def _run(self, atoms: Atoms, track: Track, curvature: Curvature | None) -> None:
+    def _guided(self, start: StartStructure) -> Atoms | None:
+        """Atoms of a start with the calculator of the guide; None where nothing guides."""
+        if self.guide is None or self.kind is not CalculationKind.RELAX:
+            return None
+        if not isinstance(self.guide, AseReferenceMaker):
+            raise EngineError(f"{self.name}: {self.guide.name} has no calculator that could guide.")
+        return self.guide.ready(start)
+
+    def _minimiser(
+        self, atoms: Atoms, guide: Atoms | None, curvature: Curvature | None
+    ) -> Relaxer | GuidedRelaxer:
+        if guide is None:
+            return Relaxer(atoms, None if curvature is None else curvature.matrix())
+        if curvature is not None:
+            raise EngineError(
+                f"{self.name}: a relaxation begins from a curvature or is guided; give one of them."
+            )
+        assert self.settings is not None
+        return GuidedRelaxer(atoms, guide, self.settings.fmax)
+
+    def _guide_of(self, start: StartStructure, guide: Atoms | None, track: Track) -> Guide | None:
+        """What guided a relaxation, and what that cost."""
+        if guide is None:
+            return None
+        assert isinstance(self.guide, AseReferenceMaker)
+        record = self.guide.describe(guide.calc, start)
+        return Guide(fidelity=self.guide.fidelity, engine=record, calls=track.guide_calls)
+
+    def _run(self, atoms: Atoms, track: Track, optimizer: Relaxer | GuidedRelaxer) -> None:
         if self.kind is CalculationKind.STATIC:
             if not track.frames:
                 self._observe(atoms, track)
@@ -257,7 +302,7 @@ class AseReferenceMaker(ReferenceMaker):
             return
         assert self.settings is not None
         calculator, fmax = atoms.calc, self.settings.fmax
-        optimizer = Relaxer(atoms, None if curvature is None else curvature.matrix())
+        asked = track.guide_calls  # by a process before this one
         if track.checkpoint.steps:
             images = [_image(atoms, step) for step in track.checkpoint.steps]
             optimizer.replay_trajectory(images)
@@ -273,16 +318,22 @@ class AseReferenceMaker(ReferenceMaker):
                 message = f"forces above {fmax} eV/A after {self.settings.steps} steps"
                 track.failure = (FailureReason.STEPS, message)
                 return
-            before = atoms.get_positions()
+            before, given_up = atoms.get_positions(), optimizer.given_up
             optimizer.step()
+            track.guide_calls = asked + optimizer.guide_calls
+            lost = optimizer.given_up if optimizer.given_up != given_up else ""
             atoms.calc = calculator
-            self._observe_nearer(atoms, track, before)
+            self._observe_nearer(
+                atoms, track, before, [f"no guide from here on: {lost}"] * bool(lost)
+            )
 
-    def _observe_nearer(self, atoms: Atoms, track: Track, before: np.ndarray) -> None:
+    def _observe_nearer(
+        self, atoms: Atoms, track: Track, before: np.ndarray, notes: list[str]
+    ) -> None:
         """Observe where a step has led or, while the SCF fails there, half as far from before."""
         for failed in range(HALVED + 1):
             try:
-                self._observe(atoms, track, failed=failed)
+                self._observe(atoms, track, failed=failed, notes=notes)
             except FAILURES as error:
                 if failed == HALVED or _reason(error) is not FailureReason.SCF:
                     raise
@@ -291,7 +342,9 @@ class AseReferenceMaker(ReferenceMaker):
             else:
                 return
 
-    def _observe(self, atoms: Atoms, track: Track, *, failed: int = 0) -> None:
+    def _observe(
+        self, atoms: Atoms, track: Track, *, failed: int = 0, notes: Sequence[str] = ()
+    ) -> None:
         track.calls += 1
         energy = float(atoms.get_potential_energy())
         forces = atoms.get_forces() if self._has_forces(atoms) else None
@@ -299,7 +352,7 @@ class AseReferenceMaker(ReferenceMaker):
             track.failure = (FailureReason.NOT_FINITE, f"energy {energy} at step {track.calls}")
             return
         track.edges, track.frontier = self.band_edges(atoms), self.frontier(atoms)
-        notes = self.notes(atoms)
+        notes = [*notes, *self.notes(atoms)]
         if failed:
             notes = [*notes, f"the SCF failed farther on; 1/{2**failed} of the step was taken"]
         track.add(atoms, energy, forces, notes=notes, failed=failed)
@@ -321,6 +374,7 @@ class AseReferenceMaker(ReferenceMaker):
         The job's uuid is among them: a repeated job has the same, and two jobs that ask for the
         same calculation are each charged for their own calls.
         """
+        guide = self.guide_record(start)
         return {
             "job": uuid,
             "kind": self.kind.value,
@@ -332,6 +386,7 @@ class AseReferenceMaker(ReferenceMaker):
             "structure": content_hash(structure_key(start.structure)),
             "engine": engine.model_dump(mode="json"),
             "settings": self.settings.model_dump(mode="json") if self.settings else None,
+            **({} if guide is None else {"guide": guide.model_dump(mode="json")}),
         }
 
     def _settings(self) -> dict[str, Any]:

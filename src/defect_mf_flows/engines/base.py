@@ -49,6 +49,9 @@ class ReferenceMaker(Maker):
         Engine, its settings, force threshold and step limit.
     reuse
         Take over a finished calculation with identical input, if the store holds one.
+    guide
+        Maker of a cheaper fidelity that guides the relaxations, for engines that move the atoms
+        themselves.
     """
 
     name: str = "reference"
@@ -56,6 +59,7 @@ class ReferenceMaker(Maker):
     kind: CalculationKind = CalculationKind.STATIC
     settings: FidelitySettings | None = None
     reuse: bool = False
+    guide: ReferenceMaker | None = None
     #: Whether it moves the atoms itself, so that a relaxation can begin from what others computed.
     own_minimiser: ClassVar[bool] = False
 
@@ -168,12 +172,30 @@ class ReferenceMaker(Maker):
         bool
             Limits of steps and forces do not count.
         """
-        return found.engine == engine and found.spin == start.spin
+        guide = None if found.guide is None else found.guide.engine
+        return (found.engine, found.spin, guide) == (engine, start.spin, self.guide_record(start))
 
     def _input_hash(self, start: StartStructure, engine: EngineRecord) -> str | None:
-        return (
-            None if self.settings is None else input_hash(start, self.kind, self.settings, engine)
-        )
+        if self.settings is None:
+            return None
+        return input_hash(start, self.kind, self.settings, engine, guide=self.guide_record(start))
+
+    def guide_record(self, start: StartStructure) -> EngineRecord | None:
+        """Say which program would guide the relaxation of a start.
+
+        Parameters
+        ----------
+        start
+            Geometry, charge and spin.
+
+        Returns
+        -------
+        EngineRecord or None
+            None where nothing guides.
+        """
+        if self.guide is None or self.kind is not CalculationKind.RELAX:
+            return None
+        return self.guide.engine_record(start)
 
     def engine_record(self, start: StartStructure) -> EngineRecord | None:
         """Say which program would compute a start, with which settings.

@@ -67,6 +67,8 @@ class StoredStep(_Line):
         Whether it was taken from another calculation, at no cost.
     failed
         Calls before it that failed, farther along the same step.
+    guide_calls
+        Of the method that guides the relaxation, up to this step, over all processes.
     """
 
     positions: Matrix
@@ -79,6 +81,7 @@ class StoredStep(_Line):
     content_hash: str
     taken: bool = False
     failed: int = 0
+    guide_calls: int = 0
 
 
 class StoredEnd(_Line):
@@ -96,6 +99,8 @@ class StoredEnd(_Line):
         Reason and message, or None.
     calls, seconds
         Evaluations and wall time spent, over all its processes.
+    guide_calls
+        Evaluations of the method that guided it.
     """
 
     job: str
@@ -104,6 +109,7 @@ class StoredEnd(_Line):
     failure: tuple[FailureReason, str] | None
     calls: int
     seconds: float
+    guide_calls: int = 0
 
 
 class Checkpoint:

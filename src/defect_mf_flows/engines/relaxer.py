@@ -76,7 +76,15 @@ class Relaxer(PreconLBFGS):
     curvature
         Second derivatives of another method's energy there, shape (3 n_atoms, 3 n_atoms),
         eV/Angstrom^2, instead of springs: those of a model at its own minimum, say.
+
+    Attributes
+    ----------
+    guide_calls, given_up
+        Of a relaxation that another method guides; none here.
     """
+
+    guide_calls: int = 0
+    given_up: str = ""
 
     def __init__(self, atoms: Atoms, curvature: np.ndarray | None = None) -> None:
         known: Precon = (

@@ -17,6 +17,7 @@ from defect_mf_flows.schemas.calculation import (
     CalculationKind,
     EngineRecord,
     FailureReason,
+    Guide,
 )
 from defect_mf_flows.schemas.defect import StartStructure
 from defect_mf_flows.schemas.frame import Frame, Lineage, content_hash
@@ -33,7 +34,12 @@ UNKNOWN_VERSION = "unknown"
 
 
 def input_hash(
-    start: StartStructure, kind: CalculationKind, settings: FidelitySettings, engine: EngineRecord
+    start: StartStructure,
+    kind: CalculationKind,
+    settings: FidelitySettings,
+    engine: EngineRecord,
+    *,
+    guide: EngineRecord | None = None,
 ) -> str | None:
     """SHA-256 of everything that decides the outcome of a calculation.
 
@@ -48,16 +54,20 @@ def input_hash(
         Force threshold and step limit; they count for relaxations.
     engine
         Program, version and settings.
+    guide
+        Those of the method that guides the relaxation.
 
     Returns
     -------
     str or None
         None if the engine does not know its version: such calculations are never reused.
     """
-    if engine.version == UNKNOWN_VERSION:
+    if UNKNOWN_VERSION in (engine.version, guide and guide.version):
         return None
+    guided = {} if guide is None else {"guide": [guide.name, guide.version, guide.settings]}
     return content_hash(
         {
+            **guided,
             "version": INPUT_VERSION,
             "species": symbols_of(start.structure),
             "cell": _rounded(start.structure.lattice.matrix),
@@ -238,6 +248,14 @@ def _same_start(found: Calculation, start: StartStructure) -> bool:
     return bool(np.linalg.norm(moved, axis=1).max() < SAME_START)
 
 
+def _saved(guide: Guide | None) -> Guide | None:
+    """Guide whose calls were all made for another calculation."""
+    if guide is None:
+        return None
+    saved = guide.calls + guide.calls_saved
+    return guide.model_copy(update={"calls": 0, "calls_saved": saved})
+
+
 def take_over(
     found: Calculation, start: StartStructure, *, fidelity: str, uuid: str
 ) -> Calculation:
@@ -288,6 +306,7 @@ def take_over(
             "n_calls": 0,
             "seconds": 0.0,
             "calls_saved": found.n_calls + found.calls_saved,
+            "guide": _saved(found.guide),
             "reused_from": found.reused_from or found.job_uuid,
             "imported": None,
             "frames": frames,

@@ -43,6 +43,8 @@ class Track:
         One per evaluation that gave numbers.
     calls
         Evaluations that this calculation has paid for.
+    guide_calls
+        Evaluations of the method that guides it.
     failure
         Reason and message, or None.
     converged
@@ -59,6 +61,7 @@ class Track:
     checkpoint: Checkpoint
     frames: list[Frame] = field(default_factory=list)
     calls: int = 0
+    guide_calls: int = 0
     failure: tuple[FailureReason, str] | None = None
     converged: bool = False
     edges: BandEdges | None = None
@@ -120,6 +123,7 @@ class Track:
                 content_hash=self.frames[-1].content_hash,
                 taken=taken,
                 failed=failed,
+                guide_calls=self.guide_calls,
             )
         )
 
@@ -149,7 +153,7 @@ class Track:
                     f"{self.fidelity!r} do not match its SHA-256."
                 )
             self.edges, self.frontier = step.band_edges, step.frontier
-            self._earlier = step.seconds
+            self._earlier, self.guide_calls = step.seconds, step.guide_calls
             self.notes += step.notes
         if self.checkpoint.steps:
             logger.info("%s: %d steps were stored already", self.start.label, len(self.frames))
@@ -204,6 +208,7 @@ class Track:
                 failure=self.failure,
                 calls=self.calls,
                 seconds=self.seconds,
+                guide_calls=self.guide_calls,
             )
         )
 
@@ -212,7 +217,8 @@ class Track:
         end = self.checkpoint.end
         if end is None:
             return False
-        self.converged, self.failure, self.calls = end.converged, end.failure, end.calls
+        self.converged, self.failure = end.converged, end.failure
+        self.calls, self.guide_calls = end.calls, end.guide_calls
         self._earlier, self._began = end.seconds, time.monotonic()
         return True
 

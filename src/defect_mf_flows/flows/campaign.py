@@ -58,10 +58,16 @@ class CampaignMaker(Maker):
             Whose ``make`` takes the host's cell.
         """
         c, seed = campaign, campaign.seed
-        relax = {
-            name: reference_maker(name, c.fidelities[name], CalculationKind.RELAX, reuse=c.reuse)
-            for name in (c.roles.low, c.roles.high)
-        }
+        low = reference_maker(
+            c.roles.low, c.fidelities[c.roles.low], CalculationKind.RELAX, reuse=c.reuse
+        )
+        high = reference_maker(
+            c.roles.high,
+            c.fidelities[c.roles.high],
+            CalculationKind.RELAX,
+            reuse=c.reuse,
+            guide=low if c.verification.guided else None,
+        )
         statics = {
             name: reference_maker(name, c.fidelities[name], CalculationKind.STATIC, reuse=c.reuse)
             for name in c.heads
@@ -70,7 +76,7 @@ class CampaignMaker(Maker):
             name=c.name,
             defects=DefectsMaker(host=c.host, defects=c.defects),
             explore=ExploreMaker(
-                relax=relax[c.roles.low],
+                relax=low,
                 host_statics=[statics[name] for name in c.heads],
                 starts=c.starts,
                 defects=c.defects,
@@ -79,7 +85,7 @@ class CampaignMaker(Maker):
             ),
             label=LabelMaker(
                 statics=[statics[name] for name in c.heads[1:]],
-                relax=relax[c.roles.high],
+                relax=high,
                 frames=c.frames,
                 picks=c.picks,
                 starts=c.starts,
@@ -109,7 +115,7 @@ class CampaignMaker(Maker):
                     reuse=c.reuse,
                 ),
                 verify=VerifyMaker(
-                    relax=relax[c.roles.high],
+                    relax=high,
                     low=statics[c.roles.low],
                     defects=c.defects,
                     verification=c.verification,

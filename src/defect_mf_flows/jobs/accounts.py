@@ -110,6 +110,8 @@ class Accounts:
             costs.append(_stage_cost(Stage.SEARCH, self.checks, name="low-fidelity checks"))
         verified = [c for c in self.labels[first:] if c.job_uuid not in asked | rattled]
         costs.append(_stage_cost(Stage.VERIFICATION, verified))
+        if guided := [c for c in self.labels if c.guide is not None]:
+            costs.append(_guide_cost(guided))
         return costs
 
 
@@ -122,6 +124,20 @@ def _stage_cost(stage: Stage, done: list[Calculation], name: str | None = None) 
         seconds=sum(c.seconds for c in done),
         reused=sum(c.reused_from is not None for c in done),
         calls_saved=sum(c.calls_saved for c in done),
+    )
+
+
+def _guide_cost(guided: list[Calculation]) -> StageCost:
+    """Cheap calls that guided relaxations; their time is in that of the relaxations."""
+    guides = [c.guide for c in guided if c.guide is not None]
+    return StageCost(
+        stage=f"{Stage.LOW.value} (guiding)",
+        fidelity=guides[0].fidelity,
+        jobs=len(guides),
+        calls=sum(guide.calls for guide in guides),
+        seconds=0.0,
+        reused=sum(c.reused_from is not None for c in guided),
+        calls_saved=sum(guide.calls_saved for guide in guides),
     )
 
 

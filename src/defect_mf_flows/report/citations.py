@@ -93,6 +93,12 @@ WORKS: dict[str, Work] = {
         "Adv. Neural Inf. Process. Syst. 35 (2022)",
         "arXiv:2206.07697",
     ),
+    "gpmin": Work(
+        "E. Garijo del Río, J. J. Mortensen and K. W. Jacobsen",
+        "Local Bayesian optimizer for atomic structures",
+        "Phys. Rev. B 100, 104103 (2019)",
+        _doi("10.1103/PhysRevB.100.104103"),
+    ),
     "trust": Work(
         "J. P. Janet, C. Duan, T. Yang, A. Nandy and H. J. Kulik",
         "A quantitative uncertainty metric controls error in neural network-driven chemical "

@@ -408,6 +408,14 @@ def _verification(writer: Writer, results: Results) -> None:
         f"{what} ({plural(done, kind)}, {plural(calls, 'evaluation')}); of the model's "
         f"ground states {told}. The loop ended {results.stop.value}."
     )
+    if settings.get("guided"):
+        _, guiding = _calls(results, "low fidelity (guiding)")
+        writer.say(
+            "Relaxations at the high fidelity were guided by the low fidelity: each step led to "
+            "the minimum of its energy surface, corrected by the difference of both at the steps "
+            f"before (springs and a Gaussian process{writer.cite('gpmin')}; "
+            f"{plural(guiding, 'evaluation')} at the low fidelity)."
+        )
     if results.acquired:
         writer.say(
             f"Between rounds, {plural(len(results.acquired), 'geometry', 'geometries')} on which "

@@ -23,7 +23,7 @@ class Spent:
     calculations
         How many were stored, those that failed among them.
     calls
-        Energy-and-force evaluations.
+        Energy-and-force evaluations, those that guided relaxations of another fidelity among them.
     core_seconds
         Wall time times the cores that the jobs asked of the queue, 1 where they asked for none.
     failed
@@ -59,23 +59,26 @@ def spent(
     """
     criteria = {"output.@class": Calculation.__name__, "metadata.campaign_hash": campaign_hash}
     wanted = ["uuid", "index", "metadata.fw_id"]
-    names = ("fidelity", "n_calls", "seconds", "failure.reason")
+    names = ("fidelity", "n_calls", "seconds", "failure.reason", "guide.fidelity", "guide.calls")
     wanted += [f"output.{name}" for name in names]
     newest: dict[str, dict[str, Any]] = {}
     for row in store.query(criteria, properties=wanted):
         if row["uuid"] not in newest or row["index"] > newest[row["uuid"]]["index"]:
             newest[row["uuid"]] = row
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    guiding: Counter[str] = Counter()
     for row in newest.values():
         fw_id = (row.get("metadata") or {}).get("fw_id") or 0
         output = row["output"]
+        if guide := output.get("guide"):
+            guiding[guide["fidelity"]] += guide["calls"]
         groups[output["fidelity"]].append(
             {**output, "core_seconds": output["seconds"] * cores(fw_id)}
         )
-    return tuple(_sum(name, group) for name, group in sorted(groups.items()))
+    return tuple(_sum(name, groups[name], guiding[name]) for name in sorted({*groups, *guiding}))
 
 
-def _sum(fidelity: str, group: list[dict[str, Any]]) -> Spent:
+def _sum(fidelity: str, group: list[dict[str, Any]], guiding: int) -> Spent:
     reasons = Counter(
         str(getattr(reason, "value", reason))
         for one in group
@@ -84,7 +87,7 @@ def _sum(fidelity: str, group: list[dict[str, Any]]) -> Spent:
     return Spent(
         fidelity,
         len(group),
-        sum(one["n_calls"] for one in group),
+        sum(one["n_calls"] for one in group) + guiding,
         sum(one["core_seconds"] for one in group),
         dict(reasons.most_common()),
     )

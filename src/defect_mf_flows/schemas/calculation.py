@@ -114,6 +114,27 @@ class EngineRecord(Document):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
+class Guide(Document):
+    """Cheaper method that guided a relaxation.
+
+    Attributes
+    ----------
+    fidelity
+        Its name.
+    engine
+        Its program, version and settings, the charge included.
+    calls
+        Its energy-and-force evaluations.
+    calls_saved
+        Those that an earlier calculation made for this one.
+    """
+
+    fidelity: str
+    engine: EngineRecord
+    calls: int = Field(ge=0)
+    calls_saved: int = Field(0, ge=0)
+
+
 class ImportRecord(Document):
     """Where an imported calculation comes from, and what its own files tell of it.
 
@@ -207,6 +228,8 @@ class Calculation(StoredDocument):
     curvature_from
         uuid of the job that asked a model for the curvature from which the minimiser began; None
         where it began from springs of its own, or from nothing.
+    guide
+        The cheaper method by which the relaxation was guided, and what that cost; None without.
     notes
         What the engine tried in vain before a step succeeded, one line each.
     frames
@@ -237,6 +260,7 @@ class Calculation(StoredDocument):
     reused_from: str | None = None
     calls_saved: int = Field(0, ge=0)
     curvature_from: str | None = None
+    guide: Guide | None = None
     notes: list[str] = Field(default_factory=list)
     frames: list[Frame] = Field(default_factory=list)
 
@@ -262,6 +286,11 @@ class Calculation(StoredDocument):
             raise ChargeError(
                 f"{where}: its parts have charges {charges}, itself {self.charge}; it was "
                 "altered, compute it again."
+            )
+        if self.guide is not None and self.guide.fidelity == self.fidelity:
+            raise FidelityError(
+                f"{where}: it is guided by its own fidelity {self.fidelity!r}; it was altered, "
+                "compute it again."
             )
         if {frame.fidelity for frame in self.frames} - {self.fidelity}:
             raise FidelityError(

@@ -257,7 +257,8 @@ class StageCost(Document):
     calls
         Energy-and-force evaluations of the reference method, or of the model in the search.
     seconds
-        Sum of the wall times of its calculations.
+        Sum of the wall times of its calculations; 0 for calls that guide relaxations, which are
+        part of those.
     reused
         How many of the calculations were taken over from earlier ones, at no cost.
     calls_saved
