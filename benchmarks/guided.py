@@ -15,6 +15,7 @@ from datetime import date
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
 from relaxer import CASES, ROOT, calculator, start_of  # sets the threads before numpy
 from tqdm import tqdm
 
@@ -52,14 +53,19 @@ class Ended:
 
 
 def relax(atoms: Atoms, optimizer: Relaxer | GuidedRelaxer, fmax: float, most: int) -> Ended:
-    """Relax, one expensive call per step."""
-    for number in range(1, most + 1):
-        if float(np.linalg.norm(atoms.get_forces(), axis=1).max()) < fmax:
-            break
-        if number < most:
-            optimizer.step()
-    energy = float(atoms.get_potential_energy())
-    force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
+    """Relax, one expensive call per step, until its SCF fails."""
+    number, force, energy = 0, np.inf, np.nan
+    try:
+        while number < most:
+            if number:
+                optimizer.step()
+            number += 1
+            force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
+            energy = float(atoms.get_potential_energy())
+            if force < fmax:
+                break
+    except CalculationFailed:
+        force = np.inf
     return Ended(number, optimizer.guide_calls, energy, force < fmax, not optimizer.given_up)
 
 
@@ -91,22 +97,19 @@ def pairs_of(asked: argparse.Namespace) -> Iterator[tuple[str, str, list[tuple[E
 
 
 def row_of(case: str, kind: str, found: list[tuple[Ended, Ended]]) -> list[str]:
-    """Sums over the seeds."""
-    springs, led = ([pair[k] for pair in found] for k in (0, 1))
-
-    def calls(ends: list[Ended]) -> str:
-        lost = sum(not end.converged for end in ends)
-        return f"{sum(end.high for end in ends)}" + (f" ({lost} not converged)" if lost else "")
-
-    apart = [1000 * (two.energy - one.energy) for one, two in found]
+    """Sums over the starts from which both converged."""
+    both = [pair for pair in found if all(end.converged for end in pair)]
+    apart = [1000 * (two.energy - one.energy) for one, two in both]
+    failed = [sum(not pair[k].converged for pair in found) for k in (0, 1)]
     return [
         case,
         kind,
-        calls(springs),
-        calls(led),
-        str(sum(end.low for end in led)),
+        str(sum(one.high for one, _ in both)),
+        str(sum(two.high for _, two in both)),
+        str(sum(two.low for _, two in both)),
         ", ".join(f"{x:+.0f}" for x in apart),
-        str(sum(not end.guided for end in led)),
+        str(sum(not two.guided for _, two in both)),
+        f"{failed[0]}, {failed[1]}",
     ]
 
 
@@ -123,14 +126,13 @@ def main() -> None:
     rows, totals = [], {kind: [0, 0, 0] for kind in STARTS}
     for case, kind, found in pairs_of(asked):
         rows.append(row_of(case, kind, found))
-        for one, two in found:
+        for one, two in (pair for pair in found if all(end.converged for end in pair)):
             for k, count in enumerate((one.high, two.high, two.low)):
                 totals[kind][k] += count
         tqdm.write(" | ".join(rows[-1]))
     for kind, (alone, led, low) in totals.items():
-        rows.append(
-            ["all", kind, str(alone), f"{led} ({led / alone:.2f} of those)", str(low), "", ""]
-        )
+        share = f" ({led / alone:.2f} of those)" if alone else ""
+        rows.append(["all", kind, str(alone), f"{led}{share}", str(low), "", "", ""])
         tqdm.write(" | ".join(rows[-1]))
     if not asked.no_save:
         write(rows, asked)
@@ -146,6 +148,7 @@ def write(rows: list[list[str]], asked: argparse.Namespace) -> None:
         f"{LOW} calls of the guide",
         "end of the guided against that from springs, meV/cell, per start",
         "went on from springs",
+        "did not converge, from springs and guided",
     ]
     lines = [
         "# Force calls of guided relaxations",
@@ -160,9 +163,8 @@ def write(rows: list[list[str]], asked: argparse.Namespace) -> None:
         f"Relaxations with {HIGH} to {asked.fmax:g} eV/A, sums over {len(asked.seeds)} starts "
         "each. The starts: two neighbours of the vacancy 30 % nearer, all atoms displaced by "
         f"{asked.rattle} A (standard deviation); and the minimum to which {LOW} relaxes them. At "
-        "most "
-        f"{asked.most} calls each. Where energies differ by more than a few meV, the two ended in "
-        "different basins.",
+        f"most {asked.most} calls each; sums are of the starts from which both converged. Where "
+        "energies differ by more than a few meV, the two ended in different basins.",
         "",
     ]
     RESULTS.write_text("\n".join(lines))

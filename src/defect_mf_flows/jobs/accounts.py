@@ -77,13 +77,13 @@ class Accounts:
             *(_stage_cost(Stage.LOW, [c], name="host") for c in self.hosts.values()),
         ]
         asked = {item.calculation for item in self.state.acquired}
-        rattled = set(self.state.rattled.calculations)
+        first_relaxed = set(self.state.first_relaxations.calculations)
         later = [c for c in self.labels[first:] if c.job_uuid in asked]
         labels = [*self.labels[:first], *later]
         for fidelity in sorted({c.fidelity for c in labels}):
             done = [c for c in labels if c.fidelity == fidelity]
             costs.append(_stage_cost(Stage.HIGH, done))
-        relaxed = [c for c in self.labels[first:] if c.job_uuid in rattled]
+        relaxed = [c for c in self.labels[first:] if c.job_uuid in first_relaxed]
         for name, is_low in (("rattled starts", False), ("low-fidelity minima", True)):
             if found := [c for c in relaxed if bool(LOW_MINIMUM.fullmatch(c.start)) is is_low]:
                 costs.append(_stage_cost(Stage.HIGH, found, name=name))
@@ -108,7 +108,7 @@ class Accounts:
         )
         if self.checks:
             costs.append(_stage_cost(Stage.SEARCH, self.checks, name="low-fidelity checks"))
-        verified = [c for c in self.labels[first:] if c.job_uuid not in asked | rattled]
+        verified = [c for c in self.labels[first:] if c.job_uuid not in asked | first_relaxed]
         costs.append(_stage_cost(Stage.VERIFICATION, verified))
         if guided := [c for c in self.labels if c.guide is not None]:
             costs.append(_guide_cost(guided))

@@ -313,9 +313,11 @@ def earlier_candidates(state: LoopState, defect: str, charge: int) -> list[Candi
     Before the first, those that high fidelity relaxed without a model.
     """
     if not state.rounds:
-        if state.rattled.candidates is None:
+        if state.first_relaxations.candidates is None:
             return []
-        first = read_output(job_store(), state.rattled.candidates, CandidateSet, load=True)
+        first = read_output(
+            job_store(), state.first_relaxations.candidates, CandidateSet, load=True
+        )
         owned = zip(first.candidates, first.owners, strict=True)
         return [candidate for candidate, owner in owned if tuple(owner) == (defect, charge)]
     last = read_output(job_store(), state.rounds[-1].verifications, VerificationSet, load=True)

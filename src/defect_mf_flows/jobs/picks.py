@@ -39,7 +39,7 @@ from defect_mf_flows.schemas.calculation import Calculation, Failure
 from defect_mf_flows.schemas.dataset import FrameReference, Picks
 from defect_mf_flows.schemas.defect import DefectSet, StartStructure
 from defect_mf_flows.schemas.frame import Frame
-from defect_mf_flows.schemas.loop import Imports, LoopState, Rattled
+from defect_mf_flows.schemas.loop import FirstRelaxations, Imports, LoopState
 from defect_mf_flows.schemas.search import Exploration
 
 
@@ -287,7 +287,9 @@ def gather_labels(
         labels=[*labels, *relaxations],
         origins=dict(zip(labels, origins, strict=True)),
         imports=imports,
-        rattled=Rattled(calculations=relaxations, candidates=candidates, unmade=unmade),
+        first_relaxations=FirstRelaxations(
+            calculations=relaxations, candidates=candidates, unmade=unmade
+        ),
         picks=picks,
         label_counts=dict(counted),
         hosts=hosts,

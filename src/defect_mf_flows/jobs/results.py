@@ -335,7 +335,7 @@ class Gathering:
         searched = [f for s in self.searches.searches for f in s.failures]
         done = [*self.labels, *self.checks]
         computed = [c.failure for c in done if c.failure is not None]
-        made = [*self.exploration.failures, *self.state.rattled.unmade]
+        made = [*self.exploration.failures, *self.state.first_relaxations.unmade]
         known = [*made, *self.dataset.excluded, *computed, *searched]
         unique = {f.model_dump_json(): f for f in known}
         return list(unique.values())

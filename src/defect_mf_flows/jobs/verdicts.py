@@ -98,7 +98,7 @@ class JudgeMaker(Maker):
         store, number = job_store(), len(state.rounds) + 1
         defects = read_output(store, defects_uuid, DefectSet, load=False)
         chosen = read_output(store, candidates_uuid, CandidateSet, load=True, first=True)
-        first = number == 1 and state.rattled.candidates is not None
+        first = number == 1 and state.first_relaxations.candidates is not None
         model = read_output(store, model_uuid, Model, load=True) if first else None
         done = calculations([uuid for uuid in relaxations if uuid is not None])
         found = {c.job_uuid: c for c in done}

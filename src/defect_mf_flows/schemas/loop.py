@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field, StrictInt
+from pydantic import AliasChoices, Field, StrictInt
 
 from defect_mf_flows.schemas.base import Document
 from defect_mf_flows.schemas.calculation import Failure
@@ -105,7 +105,7 @@ class Imports(Document):
     refused: list[Failure] = Field(default_factory=list)
 
 
-class Rattled(Document):
+class FirstRelaxations(Document):
     """What high fidelity relaxed before there was a model: rattled starts, low-fidelity minima.
 
     Attributes
@@ -136,8 +136,8 @@ class LoopState(Document):
         For a single point on a picked frame: its uuid -> key of the relaxation of the frame.
     imports
         Imported calculations that train too.
-    rattled
-        What high fidelity relaxed before the first round.
+    first_relaxations
+        What high fidelity relaxed before the first round. Earlier versions called it ``rattled``.
     picks
         Frames chosen for the first labels.
     label_counts
@@ -162,7 +162,10 @@ class LoopState(Document):
     labels: list[str]
     origins: dict[str, str]
     imports: Imports = Field(default_factory=Imports)
-    rattled: Rattled = Field(default_factory=Rattled)
+    first_relaxations: FirstRelaxations = Field(
+        default_factory=FirstRelaxations,
+        validation_alias=AliasChoices("first_relaxations", "rattled"),
+    )
     picks: Picks
     label_counts: dict[str, int] = Field(default_factory=dict)
     rounds: list[RoundSummary] = Field(default_factory=list)
