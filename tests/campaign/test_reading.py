@@ -27,6 +27,12 @@ def test_what_the_high_fidelity_relaxes_before_the_first_round_is_said_at_once(l
     assert "rattled     2 per charge state, relaxed with hse before the first round" in told
 
 
+def test_what_guides_the_relaxations_is_said_at_once(load: Load) -> None:
+    assert not [line for line in summary(*load(BASE)) if line.startswith("guided")]
+    told = summary(*load(changed("verification.guided", True)))
+    assert told[-1] == "guided      relaxations with hse, by pbe"
+
+
 def test_the_highest_fidelity_is_the_last_head(load: Load) -> None:
     content = changed("roles.extra", ["scan"])
     content["fidelities"]["scan"] = {"engine": "xtb", "settings": {"method": "IPEA1-xTB"}}

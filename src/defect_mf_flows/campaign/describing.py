@@ -55,6 +55,8 @@ def summary(campaign: Campaign, structure: Structure) -> list[str]:
             f"low minima  {c.picks.low_minima} per charge state, relaxed with {c.roles.high} "
             "before the first round"
         )
+    if c.verification.guided:
+        lines.append(f"guided      relaxations with {c.roles.high}, by {c.roles.low}")
     return lines
 
 
