@@ -184,10 +184,12 @@ def test_the_low_fidelity_cannot_look_over_a_model_without_a_low_head(
         load(content)
 
 
-@pytest.mark.parametrize("name", ["pbe", "hse"])
-def test_vasp_can_neither_be_guided_nor_guide(load: Load, name: str) -> None:
+def test_vasp_guides_only_vasp(load: Load) -> None:
     content = changed("verification", {"guided": True})
     load(content)
-    content["fidelities"][name] = {"engine": "vasp", "settings": {"functional": "PBE"}}
-    with pytest.raises(CampaignError, match="VASP relaxes by itself; leave guided out"):
+    vasp = {"engine": "vasp", "settings": {"functional": "PBE", "encut": 300}}
+    content["fidelities"]["pbe"] = vasp
+    with pytest.raises(CampaignError, match="VASP guides only VASP; leave guided out"):
         load(content)
+    content["fidelities"]["hse"] = {**vasp, "settings": {"functional": "HSE06", "encut": 300}}
+    load(content)

@@ -262,10 +262,11 @@ def test_single_points_have_no_guide(make_start: MakeStart) -> None:
     assert (point.guide, point.n_calls) == (None, 1)
 
 
-def test_vasp_can_neither_be_guided_nor_guide() -> None:
-    vasp = FidelitySettings(engine="vasp", settings={"functional": "PBE"})
-    with pytest.raises(EngineError, match="VASP relaxes by itself"):
-        reference_maker("high", vasp, RELAX, guide=maker("GFN1-xTB"))
+def test_vasp_guides_only_vasp() -> None:
+    settings = {"functional": "PBE", "encut": 300}
+    vasp = reference_maker("low", FidelitySettings(engine="vasp", settings=settings), RELAX)
+    with pytest.raises(EngineError, match="VASP guides only VASP, and this is xtb"):
+        maker("GFN2-xTB", guide=vasp)
 
 
 def test_a_curvature_and_a_guide_are_one_too_many(make_start: MakeStart) -> None:

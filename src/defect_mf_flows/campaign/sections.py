@@ -354,8 +354,9 @@ class VerifySettings(Section):
         False,
         description="The low fidelity guides every high-fidelity relaxation, also those of picks: "
         "each step goes to the minimum of its surface, corrected by what both fidelities said at "
-        "the steps before. About half of the high-fidelity calls for some five low-fidelity calls "
-        "per step. For engines on ASE; VASP relaxes by itself.",
+        "the steps before. Fewer high-fidelity calls, for some five low-fidelity calls per step. "
+        "VASP then computes single points, between which this package takes the steps; VASP as the "
+        "low fidelity guides only VASP.",
     )
 
     @model_validator(mode="after")
@@ -454,10 +455,10 @@ class Campaign(Section):
                 f"frames.imported: an import is no {self.split.by} of its own that could be held "
                 "out; set split.by to relaxation"
             )
-        if self.verification.guided and "vasp" in (low.engine, high.engine):
+        if self.verification.guided and low.engine == "vasp" != high.engine:
             raise ValueError(
                 "verification.guided lets the low fidelity guide the steps of the high one, and "
-                "VASP relaxes by itself; leave guided out, or choose other engines"
+                "VASP guides only VASP; leave guided out, or choose other engines"
             )
         if self.loop.acquire and self.training.committee < 2:
             raise ValueError(

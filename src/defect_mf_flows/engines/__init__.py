@@ -29,7 +29,7 @@ def reference_maker(
     reuse
         Take over finished calculations with identical input.
     guide
-        Maker of a cheaper fidelity that guides the relaxations; both on ASE.
+        Maker of a cheaper fidelity that guides the relaxations. One on VASP guides only VASP.
 
     Returns
     -------
@@ -39,15 +39,16 @@ def reference_maker(
     Raises
     ------
     EngineError
-        If an engine's package is missing, or one that relaxes by itself is to be guided.
+        If an engine's package is missing, or VASP is to guide another engine.
     """
-    if guide is not None and "vasp" in (settings.engine, guide.settings and guide.settings.engine):
+    guided_by = guide and guide.settings and guide.settings.engine
+    if guided_by == "vasp" and settings.engine != "vasp":
         raise EngineError(
-            f"fidelity {fidelity!r}: VASP relaxes by itself and can neither be guided nor guide; "
-            "leave verification.guided out."
+            f"fidelity {fidelity!r}: VASP guides only VASP, and this is {settings.engine}; leave "
+            "verification.guided out."
         )
     if settings.engine == "vasp":
-        return _vasp_maker(fidelity, settings, kind, reuse)
+        return _vasp_maker(fidelity, settings, kind, reuse, guide)
     from defect_mf_flows.engines.ase import AseReferenceMaker
     from defect_mf_flows.engines.cp2k.makers import Cp2kReferenceMaker
     from defect_mf_flows.engines.gpaw.makers import GpawReferenceMaker
@@ -70,7 +71,11 @@ def reference_maker(
 
 
 def _vasp_maker(
-    fidelity: str, settings: FidelitySettings, kind: CalculationKind, reuse: bool
+    fidelity: str,
+    settings: FidelitySettings,
+    kind: CalculationKind,
+    reuse: bool,
+    guide: ReferenceMaker | None,
 ) -> ReferenceMaker:
     try:
         from defect_mf_flows.engines.vasp.makers import VaspReferenceMaker
@@ -85,4 +90,5 @@ def _vasp_maker(
         kind=kind,
         settings=settings,
         reuse=reuse,
+        guide=guide,
     )

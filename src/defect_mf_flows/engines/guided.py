@@ -109,6 +109,7 @@ class GuidedRelaxer:
         self._alone = Relaxer(atoms)
         self._steps: list[Atoms] = []
         self._seen: list[Seen] = []
+        self._latest: tuple[np.ndarray, tuple[float, np.ndarray]] | None = None
 
     def replay_trajectory(self, images: Sequence[Atoms]) -> None:
         """Take up the steps of a relaxation that was stopped.
@@ -153,9 +154,10 @@ class GuidedRelaxer:
         self._seen.append(Seen(image.positions.copy(), energy, guide, difference))
 
     def _ask(self, positions: np.ndarray) -> tuple[float, np.ndarray]:
-        for seen in self._seen:
-            if np.array_equal(seen.positions, positions):
-                return seen.guide
+        known = [(seen.positions, seen.guide) for seen in self._seen]
+        for there, told in known if self._latest is None else [*known, self._latest]:
+            if np.array_equal(there, positions):
+                return told
         self.guide_calls += 1
         self._guide.positions = positions
         try:
@@ -165,6 +167,7 @@ class GuidedRelaxer:
             raise GuideError(f"the guide failed: {type(error).__name__}: {error}"[:300]) from error
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise GuideError("the guide gave numbers that are not finite")
+        self._latest = positions.copy(), (energy, forces)
         return energy, forces
 
     def _proposal(self) -> np.ndarray:

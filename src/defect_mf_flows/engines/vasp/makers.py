@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,6 +46,12 @@ from defect_mf_flows.engines.vasp.running import (
     write_inputs,
 )
 from defect_mf_flows.engines.vasp.sets import ChargedCellSet
+from defect_mf_flows.engines.vasp.stepped import (
+    OutOfTimeError,
+    SinglePoints,
+    SteppedMaker,
+    out_of_time,
+)
 from defect_mf_flows.errors import EngineError
 from defect_mf_flows.schemas.calculation import Calculation, CalculationKind, EngineRecord
 from defect_mf_flows.schemas.curvature import Curvature
@@ -85,7 +91,7 @@ class VaspReferenceMaker(ReferenceMaker):
         if self.reuse and (known := self._known(start, current.uuid)) is not None:
             found = take_over(known, start, fidelity=self.fidelity, uuid=current.uuid)
             return Response(output=found)
-        fresh = self.reuse and not self.folder(current.uuid).is_dir()
+        fresh = self.reuse and self.guide is None and not self.folder(current.uuid).is_dir()
         begun = self._begun(start, current.uuid) if fresh else None
         if begun is None:
             calculation = self.compute(start, uuid=current.uuid)
@@ -138,6 +144,8 @@ class VaspReferenceMaker(ReferenceMaker):
             As in the base class. Where the spin is guessed, that of ``found`` counts if it was
             guessed as well.
         """
+        if found.guide is not None:  # of single points, from orbitals of the one before
+            return False
         spin = start.spin
         if self._guesses_spin(start):
             spin = found.spin
@@ -208,7 +216,9 @@ class VaspReferenceMaker(ReferenceMaker):
     def compute(
         self, start: StartStructure, *, uuid: str, curvature: Curvature | None = None
     ) -> Calculation:
-        """Run VASP once on a start structure, from where earlier executions ended.
+        """Run VASP on a start structure, from where earlier executions ended.
+
+        Once, or, where another fidelity guides a relaxation, for each of its steps.
 
         Parameters
         ----------
@@ -231,7 +241,90 @@ class VaspReferenceMaker(ReferenceMaker):
             If VASP computed another charge or functional than it was told.
         """
         check_start(start)
-        began = time.time()
+        if self.guide is not None and self.kind is CalculationKind.RELAX:
+            return self._relax_guided(start, uuid)
+        return self.run(start, uuid, began=time.time())
+
+    def _relax_guided(self, start: StartStructure, uuid: str) -> Calculation:
+        """Relax with single points of this fidelity, between which the guide chooses the steps."""
+        began, inputs = time.time(), self.engine_record(start)
+        high = self.points(start, uuid, began)
+        try:
+            if self._guesses_spin(start):  # at the first geometry, for all others
+                first = high.at(start.structure.cart_coords)
+                start = start.model_copy(update={"spin": first.spin})
+                high.start = start
+            guide = self.guide
+            if isinstance(guide, VaspReferenceMaker):
+                guide = guide.stepped(guide.points(start, uuid, began), guide.engine_record(start))
+            done = self.stepped(high, inputs, guide).compute(start, uuid=uuid)
+        except OutOfTimeError as error:
+            return out_of_time(start, uuid, self, high, inputs, str(error))
+        for orbitals in self.folder(uuid).glob("*.WAVECAR"):
+            orbitals.unlink()
+        update: dict[str, Any] = {"n_calls": sum(high.calls.values())}
+        if high.last is not None and done.failure is None:
+            update |= {"engine": high.last.engine, "site_potentials": high.last.site_potentials}
+        return done.model_copy(update=update)
+
+    def points(self, start: StartStructure, uuid: str, began: float) -> SinglePoints:
+        """Single points of a relaxation, each from the orbitals of the one before.
+
+        Parameters
+        ----------
+        start
+            Cell, charge and spin.
+        uuid
+            uuid of the relaxation.
+        began
+            When its job began, seconds since the epoch.
+        """
+        static = replace(
+            self, kind=CalculationKind.STATIC, guide=None, name=f"{self.fidelity} single point"
+        )
+        passed_on = self.folder(uuid) / f"{self.fidelity}.WAVECAR"
+
+        def run(point: StartStructure, name: str) -> Calculation:
+            return static.run(point, f"{uuid}/{name}", began=began, passed_on=passed_on)
+
+        return SinglePoints(run, start, self.fidelity)
+
+    def stepped(
+        self, points: SinglePoints, engine: EngineRecord, guide: ReferenceMaker | None = None
+    ) -> SteppedMaker:
+        """Maker that takes the steps of one relaxation with single points of this one."""
+        return SteppedMaker(
+            name=self.name,
+            fidelity=self.fidelity,
+            kind=CalculationKind.RELAX,
+            settings=self.settings,
+            guide=guide,
+            points=points,
+            engine=engine,
+        )
+
+    def run(
+        self, start: StartStructure, uuid: str, *, began: float, passed_on: Path | None = None
+    ) -> Calculation:
+        """Run VASP once, from where earlier executions ended.
+
+        Parameters
+        ----------
+        start
+            Geometry, charge and spin.
+        uuid
+            Of the calculation, and name of its folder.
+        began
+            When the job began, seconds since the epoch.
+        passed_on
+            File with the orbitals of the calculation before, which this one starts from and
+            replaces by its own.
+
+        Returns
+        -------
+        Calculation
+            See ``compute``.
+        """
         order = CellOrder.of(start.structure)
         cell = with_charge(order.grouped(start.structure), start.charge)
         folder = self.folder(uuid)
@@ -242,7 +335,7 @@ class VaspReferenceMaker(ReferenceMaker):
         asked, start = start, start.model_copy(update={"spin": unpaired})
         inputs = self.inputs(start)
         if decided and (not progress.finished or watch.WALLTIME in progress.errors):
-            self._execute(asked, cell, inputs, folder, progress, began)
+            self._execute(asked, cell, inputs, folder, progress, began, passed_on)
             progress = read_progress(folder)
         progress.seconds += seconds_below(folder)
         expected = inputs.get_input_set(cell)
@@ -250,7 +343,12 @@ class VaspReferenceMaker(ReferenceMaker):
             check_run(run, expected["INCAR"], start, self.fidelity)
         calculation = self._document(progress, start, order, expected, uuid, guesses)
         if not unfinished(calculation):
-            self._leave(calculation, asked, cell, order, expected, folder)
+            if passed_on is None:
+                self._leave(calculation, asked, cell, order, expected, folder)
+            else:
+                if orbitals := last_wavecar(folder, expected["INCAR"]):
+                    copy_whole(orbitals, passed_on)
+                tidy(folder)
         return calculation
 
     def inputs(self, start: StartStructure, *, unpaired: int | None = None) -> ChargedCellSet:
@@ -344,12 +442,15 @@ class VaspReferenceMaker(ReferenceMaker):
         folder: Path,
         progress: Progress,
         began: float,
+        passed_on: Path | None = None,
     ) -> None:
         """Write inputs and run VASP in what earlier executions have left of the job's time."""
         geometry = last_geometry(folder, cell)
         orbitals = last_wavecar(folder, inputs.get_input_set(geometry)["INCAR"])
         if inputs.relax:
             inputs.steps = max(inputs.steps - len(progress.steps), 1)
+        if orbitals is None and passed_on is not None and passed_on.is_file():
+            orbitals = passed_on
         if orbitals is None and self._vasp().from_wavecar:
             orbitals = shared_wavecar(geometry, inputs.get_input_set(geometry))
             if not orbitals.is_file():
