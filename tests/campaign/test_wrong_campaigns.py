@@ -187,9 +187,10 @@ def test_the_low_fidelity_cannot_look_over_a_model_without_a_low_head(
 def test_vasp_guides_only_vasp(load: Load) -> None:
     content = changed("verification", {"guided": True})
     load(content)
-    vasp = {"engine": "vasp", "settings": {"functional": "PBE", "encut": 300}}
+    settings = {"functional": "PBE", "encut": 300, "gamma_only": True}
+    vasp = {"engine": "vasp", "settings": settings}
     content["fidelities"]["pbe"] = vasp
     with pytest.raises(CampaignError, match="VASP guides only VASP; leave guided out"):
         load(content)
-    content["fidelities"]["hse"] = {**vasp, "settings": {"functional": "HSE06", "encut": 300}}
+    content["fidelities"]["hse"] = {**vasp, "settings": {**settings, "functional": "HSE06"}}
     load(content)
