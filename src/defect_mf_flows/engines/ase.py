@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -158,6 +159,10 @@ class AseReferenceMaker(ReferenceMaker):
         """Levels next to the gap per k-point, by which shallow states are told; None without."""
         return None
 
+    def scratch(self, uuid: str) -> Path | None:
+        """Where steps are kept as they are made; None where single points keep themselves."""
+        return job_scratch(uuid)
+
     def notes(self, atoms: Atoms) -> list[str]:
         """What was tried in vain in the last evaluation before something succeeded."""
         return []
@@ -212,7 +217,7 @@ class AseReferenceMaker(ReferenceMaker):
         inputs = self._inputs(start, uuid, engine)
         if curvature is not None:  # it decides on the path
             inputs["curvature"] = curvature.content_hash
-        with Checkpoint(job_scratch(uuid), inputs) as checkpoint:
+        with Checkpoint(self.scratch(uuid), inputs) as checkpoint:
             track = Track(start, uuid, self.fidelity, checkpoint)
             self._continue(atoms, track, begun, self._minimiser(atoms, guide, curvature))
         final = track.frames[-1] if track.frames else None

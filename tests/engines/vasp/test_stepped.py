@@ -47,6 +47,7 @@ def test_it_ends_where_the_stand_in_alone_does_and_is_not_computed_again(
     assert "NELECT = 61" in " ".join(" ".join(done.guide.engine.settings["incar"]).split())
     assert len(done.site_potentials) == len(start.structure)
     assert done.frontier is not None
+    assert done.seconds > 0
     orbitals_are_passed_on_and_dropped(maker, "g")
     again = maker.compute(start, uuid="g")
     assert [f.energy for f in again.frames] == [f.energy for f in done.frames]
@@ -101,7 +102,10 @@ def test_a_job_near_its_walltime_is_replaced_by_one_that_goes_on(tmp_path, vasp,
     with vasp_stand_in(tmp_path):
         run_locally(job, store=store, ensure_success=True, log=False)
         done = read_output(store, job.uuid, Calculation, load=True)
+        assert done.n_calls >= done.n_frames == len(points(maker, job.uuid, "hse06"))
     assert done.converged
     assert done.final_energy == pytest.approx(alone.final_energy, abs=0.002)
+    assert done.seconds > 1, "those of the jobs before as well"
+    assert len(done.site_potentials) == done.n_atoms
     assert done.guide.fidelity == "pbe"
     assert done.input_hash is not None

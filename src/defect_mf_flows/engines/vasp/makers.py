@@ -254,17 +254,23 @@ class VaspReferenceMaker(ReferenceMaker):
                 first = high.at(start.structure.cart_coords)
                 start = start.model_copy(update={"spin": first.spin})
                 high.start = start
-            guide = self.guide
+            guide, every = self.guide, [high]
             if isinstance(guide, VaspReferenceMaker):
-                guide = guide.stepped(guide.points(start, uuid, began), guide.engine_record(start))
+                low = guide.points(start, uuid, began)
+                every.append(low)
+                guide = guide.stepped(low, guide.engine_record(start))
             done = self.stepped(high, inputs, guide).compute(start, uuid=uuid)
         except OutOfTimeError as error:
             return out_of_time(start, uuid, self, high, inputs, str(error))
         for orbitals in self.folder(uuid).glob("*.WAVECAR"):
             orbitals.unlink()
         update: dict[str, Any] = {"n_calls": sum(high.calls.values())}
-        if high.last is not None and done.failure is None:
-            update |= {"engine": high.last.engine, "site_potentials": high.last.site_potentials}
+        if isinstance(self.guide, VaspReferenceMaker):  # another's time is not in the folders
+            update["seconds"] = sum(sum(each.seconds.values()) for each in every)
+        if high.last is not None:
+            update["engine"] = high.last.engine
+            if done.final_energy == high.last.final_energy:  # it is of the last frame
+                update["site_potentials"] = high.last.site_potentials
         return done.model_copy(update=update)
 
     def points(self, start: StartStructure, uuid: str, began: float) -> SinglePoints:

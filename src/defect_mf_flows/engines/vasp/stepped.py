@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import numpy as np
 from ase import Atoms
@@ -55,8 +55,9 @@ class SinglePoints(Calculator):
     ----------
     last
         The last single point that succeeded; None before there is one.
-    calls
-        Calls of each folder, those that failed and guesses of the spin included.
+    calls, seconds
+        Calls, and wall time in s, of each folder, those that failed and guesses of the spin
+        included, over all jobs.
     """
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE declares it so)
@@ -67,6 +68,7 @@ class SinglePoints(Calculator):
         self.parameters[CHARGE] = start.charge
         self.last: Calculation | None = None
         self.calls: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
 
     def calculate(
         self,
@@ -123,6 +125,7 @@ class SinglePoints(Calculator):
         key = content_hash((np.round(positions / SAME_POINT).astype(int) + 0).tolist())[:16]
         done = self.run(start, str(self.role / key))
         self.calls[key] = max(done.n_calls, self.calls.get(key, 0))
+        self.seconds[key] = done.seconds
         if done.failure is not None and done.failure.reason is FailureReason.WALLTIME:
             raise OutOfTimeError(done.failure.message)
         return done
@@ -163,6 +166,10 @@ class SteppedMaker(AseReferenceMaker):
     def engine_record(self, start: StartStructure) -> EngineRecord | None:
         """Program and inputs."""
         return self.engine
+
+    def scratch(self, uuid: str) -> Path | None:
+        """None: every single point has a folder from which it is read again."""
+        return None
 
     def band_edges(self, atoms: Atoms) -> BandEdges | None:
         """Band edges of the last single point."""
