@@ -354,7 +354,7 @@ class VerifySettings(Section):
         False,
         description="The low fidelity guides every high-fidelity relaxation, also those of picks: "
         "each step goes to the minimum of its surface, corrected by what both fidelities said at "
-        "the steps before. Fewer high-fidelity calls, for some five low-fidelity calls per step. "
+        "the steps before. Fewer high-fidelity calls, for some six low-fidelity calls per step. "
         "VASP then computes single points, between which this package takes the steps; VASP as the "
         "low fidelity guides only VASP.",
     )

@@ -426,5 +426,8 @@ def _reason(error: Exception) -> FailureReason:
     """Tell an SCF that did not converge from other failures of the method."""
     if isinstance(error, ChargeError):
         raise error
+    told = getattr(error, "reason", None)
+    if isinstance(told, FailureReason):  # by an engine that knows
+        return told
     text = str(error).lower()
     return FailureReason.SCF if "scf" in text or "converge" in text else FailureReason.OTHER

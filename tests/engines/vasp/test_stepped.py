@@ -10,7 +10,9 @@ import pytest
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 
+from defect_mf_flows.campaign import FidelitySettings
 from defect_mf_flows.core.charge import charge_of
+from defect_mf_flows.engines import reference_maker
 from defect_mf_flows.engines.vasp.results import unfinished
 from defect_mf_flows.engines.vasp.running import executions
 from defect_mf_flows.jobs.common import read_output
@@ -75,11 +77,29 @@ def test_the_lower_spin_is_chosen_once_and_holds_for_both(machine, vasp, make_st
     assert len(list(maker.folder("s").rglob("spin_*"))) == 2
 
 
+def test_another_engine_guides_vasp_at_the_same_charge(machine, vasp, make_start):
+    settings = FidelitySettings(engine="xtb", settings={"method": "GFN1-xTB"})
+    low = reference_maker("gfn1", settings, RELAX)
+    maker = replace(vasp("HSE06", RELAX, fmax=0.3), guide=low)
+    done = maker.compute(make_start(-1, spin=1), uuid="x")
+    assert done.converged
+    assert (done.guide.fidelity, done.guide.engine.name) == ("gfn1", "tblite")
+    assert done.guide.engine.settings["charge"] == done.engine.settings["charge"] == -1
+
+
 @pytest.mark.parametrize("machine", ["scf-always"], indirect=True)
 def test_a_first_point_that_fails_is_a_failure_and_no_frame(machine, vasp, make_start):
     done = guided(vasp).compute(make_start(0), uuid="f")
     assert done.failure.reason is FailureReason.SCF
     assert (done.n_frames, done.converged) == (0, False)
+
+
+@pytest.mark.parametrize("machine", ["positive"], indirect=True)
+def test_why_a_point_failed_is_not_guessed_from_its_message(machine, vasp, make_start):
+    point = vasp("HSE06").compute(make_start(0), uuid="p")
+    done = guided(vasp).compute(make_start(0), uuid="q")
+    assert point.failure is not None
+    assert done.failure.reason is point.failure.reason
 
 
 @pytest.mark.slow

@@ -36,6 +36,20 @@ class OutOfTimeError(Exception):
     """The job's time did not suffice for a single point; another job goes on from there."""
 
 
+class PointFailedError(CalculationFailed):
+    """A single point has failed.
+
+    Parameters
+    ----------
+    failure
+        As VASP's calculation records it.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.reason = failure.reason
+
+
 class SinglePoints(Calculator):
     """Single points of one cell, as an ASE calculator.
 
@@ -82,14 +96,14 @@ class SinglePoints(Calculator):
         ------
         OutOfTimeError
             If the job's time does not suffice.
-        CalculationFailed
+        PointFailedError
             If VASP fails for another reason.
         """
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
         done = self.at(self.atoms.positions)
         if done.failure is not None:
-            raise CalculationFailed(f"{done.failure.reason.value}: {done.failure.message}")
+            raise PointFailedError(done.failure)
         assert done.final_energy is not None
         self.last = done
         forces = np.asarray(done.frames[-1].forces)
